@@ -1,0 +1,70 @@
+"""Fixtures of every level: a test that leaves an unexpected warning in the log has failed."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tools"))  # the lab (tools/lab) serves the live tests and the tools alike
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Name the markers that pyproject.toml does not."""
+    config.addinivalue_line("markers", "slow: full size, minutes rather than seconds (tools/test --full runs these)")
+
+
+class LogCheck(logging.Handler):
+    """Collects what the package logs at WARNING or above, and which of it the test announced."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.records: list[str] = []
+        self.expected: list[re.Pattern[str]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the formatted record: its arguments may change before the test ends."""
+        self.records.append(f"{record.levelname} {record.name}: {self.format(record)}")
+
+    def expect(self, pattern: str) -> None:
+        """Announce a record that this test causes on purpose; one that then never comes fails the test."""
+        self.expected.append(re.compile(pattern))
+
+    def verdict(self) -> list[str]:
+        """One sentence for each surprise."""
+        surprises = [
+            f"unexpected in the log: {record}"
+            for record in self.records
+            if not any(pattern.search(record) for pattern in self.expected)
+        ]
+        surprises += [
+            f"expected in the log and not there: {pattern.pattern}"
+            for pattern in self.expected
+            if not any(pattern.search(record) for record in self.records)
+        ]
+        return surprises
+
+
+@pytest.fixture(autouse=True)
+def _log_check() -> Iterator[LogCheck]:
+    """Fail the test on a WARNING or worse from the package that `expect_log` did not announce."""
+    check = LogCheck()
+    logger = logging.getLogger("smb3fs")
+    logger.addHandler(check)
+    try:
+        yield check
+    finally:
+        logger.removeHandler(check)
+    surprises = check.verdict()
+    assert not surprises, "\n".join(surprises)
+
+
+@pytest.fixture
+def expect_log(_log_check: LogCheck) -> Callable[[str], None]:
+    """`expect_log(regex)`: the test causes a WARNING or worse that matches, and fails when it does not come."""
+    return _log_check.expect
