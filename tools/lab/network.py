@@ -1,0 +1,132 @@
+"""A network namespace with one link to this machine, and ways to break the link.
+
+The namespace holds the server, the near end of the link is the client's. The far end is cut, never the near one, and a
+route of last resort forbids the subnet, so that no packet for a lab's address ever leaves through the default route.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import signal
+import time
+from contextlib import suppress
+
+from lab.commands import CommandError, run
+
+# 10.64.0.0/10 in subnets of four addresses: 2**20 of them, chosen by process id.
+POOL = ipaddress.IPv4Network("10.64.0.0/10")
+# Worse than any route that a person or a DHCP client sets.
+LAST_RESORT_METRIC = "4294967295"
+DROP_RULES = """
+table inet lab {
+  chain input { type filter hook input priority 0; policy drop; }
+  chain output { type filter hook output priority 0; policy drop; }
+}
+"""
+
+
+class Network:
+    """One namespace, its link, the two addresses."""
+
+    def __init__(self, name: str, ordinal: int, subnet: str | None = None) -> None:
+        """`name` names the namespace; `ordinal` picks link names and, unless one is given, the subnet."""
+        self.namespace = name
+        self.near = f"s3n{ordinal}"
+        self.far = f"s3f{ordinal}"
+        self.subnet = ipaddress.IPv4Network(subnet) if subnet else _free_subnet(ordinal)
+        hosts = list(self.subnet.hosts())
+        self.client_address = str(hosts[0])
+        self.server_address = str(hosts[1])
+
+    def up(self) -> None:
+        """Make the namespace and the link."""
+        prefix = self.subnet.prefixlen
+        run("ip", "route", "add", "unreachable", str(self.subnet), "metric", LAST_RESORT_METRIC)
+        run("ip", "netns", "add", self.namespace)
+        run("ip", "link", "add", self.near, "type", "veth", "peer", "name", self.far, "netns", self.namespace)
+        run("ip", "addr", "add", f"{self.client_address}/{prefix}", "dev", self.near)
+        run("ip", "link", "set", self.near, "up")
+        run("ip", "-n", self.namespace, "link", "set", "lo", "up")
+        run("ip", "-n", self.namespace, "addr", "add", f"{self.server_address}/{prefix}", "dev", self.far)
+        self.connect()
+
+    def down(self) -> None:
+        """Remove all of it, whatever of it exists."""
+        end_processes(self.namespace)
+        run("ip", "netns", "del", self.namespace, check=False)
+        run("ip", "link", "del", self.near, check=False)
+        run("ip", "route", "del", "unreachable", str(self.subnet), "metric", LAST_RESORT_METRIC, check=False)
+
+    def cut(self) -> None:
+        """Pull the plug at the server's end: this machine sees the carrier go."""
+        run("ip", "-n", self.namespace, "link", "set", self.far, "down")
+
+    def connect(self) -> None:
+        """Plug in again, and wait for the carrier."""
+        run("ip", "-n", self.namespace, "link", "set", self.far, "up")
+        limit = time.monotonic() + 5
+        while "LOWER_UP" not in run("ip", "-o", "link", "show", self.near).stdout:
+            if time.monotonic() > limit:
+                raise CommandError(f"the link {self.near} has no carrier after 5 s")
+            time.sleep(0.01)
+
+    def drop(self) -> None:
+        """Let every packet vanish in silence, as behind a firewall."""
+        self.inside("nft", "-f", "-", stdin=DROP_RULES)
+
+    def pass_again(self) -> None:
+        """End what `drop` began."""
+        self.inside("nft", "delete", "table", "inet", "lab")
+
+    def inside(self, *command: str, stdin: str | None = None) -> str:
+        """Run a command in the namespace; its output."""
+        return run(*self.prefix(), *command, stdin=stdin).stdout
+
+    def prefix(self) -> list[str]:
+        """What to put before a command: nsenter, because `ip netns exec` would hide mounts made by it."""
+        return ["nsenter", f"--net=/run/netns/{self.namespace}"]
+
+
+def processes(namespace: str) -> list[int]:
+    """Ids of the processes that live in the namespace."""
+    done = run("ip", "netns", "pids", namespace, check=False)
+    return [int(word) for word in done.stdout.split()]
+
+
+def end_processes(namespace: str, grace: float = 5) -> None:
+    """End what runs in the namespace: politely, then not."""
+    for number in (signal.SIGCONT, signal.SIGTERM):
+        signal_processes(namespace, number)
+    limit = time.monotonic() + grace
+    while processes(namespace):
+        if time.monotonic() > limit:
+            signal_processes(namespace, signal.SIGKILL)
+        if time.monotonic() > limit + grace:
+            raise CommandError(f"processes in {namespace} outlive SIGKILL: {processes(namespace)}")
+        time.sleep(0.02)
+
+
+def signal_processes(namespace: str, number: int) -> None:
+    """Send a signal to each process of the namespace, by id."""
+    for pid in processes(namespace):
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def _free_subnet(ordinal: int) -> ipaddress.IPv4Network:
+    """The first subnet of the pool, from `ordinal` on, that no address and no route of this machine touches.
+
+    Routes wider than the pool (a VPN that takes all of 10.0.0.0/8) do not count: ours is more specific.
+    """
+    routes = json.loads(run("ip", "-4", "-j", "route", "show", "table", "all").stdout or "[]")
+    networks = [ipaddress.IPv4Network(route["dst"], strict=False) for route in routes if route["dst"] != "default"]
+    taken = [network for network in networks if network.prefixlen >= POOL.prefixlen]
+    size = 2 ** (30 - POOL.prefixlen)
+    for step in range(size):
+        first = int(POOL.network_address) + 4 * ((ordinal + step) % size)
+        candidate = ipaddress.IPv4Network((first, 30))
+        if not any(network.overlaps(candidate) for network in taken):
+            return candidate
+    raise CommandError(f"no free subnet in {POOL}: this machine routes all of it")

@@ -1,0 +1,268 @@
+"""A private smbd: its own namespace, directories, user and configuration; nothing of the machine's Samba is touched.
+
+The server's user `lab` needs an account of the machine behind it. No machine is made to have one: a user-name map sends
+`lab` to `daemon`, which every Debian has (`nobody` would not do: Samba takes that one for its guest).
+
+With SMB3FS_SAMBA_ROOT=DIR the programs come from a Debian root in DIR (any Samba version) through chroot. What has to
+be mounted for that is mounted in a mount namespace of each command's own, and is gone with it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from lab.commands import CommandError, run
+from lab.network import end_processes, processes, signal_processes
+from lab.owner import claim, clean
+
+USER: Final = "lab"
+PASSWORD: Final = "lab-Passw0rd"
+UNIX_ACCOUNT: Final = "daemon"
+SHARES: Final = ("share", "readonly", "encrypted")
+START_SECONDS: Final = 20.0
+
+GLOBAL = """
+[global]
+ netbios name = LAB
+ workgroup = LAB
+ server role = standalone server
+ server min protocol = SMB2_02
+ interfaces = {address}/30
+ bind interfaces only = yes
+ smb ports = 445
+ disable netbios = yes
+ dns proxy = no
+ username map = {state}/users.map
+ passdb backend = tdbsam:{state}/passdb.tdb
+ private dir = {state}/private
+ lock directory = {state}/lock
+ state directory = {state}/state
+ cache directory = {state}/cache
+ pid directory = {state}/pid
+ ncalrpc dir = {state}/ncalrpc
+ winbindd socket directory = {state}/winbindd
+ log file = {state}/log.smbd
+ max log size = 0
+ log level = 1
+ load printers = no
+ printing = bsd
+ printcap name = /dev/null
+ disable spoolss = yes
+"""
+
+SHARE = """
+[{name}]
+ path = {path}
+ read only = {read_only}
+{extra}"""
+
+# What the programs of another root need around them; $1 is the root, $2 the lab's folder, then the command.
+ENTER_ROOT = """
+root=$1 folder=$2; shift 2
+for place in var/tmp run tmp; do mount -t tmpfs tmpfs "$root/$place"; done
+mkdir -p "$root$folder"; mount --bind "$folder" "$root$folder"
+mount -t proc proc "$root/proc"; mount --rbind /dev "$root/dev"
+exec chroot "$root" "$@"
+"""
+
+
+class Samba:
+    """One private Samba server; a context manager that leaves nothing behind."""
+
+    user = USER
+    password = PASSWORD
+
+    def __init__(self, *, settings: str = "", root: str | None = None) -> None:
+        """`settings`: further lines for the global section; `root`: where smbd is, instead of SMB3FS_SAMBA_ROOT."""
+        self._settings = settings
+        self._root = root if root is not None else os.environ.get("SMB3FS_SAMBA_ROOT", "")
+        clean()
+        self.folder, self.network = claim()
+        self.state = self.folder / "samba"
+        self.credentials = self.folder / "credentials"
+        self._smbd: subprocess.Popen[bytes] | None = None
+
+    @property
+    def address(self) -> str:
+        """Where the server listens, on port 445."""
+        return self.network.server_address
+
+    def source(self, share: str = "share") -> str:
+        """A share as mount wants it: //ADDRESS/share."""
+        return f"//{self.address}/{share}"
+
+    def directory(self, share: str = "share") -> Path:
+        """A share's directory, as the server's own machine sees it."""
+        return self.folder / "shares" / share
+
+    def __enter__(self) -> Self:
+        try:
+            self._make_folder()
+            self.network.up()
+            self.start()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+        self.network.down()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _make_folder(self) -> None:
+        """Lay out the lab's folder."""
+        for part in ("private", "lock", "state", "cache", "pid", "ncalrpc", "winbindd"):
+            (self.state / part).mkdir(parents=True)
+        for share in SHARES:
+            self.directory(share).mkdir(parents=True)
+            shutil.chown(self.directory(share), UNIX_ACCOUNT)
+        (self.state / "users.map").write_text(f"!{UNIX_ACCOUNT} = {USER}\n")
+        self.credentials.touch(mode=0o600)
+        self.credentials.write_text(f"username={USER}\npassword={PASSWORD}\n")
+
+    def _configure(self) -> None:
+        """Write smb.conf."""
+        extra = {"encrypted": " smb encrypt = required\n"}
+        text = GLOBAL.format(address=self.address, state=self.state)
+        text += "".join(f" {line.strip()}\n" for line in self._settings.splitlines())
+        text += "".join(
+            SHARE.format(
+                name=share,
+                path=self.directory(share),
+                read_only="yes" if share == "readonly" else "no",
+                extra=extra.get(share, ""),
+            )
+            for share in SHARES
+        )
+        (self.state / "smb.conf").write_text(text)
+
+    def _command(self, program: str, *arguments: str) -> list[str]:
+        """The argv that runs one of Samba's programs on this server's configuration."""
+        command = [program, *arguments, "-s", str(self.state / "smb.conf")]
+        if program == "smbpasswd":
+            command = [program, "-c", str(self.state / "smb.conf"), *arguments]
+        if self._root:
+            enter = ["sh", "-ec", ENTER_ROOT, "enter", os.path.realpath(self._root), str(self.folder)]
+            command = ["unshare", "--mount", "--propagation", "private", *enter, *command]
+        return [*self.network.prefix(), *command]
+
+    def start(self) -> None:
+        """Start smbd, and return when it accepts connections."""
+        self._configure()
+        if not (self.state / "passdb.tdb").exists():
+            password = f"{PASSWORD}\n{PASSWORD}\n"
+            run(*self._command("smbpasswd", "-s", "-a", UNIX_ACCOUNT), stdin=password)
+        with (self.state / "output").open("ab") as output:
+            self._smbd = subprocess.Popen(
+                self._command("smbd", "--foreground", "--no-process-group"),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        limit = time.monotonic() + START_SECONDS
+        while not self._accepts():
+            if self._smbd.poll() is not None or time.monotonic() > limit:
+                raise CommandError(f"smbd did not start:\n{self.log()[-3000:]}")
+            time.sleep(0.02)
+
+    def _accepts(self) -> bool:
+        """Whether a connection is taken."""
+        with suppress(OSError), socket.create_connection((self.address, 445), timeout=1):
+            return True
+        return False
+
+    def stop(self) -> None:
+        """End the server in an orderly way: it closes its connections."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End every process of the server with SIGKILL, as a crash would."""
+        self._end(signal.SIGKILL)
+
+    def _end(self, number: int) -> None:
+        signal_processes(self.network.namespace, signal.SIGCONT)
+        signal_processes(self.network.namespace, number)
+        end_processes(self.network.namespace)
+        if self._smbd is not None:
+            self._smbd.wait(timeout=10)
+            self._smbd = None
+
+    def restart(self) -> None:
+        """Stop and start again."""
+        self.stop()
+        self.start()
+
+    def pause(self) -> None:
+        """Stop every process of the server in its tracks: its kernel still acknowledges, nobody answers."""
+        signal_processes(self.network.namespace, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let a paused server go on."""
+        signal_processes(self.network.namespace, signal.SIGCONT)
+
+    @contextmanager
+    def settings(self, text: str) -> Iterator[None]:
+        """Within the block, the server runs with these lines in its global section as well (two restarts)."""
+        before = self._settings
+        self._settings = f"{before}\n{text}"
+        self.restart()
+        try:
+            yield
+        finally:
+            self._settings = before
+            self.restart()
+
+    @property
+    def running(self) -> bool:
+        """Whether any process of the server is there."""
+        return bool(processes(self.network.namespace))
+
+    def put(self, relative: str, data: bytes, share: str = "share") -> Path:
+        """Write a file on the server behind the clients' backs, owned as if a client had."""
+        path = self.directory(share) / relative
+        path.write_bytes(data)
+        shutil.chown(path, UNIX_ACCOUNT)
+        return path
+
+    def status(self) -> dict[str, Any]:
+        """smbstatus: `sessions`, `tcons` and `open_files`, each a mapping."""
+        found: dict[str, Any] = json.loads(run(*self._command("smbstatus", "--json")).stdout)
+        return found
+
+    def open_files(self) -> list[str]:
+        """What clients hold open, one path for each open."""
+        files: dict[str, Any] = self.status().get("open_files", {})
+        return [str(entry["filename"]) for entry in files.values() for _ in entry["opens"]]
+
+    def sessions(self) -> int:
+        """How many sessions clients have."""
+        return len(self.status().get("sessions", {}))
+
+    def version(self) -> str:
+        """Which Samba this is."""
+        return run(*self._command("smbd", "--version")).stdout.strip()
+
+    def client(self, command: str, share: str = "share") -> str:
+        """Let smbclient do something as another client; its output."""
+        account = ("-A", str(self.credentials))
+        return run("smbclient", *account, "-s", "/dev/null", self.source(share), "-c", command).stdout
+
+    def log(self) -> str:
+        """What smbd wrote."""
+        files = (self.state / "output", self.state / "log.smbd")
+        return "".join(path.read_text(errors="replace") for path in files if path.exists())
