@@ -179,6 +179,25 @@ def unpack_body(layout: Struct, pdu: memoryview, structure_size: int) -> tuple[A
     return fields
 
 
+# StructureSize, Reserved
+_EMPTY: Final = Struct("<HH")
+
+
+@dataclass(slots=True)
+class EmptyBody:
+    """The body of the messages that say no more than their header: LOGOFF, ECHO, CANCEL and some answers."""
+
+    def encode(self) -> bytes:
+        """Return the body that follows the header."""
+        return _EMPTY.pack(_EMPTY.size, 0)
+
+    @classmethod
+    def parse(cls, pdu: memoryview) -> Self:
+        """Read a message, beginning at its header."""
+        unpack_body(_EMPTY, pdu, _EMPTY.size)
+        return cls()
+
+
 # [MS-SMB2] 2.2.41: ProtocolId, Signature, Nonce, OriginalMessageSize, Reserved, Flags, SessionId
 _TRANSFORM: Final = Struct("<4s16s16sIHHQ")
 _TRANSFORM_ID: Final = b"\xfdSMB"

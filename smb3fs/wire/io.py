@@ -8,7 +8,7 @@ from typing import ClassVar, Final, Self
 
 from smb3fs.wire.codec import Buffer, slice_checked
 from smb3fs.wire.create import FileId
-from smb3fs.wire.header import HEADER_SIZE, Command, unpack_body
+from smb3fs.wire.header import HEADER_SIZE, Command, EmptyBody, unpack_body
 
 # [MS-SMB2] 2.2.19: StructureSize, Padding, Flags, Length, Offset, FileId (two halves), MinimumCount, Channel,
 # RemainingBytes, ReadChannelInfoOffset, ReadChannelInfoLength, and one byte of Buffer
@@ -174,8 +174,6 @@ class WriteResponse:
 
 # [MS-SMB2] 2.2.17: StructureSize, Reserved1, Reserved2, FileId (two halves)
 _FLUSH_REQUEST: Final = Struct("<HHIQQ")
-# [MS-SMB2] 2.2.18: StructureSize, Reserved
-_FLUSH_RESPONSE: Final = Struct("<HH")
 
 
 @dataclass(slots=True)
@@ -200,18 +198,8 @@ class FlushRequest:
 
 
 @dataclass(slots=True)
-class FlushResponse:
-    """The data are on the disk."""
-
-    def encode(self) -> bytes:
-        """Return the body that follows the header."""
-        return _FLUSH_RESPONSE.pack(4, 0)
-
-    @classmethod
-    def parse(cls, pdu: memoryview) -> Self:
-        """Read a response, beginning at its header."""
-        unpack_body(_FLUSH_RESPONSE, pdu, 4)
-        return cls()
+class FlushResponse(EmptyBody):
+    """The data are on the disk ([MS-SMB2] 2.2.18)."""
 
 
 # [MS-SMB2] 2.2.15: StructureSize, Flags, Reserved, FileId (two halves)
