@@ -1,0 +1,1 @@
+"""Live connections to the server: transports, channels, sessions and the pool that hands requests to them."""

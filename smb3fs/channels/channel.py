@@ -1,0 +1,272 @@
+"""One channel: a transport with the protocol state on it, one reader, one writer and one watchdog.
+
+Callers never touch the transport's waiting side: `submit` encodes and sends at once what credits and the socket allow,
+synchronously, so that requests leave in the order in which they were submitted and a cancelled caller cannot cut a
+message in half; what is left goes to the writer task. A caller that is cancelled leaves an orphan behind: the server is
+asked to cancel, and if the answer turns out to be a handle, the handle is closed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+import outcome
+import trio
+
+from smb3fs.channels.transport import Transport
+from smb3fs.connection import Answer, Completed, Connection, Event, Exchange
+from smb3fs.errors import ConnectionLost, SecurityError, Smb3fsError, WireError
+from smb3fs.trace import Trace
+from smb3fs.wire.codec import Buffer
+from smb3fs.wire.control import EchoRequest
+from smb3fs.wire.create import CreateResponse
+from smb3fs.wire.header import Command
+from smb3fs.wire.io import CloseRequest
+
+# Messages that the reader may take in a row before it lets other tasks run: about a millisecond of work.
+BURST: Final = 32
+WATCH_INTERVAL: Final = 1.0
+# After the machine slept, an answer must come this soon, or the server has forgotten us.
+AFTER_SLEEP: Final = 3.0
+
+
+class Channel:
+    """One live connection. Times are in seconds of trio's clock."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        trace: Trace,
+        *,
+        timeout: float,
+        echo_interval: float,
+        on_lost: Callable[[Channel, Smb3fsError], None],
+    ) -> None:
+        self.transport = transport
+        self.connection = Connection()
+        self.error: Smb3fsError | None = None
+        self._trace = trace
+        self._timeout = timeout
+        self._dead_after = timeout / 2
+        self._echo_interval = echo_interval
+        self._on_lost = on_lost
+        self._queue: deque[Exchange] = deque()
+        self._urgent: deque[Exchange] = deque()
+        self._backlog: list[Buffer] = []
+        self._wake_writer = trio.Event()
+        self._waiters: dict[Exchange, trio.lowlevel.Task] = {}
+        self._unwaited: dict[Exchange, float] = {}
+        self._echo: Exchange | None = None
+        self._last_received = trio.current_time()
+        self._waiting_since = self._last_received
+        self._suspect_since: float | None = None
+        self._scope = trio.CancelScope()
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests wait for the server."""
+        return self.connection.pending
+
+    async def run(self) -> None:
+        """Move messages until the connection ends; never raises what the peer or the link did."""
+        with self._scope:
+            try:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._write)
+                    nursery.start_soon(self._watch)
+                    await self._read()
+            finally:
+                self.fail(ConnectionLost("the channel was closed"))
+
+    def fail(self, error: Smb3fsError) -> None:
+        """End the channel: everyone who waits gets ConnectionLost, and the owner is told once why."""
+        if self.error is not None:
+            return
+        self.error = error
+        self.transport.close()
+        self._queue.clear()
+        self._urgent.clear()
+        self._unwaited.clear()
+        waiters, self._waiters = self._waiters, {}
+        for task in waiters.values():
+            lost = ConnectionLost(str(error))
+            lost.__cause__ = error
+            trio.lowlevel.reschedule(task, outcome.Error(lost))
+        self._scope.cancel()
+        self._on_lost(self, error)
+
+    def submit(self, exchange: Exchange) -> None:
+        """Send an exchange, or queue it until there are credits; raises ConnectionLost when the channel has ended."""
+        if self.error is not None:
+            raise ConnectionLost(str(self.error)) from self.error
+        if not self.connection.pending:
+            self._waiting_since = trio.current_time()
+        self._trace.exchange(exchange.commands, waited=exchange.waited)
+        (self._urgent if exchange.urgent else self._queue).append(exchange)
+        self._pump()
+
+    def post(self, exchange: Exchange) -> None:
+        """Send an exchange whose answer nobody waits for; does nothing when the channel has ended."""
+        exchange.waited = False
+        if self.error is None:
+            self._unwaited[exchange] = trio.current_time()
+            self.submit(exchange)
+
+    async def call(self, exchange: Exchange) -> list[Answer]:
+        """Send an exchange and return the answers to its requests, in their order."""
+        self.submit(exchange)
+        if self.error is not None:  # sending it broke the connection
+            raise ConnectionLost(str(self.error)) from self.error
+
+        def abort(_: Callable[[], Any]) -> trio.lowlevel.Abort:
+            self._abandon(exchange)
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        self._waiters[exchange] = trio.lowlevel.current_task()
+        await trio.lowlevel.wait_task_rescheduled(abort)
+        return [answer for answer in exchange.answers if answer is not None]
+
+    def _abandon(self, exchange: Exchange) -> None:
+        """Forget a caller that stopped waiting; what it asked for may still happen."""
+        self._waiters.pop(exchange, None)
+        if not exchange.sent:
+            (self._urgent if exchange.urgent else self._queue).remove(exchange)
+            return
+        self._unwaited[exchange] = trio.current_time()
+        for message in self.connection.cancel(exchange):
+            self._trace.exchange([Command.CANCEL.name], waited=False)
+            self._send(message)
+
+    def _pump(self) -> None:
+        """Send from the queues what the credits and the socket allow; called whenever either may have changed."""
+        while not self._backlog and self.error is None:
+            queue = self._urgent or self._queue
+            if not queue:
+                return
+            try:
+                message = self.connection.prepare(queue[0])
+            except Smb3fsError as error:
+                self.fail(error)
+                return
+            if message is None:
+                return
+            queue.popleft()
+            self._send(message)
+
+    def _send(self, message: list[Buffer]) -> None:
+        """Send one message now, or leave its rest to the writer."""
+        if self._backlog:
+            # Only a CANCEL comes here past a full socket; it is dropped, and the request runs to its end.
+            return
+        try:
+            self._backlog = self.transport.send_now(message)
+        except ConnectionLost as error:
+            self.fail(error)
+            return
+        if self._backlog:
+            self._wake_writer.set()
+
+    async def _write(self) -> None:
+        """Send what the socket did not take at once."""
+        while True:
+            await self._wake_writer.wait()
+            self._wake_writer = trio.Event()
+            try:
+                await self.transport.send_rest(self._backlog)
+            except ConnectionLost as error:
+                self.fail(error)
+                return
+            self._backlog = []
+            self._pump()
+
+    async def _read(self) -> None:
+        """Take in messages and hand answers to whoever waits."""
+        burst = 0
+        while True:
+            try:
+                message = await self.transport.receive()
+                events = self.connection.receive(message)
+            except (ConnectionLost, WireError, SecurityError) as error:
+                self.fail(error)
+                return
+            self._last_received = trio.current_time()
+            self._suspect_since = None
+            for event in events:
+                self._handle(event)
+            self._pump()
+            burst += 1
+            if burst >= BURST:
+                burst = 0
+                await trio.lowlevel.checkpoint()
+
+    def _handle(self, event: Event) -> None:
+        """Act on one event of the connection."""
+        if not isinstance(event, Completed):
+            # We ask for no oplock and no lease, so a break can only be a mistake of the server's; it needs no answer.
+            self._trace.event(time.time(), "the server sent an oplock break that nobody asked for")
+            return
+        exchange = event.exchange
+        task = self._waiters.pop(exchange, None)
+        if task is not None:
+            trio.lowlevel.reschedule(task)
+            return
+        self._unwaited.pop(exchange, None)
+        if exchange is self._echo:
+            self._echo = None
+        if exchange.waited:
+            self._close_orphan(exchange)
+
+    def _close_orphan(self, exchange: Exchange) -> None:
+        """Close the handle that an abandoned CREATE was granted after all ([MS-SMB2] 3.2.4.24)."""
+        first, answer = exchange.requests[0], exchange.answers[0]
+        if first.command != Command.CREATE or answer is None or answer.status != 0:
+            return
+        if any(request.command == Command.CLOSE for request in exchange.requests):
+            return
+        try:
+            file_id = CreateResponse.parse(answer.pdu).file_id
+        except WireError as error:
+            self.fail(error)
+            return
+        close = CloseRequest(file_id)
+        self.post(
+            Exchange([close], tree_id=exchange.tree_id, session=exchange.session, seal=exchange.seal, urgent=True)
+        )
+
+    async def _watch(self) -> None:
+        """Notice a dead link: ask after a silence, and give the channel up when that is not answered either."""
+        slept = _time_asleep()
+        while True:
+            await trio.sleep(WATCH_INTERVAL)
+            now, slept_before, slept = trio.current_time(), slept, _time_asleep()
+            if slept - slept_before > WATCH_INTERVAL:
+                self._suspect_since = now
+            self.check(now)
+
+    def check(self, now: float) -> None:
+        """Judge the channel's health at the time `now`."""
+        if self._suspect_since is not None and now - self._suspect_since > AFTER_SLEEP:
+            self.fail(ConnectionLost(f"the machine slept, and the server did not answer within {AFTER_SLEEP:.0f} s"))
+            return
+        silence = now - max(self._last_received, self._waiting_since)
+        if self.connection.pending:
+            if silence > self._dead_after:
+                self.fail(ConnectionLost(f"the server did not answer for {silence:.0f} s"))
+                return
+            ask = silence > self._dead_after / 3
+        else:
+            ask = now - self._last_received > self._echo_interval
+        if any(now - since > self._timeout for since in self._unwaited.values()):
+            self.fail(ConnectionLost("the server left a request unanswered for too long"))
+            return
+        if (ask or self._suspect_since is not None) and self._echo is None:
+            self._echo = Exchange([EchoRequest()], urgent=True, waited=False, session=self.connection.session)
+            self.post(self._echo)
+
+
+def _time_asleep() -> float:
+    """Return how long the machine has slept since it booted, in seconds."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)

@@ -1,0 +1,111 @@
+"""The one place where a request finds a session to travel on.
+
+The pool reports losses and holds traffic back while there is no session; it recovers nothing itself. Each session that
+is attached gets the next generation number, by which a handle of an earlier one is recognised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import trio
+
+from smb3fs.channels.session import Session
+from smb3fs.connection import Answer
+from smb3fs.errors import ConnectionLost, Smb3fsError, Status
+from smb3fs.wire.header import Request
+
+# The server has lost what the session stands on; nothing of such a request was carried out.
+SESSION_GONE = frozenset({Status.USER_SESSION_DELETED, Status.NETWORK_SESSION_EXPIRED, Status.NETWORK_NAME_DELETED})
+
+
+class Pool:
+    """The mount's current session, or the wait for the next one."""
+
+    def __init__(self) -> None:
+        self.generation = 0
+        self.session: Session | None = None
+        self.closed = False
+        self._changed = trio.Event()
+
+    def attach(self, session: Session) -> None:
+        """Let traffic flow on a new session."""
+        self.generation += 1
+        session.generation = self.generation
+        self.session = session
+        self._notify()
+
+    def detach(self) -> None:
+        """Hold traffic back: the session is gone, and another one may come."""
+        self.session = None
+        self._notify()
+
+    def close(self) -> None:
+        """Refuse all traffic for good."""
+        self.closed = True
+        self.detach()
+
+    def _notify(self) -> None:
+        """Wake everyone who waits for a change."""
+        changed, self._changed = self._changed, trio.Event()
+        changed.set()
+
+    async def changed(self) -> None:
+        """Wait for the next attach, detach or close."""
+        await self._changed.wait()
+
+    async def ready(self) -> Session:
+        """Return the current session, waiting for one if need be; the caller's deadline bounds the wait."""
+        while self.session is None:
+            if self.closed:
+                raise ConnectionLost("the mount is being closed")
+            await self._changed.wait()
+        return self.session
+
+    async def call(
+        self, requests: Sequence[Request], *, generation: int | None = None, repeatable: bool = False
+    ) -> tuple[Session, list[Answer]]:
+        """Send a chain and return its answers with the session that carried them.
+
+        `generation` names the only session on which the requests make sense, since they carry a handle of it; without
+        one they wait for whatever session comes. A chain that is lost on the way is sent again only if it is
+        `repeatable`: doing it twice must be the same as doing it once. Raises ConnectionLost otherwise.
+        """
+        while True:
+            session = await self.ready() if generation is None else self._of_generation(generation)
+            try:
+                answers = await session.call(requests)
+            except ConnectionLost:
+                if not repeatable or generation is not None:
+                    raise
+                await self._leave(session)
+                continue
+            if answers[0].status in SESSION_GONE:
+                # Refused as a whole: on the next session it is done for the first time.
+                session.channel.fail(_gone(answers[0].status))
+                if generation is not None:
+                    raise ConnectionLost("the server has dropped the session that the file was opened in")
+                await self._leave(session)
+                continue
+            return session, answers
+
+    def post(self, requests: Sequence[Request], generation: int) -> None:
+        """Send a chain that nobody waits for, if its session still lives."""
+        if self.session is not None and self.generation == generation:
+            self.session.post(requests)
+
+    def _of_generation(self, generation: int) -> Session:
+        """Return the session of that generation, or raise ConnectionLost."""
+        if self.session is None or self.generation != generation:
+            raise ConnectionLost("the file was opened on a connection that is gone")
+        return self.session
+
+    async def _leave(self, session: Session) -> None:
+        """Wait until a session that failed has been detached."""
+        while self.session is session:
+            await self._changed.wait()
+
+
+def _gone(status: int) -> Smb3fsError:
+    """Return the reason for giving up a session that the server no longer knows."""
+    return ConnectionLost(f"the server no longer knows the session ({Status(status).name})")

@@ -1,0 +1,80 @@
+"""A session: a login that lives on a channel, and the trees connected in it ([MS-SMB2] 3.2.1.3, 3.2.1.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from smb3fs.channels.authentication import Login, authenticate
+from smb3fs.channels.channel import Channel
+from smb3fs.channels.negotiation import Negotiated, Policy, negotiate, validate
+from smb3fs.connection import Answer, Exchange, SessionSecurity
+from smb3fs.errors import SecurityError, Status, StatusError
+from smb3fs.wire.header import Request
+from smb3fs.wire.session import LogoffRequest
+from smb3fs.wire.tree import ShareFlag, TreeConnectRequest, TreeConnectResponse, TreeDisconnectRequest
+
+
+@dataclass(slots=True)
+class Tree:
+    """A share that the session is connected to."""
+
+    tree_id: int
+    share_type: int
+    share_flags: int
+    capabilities: int
+    maximal_access: int
+
+    @property
+    def seal(self) -> bool:
+        """Whether the server wants what concerns this share encrypted."""
+        return bool(self.share_flags & ShareFlag.ENCRYPT_DATA)
+
+
+class Session:
+    """A login on one channel with one tree; `generation` tells it from the mount's earlier and later ones."""
+
+    def __init__(self, channel: Channel, agreed: Negotiated, security: SessionSecurity, tree: Tree) -> None:
+        self.channel = channel
+        self.agreed = agreed
+        self.security = security
+        self.tree = tree
+        self.generation = 0
+
+    async def call(self, requests: Sequence[Request], *, urgent: bool = False) -> list[Answer]:
+        """Send a chain of related requests on the tree and return their answers, whatever their status."""
+        return await self.channel.call(self._exchange(requests, urgent))
+
+    def post(self, requests: Sequence[Request]) -> None:
+        """Send a chain of requests whose answers nobody waits for."""
+        self.channel.post(self._exchange(requests, urgent=True))
+
+    def _exchange(self, requests: Sequence[Request], urgent: bool) -> Exchange:
+        """Address requests to the tree."""
+        return Exchange(requests, tree_id=self.tree.tree_id, session=self.security, seal=self.tree.seal, urgent=urgent)
+
+    async def end(self) -> None:
+        """Disconnect the tree and log off, so that the server keeps nothing of us."""
+        await self.call([TreeDisconnectRequest()], urgent=True)
+        await self.channel.call(Exchange([LogoffRequest()], session=self.security, urgent=True))
+
+
+async def establish(channel: Channel, policy: Policy, login: Login, unc: str, previous_session_id: int = 0) -> Session:
+    """Negotiate, log in and connect the tree `unc` on a running channel."""
+    agreed = await negotiate(channel, policy)
+    security = await authenticate(channel, policy, agreed, login, previous_session_id)
+    tree = await _connect_tree(channel, security, unc)
+    await validate(channel, policy, agreed, security, tree.tree_id, seal=tree.seal)
+    return Session(channel, agreed, security, tree)
+
+
+async def _connect_tree(channel: Channel, security: SessionSecurity, unc: str) -> Tree:
+    """Connect to a share, given as \\\\server\\share."""
+    (answer,) = await channel.call(Exchange([TreeConnectRequest(unc)], session=security))
+    if answer.status != Status.SUCCESS:
+        raise StatusError(answer.status, "TREE_CONNECT")
+    told = TreeConnectResponse.parse(answer.pdu)
+    tree = Tree(answer.header.tree_id, told.share_type, told.share_flags, told.capabilities, told.maximal_access)
+    if tree.seal and security.sealer is None:
+        raise SecurityError("the share demands encryption, but none of the ciphers offered to the server suits it")
+    return tree

@@ -1,0 +1,39 @@
+"""What a channel needs of a transport: whole messages out, whole messages in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from smb3fs.wire.codec import Buffer
+
+
+class Transport(Protocol):
+    """A way to the server that carries messages, not bytes; framing is its own affair.
+
+    Every method that waits raises ConnectionLost when the way has ended and WireError when the peer breaks the framing.
+    """
+
+    limit: int
+    """The largest message that is accepted from the peer, in bytes; a longer one is a WireError before it is read."""
+
+    def send_now(self, buffers: Sequence[Buffer]) -> list[Buffer]:
+        """Send what fits without waiting and return what is left of the message, which `send_rest` must be given."""
+        ...
+
+    async def send_rest(self, buffers: Sequence[Buffer]) -> None:
+        """Send the remainder of a message that `send_now` began."""
+        ...
+
+    async def receive(self) -> memoryview:
+        """Return the next message in a writable buffer that belongs to the caller."""
+        ...
+
+    def close(self) -> None:
+        """Give the way up at once; whoever waits in another method gets ConnectionLost."""
+        ...
+
+    @property
+    def description(self) -> str:
+        """Both ends, for a person."""
+        ...

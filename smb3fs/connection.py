@@ -1,0 +1,319 @@
+"""The protocol state of one connection, without I/O: requests become buffers, received messages become events.
+
+Theory of operation ([MS-SMB2] 3.2.1.2, 3.2.4.1, 3.2.5.1). An `Exchange` is one message that we send: one request, or a
+chain of related ones. It stays a value until `prepare` finds credits for all of it; only then are message ids taken,
+the requests encoded, signed or sealed. From that moment every element waits in the pending table under its message id
+until its final answer is in; an interim answer (STATUS_PENDING) only tells the id by which it can be cancelled. When
+the last element is answered, the exchange comes out as a `Completed` event. Nothing here waits, reads a clock or knows
+a socket; whoever owns the transport calls `prepare` and `receive` and does with the results what they say.
+
+An error that escapes `receive` means that the connection cannot be trusted any more and must be closed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from smb3fs.credits import CreditAccount
+from smb3fs.crypto import PreauthHash, Sealer, Signer, Unsealer
+from smb3fs.errors import SecurityError, Status, WireError
+from smb3fs.wire.codec import Buffer, pad8
+from smb3fs.wire.control import CancelRequest
+from smb3fs.wire.header import (
+    FLAG_ASYNC,
+    FLAG_RELATED,
+    FLAG_RESPONSE,
+    FLAG_SIGNED,
+    HEADER_SIZE,
+    RELATED_ID32,
+    RELATED_ID64,
+    UNSOLICITED_MESSAGE_ID,
+    Command,
+    Header,
+    Request,
+    TransformHeader,
+    is_transform,
+    split_compound,
+)
+from smb3fs.wire.negotiate import Capability
+
+# Where the 16 bytes of the signature stand in a header ([MS-SMB2] 2.2.1.2).
+SIGNATURE: Final = slice(48, 64)
+# Bytes that one credit pays for in a multi-credit request ([MS-SMB2] 3.2.4.1.5).
+CREDIT_UNIT: Final = 65536
+
+# A server that no longer knows the session, the tree or the file says so before it reaches the stage at which it
+# signs. Whoever rejects these for want of a signature never recovers from a server's restart; whoever forges them can
+# only make us reconnect or fail one call, as anyone who can send a TCP reset can.
+UNSIGNED_STATUSES: Final = frozenset(
+    {
+        Status.USER_SESSION_DELETED,
+        Status.NETWORK_NAME_DELETED,
+        Status.NETWORK_SESSION_EXPIRED,
+        Status.FILE_CLOSED,
+        Status.INVALID_PARAMETER,
+    }
+)
+
+
+@dataclass(slots=True, eq=False)
+class SessionSecurity:
+    """What protects the messages of a session on one connection: the channel's signer, the session's seals."""
+
+    session_id: int
+    signer: Signer
+    sealer: Sealer | None = None
+    unsealer: Unsealer | None = None
+    seal_everything: bool = False
+
+
+@dataclass(slots=True)
+class Answer:
+    """The final answer to one request: its header and the whole element, header included."""
+
+    header: Header
+    pdu: memoryview
+
+    @property
+    def status(self) -> int:
+        """The NTSTATUS of the answer."""
+        return self.header.status
+
+
+@dataclass(slots=True, eq=False)
+class Exchange:
+    """One message to be sent, and the answers to its requests as they arrive.
+
+    A chain of several requests is always a related one: each acts on the file that the first one opened.
+    """
+
+    requests: Sequence[Request]
+    tree_id: int = 0
+    session: SessionSecurity | None = None
+    seal: bool = False
+    urgent: bool = False
+    waited: bool = True
+    session_id: int = 0
+    preauth: PreauthHash | None = None
+    message_ids: list[int] = field(default_factory=list)
+    async_ids: dict[int, int] = field(default_factory=dict)
+    answers: list[Answer | None] = field(default_factory=list)
+    missing: int = 0
+
+    @property
+    def sent(self) -> bool:
+        """Whether message ids have been taken, so that the server may act on it."""
+        return bool(self.message_ids)
+
+    @property
+    def commands(self) -> list[str]:
+        """The names of its commands."""
+        return [request.command.name for request in self.requests]
+
+    @property
+    def sealed(self) -> bool:
+        """Whether it travels encrypted."""
+        return self.seal or (self.session is not None and self.session.seal_everything)
+
+
+@dataclass(slots=True)
+class Completed:
+    """Every request of the exchange has its final answer."""
+
+    exchange: Exchange
+
+
+@dataclass(slots=True)
+class Unsolicited:
+    """A message that answers no request: an oplock or lease break."""
+
+    header: Header
+    pdu: memoryview
+
+
+Event = Completed | Unsolicited
+
+
+class Connection:
+    """Message ids, credits, pending requests and protection of one connection."""
+
+    def __init__(self) -> None:
+        self.credits = CreditAccount()
+        self.preauth = PreauthHash()
+        self.large_mtu = False
+        self.session: SessionSecurity | None = None
+        self._pending: dict[int, tuple[Exchange, int]] = {}
+
+    @property
+    def pending(self) -> int:
+        """How many requests wait for their final answer."""
+        return len(self._pending)
+
+    def negotiated(self, capabilities: int) -> None:
+        """Take over what NEGOTIATE agreed about sizes: multi-credit requests need LARGE_MTU."""
+        self.large_mtu = bool(capabilities & Capability.LARGE_MTU)
+
+    def exchanges(self) -> list[Exchange]:
+        """Return what waits for an answer, each exchange once, in the order of sending."""
+        return list(dict.fromkeys(exchange for exchange, _ in self._pending.values()))
+
+    def charge(self, request: Request) -> int:
+        """Return the credits that a request costs ([MS-SMB2] 3.2.4.1.5)."""
+        if not self.large_mtu:
+            return 1
+        return 1 + max(request.credit_size - 1, 0) // CREDIT_UNIT
+
+    def prepare(self, exchange: Exchange) -> list[Buffer] | None:
+        """Encode an exchange for sending; None as long as the credits do not suffice for all of it."""
+        charges = [self.charge(request) for request in exchange.requests]
+        first_ids = self.credits.try_take_chain(charges, urgent=exchange.urgent)
+        if first_ids is None:
+            return None
+        exchange.message_ids = first_ids
+        exchange.answers = [None] * len(first_ids)
+        exchange.missing = len(first_ids)
+        for index, message_id in enumerate(first_ids):
+            self._pending[message_id] = (exchange, index)
+        buffers = self._encode(exchange, charges)
+        if exchange.preauth is not None:
+            exchange.preauth.update(buffers)
+        return buffers
+
+    def _encode(self, exchange: Exchange, charges: Sequence[int]) -> list[Buffer]:
+        """Encode, and sign or seal, all elements of an exchange."""
+        session, sealed = exchange.session, exchange.sealed
+        session_id = session.session_id if session is not None else exchange.session_id
+        buffers: list[Buffer] = []
+        last = len(charges) - 1
+        for index, (request, charge) in enumerate(zip(exchange.requests, charges, strict=True)):
+            body, payload = request.encode(), request.payload
+            size = HEADER_SIZE + len(body) + len(payload)
+            padding = pad8(size) - size if index < last else 0
+            header = Header(
+                request.command,
+                exchange.message_ids[index],
+                credit_charge=charge if self.large_mtu else 0,
+                credits=self.credits.request_amount(charge),
+                flags=FLAG_RELATED if index else 0,
+                tree_id=RELATED_ID32 if index else exchange.tree_id,
+                session_id=RELATED_ID64 if index else session_id,
+            )
+            sign = session is not None and not sealed
+            if sign:
+                header.flags |= FLAG_SIGNED
+            element: list[Buffer] = [bytearray(header.encode(size + padding if index < last else 0) + body)]
+            if len(payload):
+                element.append(payload)
+            if padding:
+                element.append(bytes(padding))
+            if sign and session is not None:
+                signature = session.signer.sign(element, header.message_id)
+                head = element[0]
+                assert isinstance(head, bytearray)  # noqa: S101 (for the type checker: it was made above)
+                head[SIGNATURE] = signature
+            buffers += element
+        if sealed:
+            if session is None or session.sealer is None:
+                raise SecurityError("the connection has no key to encrypt with")
+            return session.sealer.seal(buffers, session.session_id)
+        return buffers
+
+    def cancel(self, exchange: Exchange) -> list[list[Buffer]]:
+        """Return a CANCEL message for every request of the exchange that has no final answer ([MS-SMB2] 3.2.4.24).
+
+        A CANCEL takes no credit, is not answered, and carries the request's own message id.
+        """
+        messages = []
+        for index, message_id in enumerate(exchange.message_ids):
+            if exchange.answers[index] is None:
+                messages.append(self._cancel_one(exchange, message_id))
+        return messages
+
+    def _cancel_one(self, exchange: Exchange, message_id: int) -> list[Buffer]:
+        """Encode one CANCEL."""
+        session = exchange.session
+        async_id = exchange.async_ids.get(message_id)
+        header = Header(
+            Command.CANCEL,
+            message_id,
+            flags=FLAG_ASYNC if async_id is not None else 0,
+            async_id=async_id or 0,
+            tree_id=exchange.tree_id if async_id is None else 0,
+            session_id=session.session_id if session is not None else exchange.session_id,
+        )
+        if session is None:
+            return [header.encode() + CancelRequest().encode()]
+        if exchange.sealed and session.sealer is not None:
+            return session.sealer.seal([header.encode() + CancelRequest().encode()], session.session_id)
+        header.flags |= FLAG_SIGNED
+        message = bytearray(header.encode() + CancelRequest().encode())
+        message[SIGNATURE] = session.signer.sign([message], message_id, is_cancel=True)
+        return [message]
+
+    def receive(self, message: memoryview) -> list[Event]:
+        """Take in one received message; `message` must be writable if it may be encrypted, since it is opened in place.
+
+        Raises WireError or SecurityError, after either of which the connection must be closed.
+        """
+        sealed_by: int | None = None
+        if is_transform(message):
+            sealed_by = TransformHeader.parse(message).session_id
+            session = self.session
+            if session is None or session.unsealer is None or session.session_id != sealed_by:
+                raise SecurityError("the server encrypted a message for a session that is not ours")
+            message = session.unsealer.unseal(message)
+        events: list[Event] = []
+        for pdu in split_compound(message):
+            event = self._receive_one(pdu, sealed_by)
+            if event is not None:
+                events.append(event)
+        return events
+
+    def _receive_one(self, pdu: memoryview, sealed_by: int | None) -> Event | None:
+        """Take in one element of a received message."""
+        header = Header.parse(pdu)
+        if not header.flags & FLAG_RESPONSE:
+            raise WireError("the server sent a request")
+        if header.message_id == UNSOLICITED_MESSAGE_ID:
+            return Unsolicited(header, pdu)
+        entry = self._pending.get(header.message_id)
+        if entry is None:
+            raise WireError(f"the server answered message {header.message_id}, which does not wait for an answer")
+        exchange, index = entry
+        if header.command != exchange.requests[index].command:
+            raise WireError(f"the server answered {exchange.commands[index]} with command {header.command}")
+        if header.status == Status.PENDING and header.flags & FLAG_ASYNC:
+            exchange.async_ids[header.message_id] = header.async_id
+            self.credits.grant(header.credits)
+            return None
+        self._check_protection(header, pdu, exchange, sealed_by)
+        self.credits.grant(header.credits)
+        del self._pending[header.message_id]
+        exchange.answers[index] = Answer(header, pdu)
+        exchange.missing -= 1
+        if exchange.preauth is not None and (
+            header.command == Command.NEGOTIATE or header.status == Status.MORE_PROCESSING_REQUIRED
+        ):
+            exchange.preauth.update([pdu])
+        return Completed(exchange) if exchange.missing == 0 else None
+
+    @staticmethod
+    def _check_protection(header: Header, pdu: memoryview, exchange: Exchange, sealed_by: int | None) -> None:
+        """Raise SecurityError unless the answer is protected as its request was ([MS-SMB2] 3.2.5.1.1, 3.2.5.1.3)."""
+        session = exchange.session
+        if session is None:  # NEGOTIATE and SESSION_SETUP: checked by whoever authenticates, once there is a key
+            return
+        if sealed_by is not None:
+            if sealed_by != session.session_id:
+                raise SecurityError("an answer was encrypted for another session")
+            return
+        if not exchange.sealed and header.flags & FLAG_SIGNED:
+            if session.signer.verify(pdu, header.signature, header.message_id):
+                return
+            raise SecurityError(f"the signature of an answer to {Command(header.command).name} is wrong")
+        if header.status in UNSIGNED_STATUSES:
+            return
+        missing = "encrypted" if exchange.sealed else "signed"
+        raise SecurityError(f"an answer to {Command(header.command).name} is not {missing}")

@@ -1,0 +1,85 @@
+"""The listing of one directory, page by page, from one handle ([MS-SMB2] 3.2.4.17)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from smb3fs.channels.pool import Pool
+from smb3fs.connection import Answer
+from smb3fs.errors import Status, StatusError
+from smb3fs.wire.create import RELATED_FILE_ID, FileId
+from smb3fs.wire.header import Command, Request
+from smb3fs.wire.infoclass import InformationClass
+from smb3fs.wire.query import RESTART_SCANS, QueryDirectoryRequest, QueryDirectoryResponse
+
+# What one page may hold: some 9,000 entries. Servers send no more than they have.
+PAGE_SIZE: Final = 1024 * 1024
+# The end of a listing; a server may also say that nothing matched at all.
+AT_END: Final = frozenset({Status.NO_MORE_FILES, Status.NO_SUCH_FILE})
+
+
+class Listing:
+    """The pages of a directory that have arrived; `complete` when the server had no more.
+
+    A page is a chain of FileIdFullDirectoryInformation ([MS-FSCC] 2.4.18), as wire/directory.py reads it.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self.pages: list[memoryview] = []
+        self.complete = False
+        self.begun = False
+        self.on_close: Callable[[], None] | None = None
+        self._pool = pool
+        self._file_id = RELATED_FILE_ID
+        self._generation = 0
+
+    @staticmethod
+    def first_requests() -> list[Request]:
+        """Return what follows the CREATE in its compound: the first page, and the one after it.
+
+        For a directory of up to one page the second says that this was all, which saves the round trip to ask.
+        """
+        return [_query(RELATED_FILE_ID, RESTART_SCANS), _query(RELATED_FILE_ID)]
+
+    def begin(self, file_id: FileId, generation: int, answers: Sequence[Answer]) -> None:
+        """Take in the answers to the first requests."""
+        self._file_id, self._generation = file_id, generation
+        for answer in answers:
+            self._take(answer)
+        self.begun = True
+
+    async def next_page(self) -> bool:
+        """Fetch another page; False when there is none."""
+        if self.complete:
+            return False
+        request = _query(self._file_id)
+        _, (answer,) = await self._pool.call([request], generation=self._generation)
+        pages = len(self.pages)
+        self._take(answer)
+        if len(self.pages) == pages:
+            self.close()
+            return False
+        return True
+
+    def _take(self, answer: Answer) -> None:
+        """Add one answer's page, unless the listing has ended."""
+        if self.complete:
+            return
+        if answer.status in AT_END:
+            self.complete = True
+        elif answer.status != Status.SUCCESS:
+            raise StatusError(answer.status, Command.QUERY_DIRECTORY.name)
+        else:
+            self.pages.append(memoryview(QueryDirectoryResponse.parse(answer.pdu).data))
+
+    def close(self) -> None:
+        """Close the directory's handle if it is still open; the pages stay."""
+        if self.on_close is not None:
+            self.on_close()
+            self.on_close = None
+
+
+def _query(file_id: FileId, flags: int = 0) -> QueryDirectoryRequest:
+    """Build the request for one page."""
+    return QueryDirectoryRequest(file_id, InformationClass.FILE_ID_FULL_DIRECTORY, PAGE_SIZE, flags=flags)

@@ -1,0 +1,111 @@
+"""What happens after a loss: the barrier that holds calls back, and the attempts to get a session again.
+
+The pool holds the traffic back by itself as soon as a session is detached. This module makes the next session and
+attaches it under the next generation number, by which handles of earlier ones are recognised as gone.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import trio
+
+from smb3fs.channels.channel import Channel
+from smb3fs.channels.pool import Pool
+from smb3fs.channels.session import Session
+from smb3fs.errors import Smb3fsError, Status, StatusError
+from smb3fs.trace import Trace
+
+# Attempts follow each other quickly at first, since most outages are short, and then ever more slowly.
+QUICK_INTERVAL: Final = 0.5
+QUICK_PERIOD: Final = 60.0
+LONGEST_INTERVAL: Final = 15.0
+# A refused login is not repeated quickly: servers lock accounts out after a few wrong passwords.
+REFUSED_INTERVAL: Final = 60.0
+
+LOGIN_REFUSED: Final = frozenset(
+    {
+        Status.LOGON_FAILURE,
+        Status.WRONG_PASSWORD,
+        Status.NO_SUCH_USER,
+        Status.ACCOUNT_RESTRICTION,
+        Status.ACCOUNT_DISABLED,
+        Status.ACCOUNT_LOCKED_OUT,
+        Status.PASSWORD_EXPIRED,
+        Status.PASSWORD_MUST_CHANGE,
+        Status.INVALID_LOGON_HOURS,
+        Status.INVALID_WORKSTATION,
+    }
+)
+
+
+class Recovery:
+    """Keeps the pool supplied with a session as long as the mount lives."""
+
+    def __init__(self, pool: Pool, connect: Callable[[int], Awaitable[Session]], trace: Trace) -> None:
+        self._pool = pool
+        self._connect = connect
+        self._trace = trace
+        self._last_session_id = 0
+
+    def lost(self, channel: Channel, error: Smb3fsError) -> None:
+        """Take notice that a channel has ended; detaches the session that lived on it."""
+        session = self._pool.session
+        if session is not None and session.channel is channel:
+            self._pool.detach()
+            self._trace.event(time.time(), f"connection {channel.transport.description} lost: {error}")
+
+    async def start(self) -> None:
+        """Make the first session; raises what prevents it."""
+        self._attach(await self._connect(0))
+
+    async def run(self) -> None:
+        """Replace every session that is lost, until the pool is closed."""
+        while not self._pool.closed:
+            if self._pool.session is not None:
+                await self._pool.changed()
+                continue
+            await self._reconnect()
+
+    async def _reconnect(self) -> None:
+        """Try until there is a session or the mount ends."""
+        began = trio.current_time()
+        failures = 0
+        while not self._pool.closed:
+            tried = trio.current_time()
+            try:
+                session = await self._connect(self._last_session_id)
+            except (Smb3fsError, OSError) as error:
+                failures += 1
+                interval = pause(error, failures, tried - began)
+                if failures == 1 or interval > QUICK_INTERVAL:
+                    self._trace.error(time.time(), f"reconnecting failed, next attempt in {interval:.1f} s: {error}")
+                await trio.sleep(max(0.0, tried + interval - trio.current_time()))
+                continue
+            self._attach(session)
+            self._trace.reconnects += 1
+            self._trace.event(
+                time.time(),
+                f"reconnected after {trio.current_time() - began:.1f} s: {session.channel.transport.description}",
+            )
+            return
+
+    def _attach(self, session: Session) -> None:
+        """Let the traffic flow on a session, unless it was lost in the meantime or the mount is being closed."""
+        self._last_session_id = session.security.session_id
+        if session.channel.error is None and not self._pool.closed:
+            self._pool.attach(session)
+
+
+def pause(error: BaseException, failures: int, elapsed: float) -> float:
+    """Return how many seconds lie between the beginnings of two attempts, `elapsed` seconds after the loss."""
+    if isinstance(error, StatusError) and error.status in LOGIN_REFUSED:
+        return REFUSED_INTERVAL
+    if elapsed < QUICK_PERIOD:
+        return QUICK_INTERVAL
+    # Jitter keeps a thousand clients of one server from coming back in step.
+    slower = min(QUICK_INTERVAL * (1 << min(failures, 10)), LONGEST_INTERVAL)
+    return slower * random.uniform(0.75, 1.25)  # noqa: S311 (not a secret)

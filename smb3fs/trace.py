@@ -1,0 +1,59 @@
+"""Counters and recent events of one mount: what `smb3fs status` shows and what tests assert instead of times."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+log = logging.getLogger(__name__)
+
+# Enough to see what happened in the last incident without letting a flapping link grow the daemon.
+REMEMBERED_EVENTS: Final = 50
+
+
+@dataclass(slots=True, frozen=True)
+class Event:
+    """Something worth telling an administrator: when (seconds since the epoch) and what, in one line."""
+
+    time: float
+    text: str
+
+
+@dataclass(slots=True)
+class Trace:
+    """The counters of one mount.
+
+    A round trip is an exchange (one message with one or more chained requests) whose answer somebody waits for; an
+    exchange that nobody waits for, such as the CLOSE behind a release, is counted in `unwaited` instead.
+    """
+
+    requests: Counter[str] = field(default_factory=Counter)
+    round_trips: int = 0
+    unwaited: int = 0
+    bytes_read: int = 0
+    bytes_written: int = 0
+    reconnects: int = 0
+    dropped_names: int = 0
+    events: deque[Event] = field(default_factory=lambda: deque(maxlen=REMEMBERED_EVENTS))
+    errors: deque[Event] = field(default_factory=lambda: deque(maxlen=REMEMBERED_EVENTS))
+
+    def exchange(self, commands: Sequence[str], *, waited: bool) -> None:
+        """Count one message that carries `commands`."""
+        self.requests.update(commands)
+        if waited:
+            self.round_trips += 1
+        else:
+            self.unwaited += 1
+
+    def event(self, now: float, text: str) -> None:
+        """Remember and log a change of state."""
+        self.events.append(Event(now, text))
+        log.info("%s", text)
+
+    def error(self, now: float, text: str) -> None:
+        """Remember and log an error."""
+        self.errors.append(Event(now, text))
+        log.error("%s", text)
