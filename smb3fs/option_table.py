@@ -1,0 +1,400 @@
+"""The one table of mount options: what each name does, or why it does nothing, or why it is refused.
+
+The names are those of mount.cifs 7.6 and the Linux client, of mount(8), and a few of our own. Each row ends in exactly
+one of four verdicts, so that no option is ever parsed and forgotten:
+
+USED     it changes fields of `MountOptions`
+STATED   it says what happens anyway, or asks for something harmless that has no meaning here: one line in the log
+DROPPED  it is addressed to mount(8) or systemd, which have read it already
+REFUSED  it asks for what this version does not do, and going on would break a promise: one sentence, and no mount
+"""
+
+from __future__ import annotations
+
+import grp
+import ipaddress
+import pwd
+import re
+from collections.abc import Callable, Mapping
+from enum import Enum
+from typing import Any, Final, NamedTuple
+
+# [MS-SMB2] 2.2.3: the dialects by number; 2.2.3.1.2: the ciphers by name.
+SMB_3_0: Final = 0x0300
+SMB_3_0_2: Final = 0x0302
+SMB_3_1_1: Final = 0x0311
+CIPHERS: Final[Mapping[str, int]] = {"aes-128-gcm": 2, "aes-256-gcm": 4, "aes-128-ccm": 1, "aes-256-ccm": 3}
+
+Effect = Callable[[str], Mapping[str, Any]]
+
+
+class Verdict(Enum):
+    """What becomes of an option."""
+
+    USED = "used"
+    STATED = "stated"
+    DROPPED = "dropped"
+    REFUSED = "refused"
+
+
+class Takes(Enum):
+    """Whether an option is written with a value."""
+
+    NOTHING = "nothing"
+    VALUE = "a value"
+    EITHER = "a value or nothing"
+
+
+class Option(NamedTuple):
+    """One row: its spellings, its verdict, and what that needs (an effect, or a sentence)."""
+
+    names: tuple[str, ...]
+    verdict: Verdict
+    takes: Takes
+    effect: Effect = lambda _: {}
+    sentence: str = ""
+
+
+def value(names: str, effect: Effect) -> Option:
+    """Return the row of an option that needs a value."""
+    return Option(tuple(names.split()), Verdict.USED, Takes.VALUE, effect)
+
+
+def flag(names: str, **fields: object) -> Option:
+    """Return the row of an option that stands alone and sets `fields`."""
+    return Option(tuple(names.split()), Verdict.USED, Takes.NOTHING, lambda _: fields)
+
+
+def stated(names: str, sentence: str) -> Option:
+    """Return the row of an option that changes nothing here, and the sentence that says so."""
+    return Option(tuple(names.split()), Verdict.STATED, Takes.EITHER, sentence=sentence)
+
+
+def dropped(names: str) -> Option:
+    """Return the row of an option that mount(8) or systemd read."""
+    return Option(tuple(names.split()), Verdict.DROPPED, Takes.EITHER)
+
+
+def refused(names: str, sentence: str) -> Option:
+    """Return the row of an option that ends the mount, and the sentence: why, and what to do instead."""
+    return Option(tuple(names.split()), Verdict.REFUSED, Takes.EITHER, sentence=sentence)
+
+
+# Values. A ValueError's text completes the sentence "option name=value: ...".
+
+
+def into(field: str, convert: Callable[[str], object]) -> Effect:
+    """Return the effect that stores the converted value in one field."""
+    return lambda text: {field: convert(text)}
+
+
+def number(low: int, high: int) -> Callable[[str], int]:
+    """Return a converter of decimal numbers from `low` to `high`."""
+
+    def convert(text: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,19}", text, re.ASCII) or not low <= int(text) <= high:
+            raise ValueError(f"give a whole number from {low} to {high}")
+        return int(text)
+
+    return convert
+
+
+def seconds(low: float, high: int) -> Callable[[str], float]:
+    """Return a converter of seconds from `low` to `high`, with decimals."""
+
+    def convert(text: str) -> float:
+        if not re.fullmatch(r"[0-9]{1,19}(\.[0-9]{1,9})?", text, re.ASCII) or not low <= float(text) <= high:
+            raise ValueError(f"give a number of seconds from {low:g} to {high}")
+        return float(text)
+
+    return convert
+
+
+def octal_mode(text: str) -> int:
+    """Convert permission bits."""
+    if not re.fullmatch(r"[0-7]{1,5}", text, re.ASCII) or int(text, 8) > 0o7777:
+        raise ValueError("give permission bits in octal, for example 0755")
+    return int(text, 8)
+
+
+def user_id(text: str) -> int:
+    """Convert a user's name or number; a number wins over a name that looks like one, as in chown(1) with `+`."""
+    if re.fullmatch(r"[0-9]+", text, re.ASCII):
+        return _id_number(text)
+    try:
+        return pwd.getpwnam(text).pw_uid
+    except (KeyError, ValueError):
+        raise ValueError("no such user; give a name from the user database or a number") from None
+
+
+def group_id(text: str) -> int:
+    """Convert a group's name or number."""
+    if re.fullmatch(r"[0-9]+", text, re.ASCII):
+        return _id_number(text)
+    try:
+        return grp.getgrnam(text).gr_gid
+    except (KeyError, ValueError):
+        raise ValueError("no such group; give a name from the group database or a number") from None
+
+
+def _id_number(text: str) -> int:
+    """Convert a number of a user or group; the kernel reads the largest 32-bit value as "nobody in particular"."""
+    if len(text) > 10 or int(text) >= 2**32 - 1:
+        raise ValueError(f"give a name or a number below {2**32 - 1}")
+    return int(text)
+
+
+def ip_address(text: str) -> str:
+    """Convert an address literal; an IPv6 address may carry brackets and a scope."""
+    try:
+        return str(ipaddress.ip_address(text.removeprefix("[").removesuffix("]")))
+    except ValueError:
+        raise ValueError("give an IPv4 or IPv6 address; a name belongs into the source, //NAME/share") from None
+
+
+def text_of(what: str, limit: int) -> Callable[[str], str]:
+    """Return a converter of short free text without control characters."""
+
+    def convert(text: str) -> str:
+        if not text or len(text) > limit or not text.isprintable():
+            raise ValueError(f"give {what} of 1 to {limit} printable characters")
+        return text
+
+    return convert
+
+
+def versions(text: str) -> Mapping[str, Any]:
+    """Convert a dialect, or a word for a range of them."""
+    match text:
+        case "3" | "default":
+            low, high = SMB_3_0, SMB_3_1_1
+        case "3.0":
+            low = high = SMB_3_0
+        case "3.0.2" | "3.02":
+            low = high = SMB_3_0_2
+        case "3.1.1" | "3.11":
+            low = high = SMB_3_1_1
+        case "1" | "1.0":
+            raise ValueError("SMB 1 is insecure and not supported; enable SMB 3 on the server and use vers=3")
+        case "2" | "2.0" | "2.0.2" | "2.02" | "2.1":
+            raise ValueError("SMB 2 is not supported yet; use vers=3 or leave it out, where the server knows SMB 3")
+        case _:
+            raise ValueError("give 3, 3.0, 3.0.2, 3.1.1 or default")
+    return {"version_min": low, "version_max": high}
+
+
+def ciphers(text: str) -> Mapping[str, Any]:
+    """Convert a list of ciphers in order of preference, separated by colons."""
+    names = text.lower().split(":")
+    if len(set(names)) != len(names) or not set(names) <= set(CIPHERS):
+        raise ValueError(f"give one or several of {', '.join(CIPHERS)}, separated by colons, the preferred one first")
+    return {"ciphers": tuple(CIPHERS[name] for name in names)}
+
+
+def security(text: str) -> Mapping[str, Any]:
+    """Convert the way to log in; the trailing i of mount.cifs demands signatures."""
+    match text:
+        case "ntlmssp":
+            return {}
+        case "ntlmsspi":
+            return {"sign": True}
+        case "none":
+            raise ValueError("anonymous sessions are not supported yet; use sec=ntlmssp with credentials=FILE")
+        case "krb5" | "krb5i" | "krb5p":
+            raise ValueError("Kerberos is not supported yet; use sec=ntlmssp (and seal in place of krb5p)")
+        case "ntlm" | "ntlmi" | "ntlmv2" | "ntlmv2i" | "lanman":
+            raise ValueError("this is a login of SMB 1; use sec=ntlmssp, which carries NTLMv2")
+        case _:
+            raise ValueError("give ntlmssp or ntlmsspi")
+
+
+def cache_mode(text: str) -> Mapping[str, Any]:
+    """Convert the cache mode."""
+    match text:
+        case "none" | "strict":
+            return {"cache": text}
+        case "loose" | "ro" | "singleclient":
+            raise ValueError("it would show stale data when others write; use cache=strict or cache=none")
+        case _:
+            raise ValueError("give strict or none")
+
+
+def character_set(text: str) -> Mapping[str, Any]:
+    """Accept the one character set that file names have here."""
+    if text.lower() not in ("utf8", "utf-8"):
+        raise ValueError("file names are UTF-8 here; use iocharset=utf8 or leave it out")
+    return {}
+
+
+def one_channel(text: str) -> Mapping[str, Any]:
+    """Accept the one connection that a mount has."""
+    if number(1, 16)(text) > 1:
+        raise ValueError("several connections for one mount are not supported by this version; use max_channels=1")
+    return {}
+
+
+def no_such_type(text: str) -> Mapping[str, Any]:
+    """Accept the ways of saying that symbolic links and special files are not created."""
+    if text not in ("none", "default"):
+        raise ValueError("creating symbolic links and special files is not supported by this version; leave it out")
+    return {}
+
+
+_LATER: Final = "not supported by this version; leave it out"
+_KERBEROS: Final = f"Kerberos is {_LATER}"
+_ACL: Final = f"mapping access lists to owner and mode is {_LATER}, and use uid=, gid=, file_mode= and dir_mode="
+_LEASE: Final = "this version asks the server for no leases, so no handle stays open after the last close"
+_ATIME: Final = "access times are kept by the server, not by the kernel"
+_SMB1: Final = "it belongs to SMB 1 and NetBIOS, which are not used"
+_UNIX: Final = "the POSIX and UNIX extensions are not used"
+_SELINUX: Final = f"one security label for the whole mount is {_LATER}"
+_SOURCE: Final = "the command line or fstab names the share as SOURCE and the directory as TARGET; leave it out"
+
+OPTIONS: Final[tuple[Option, ...]] = (
+    # Who logs in. What a name and a password may look like, and which source wins: smb3fs/credentials.py.
+    value("username", into("username", str)),
+    # Bare `user` is addressed to mount(8), which hands over the flags that it implies by name; see `find`.
+    value("user", into("user", str)),
+    value("password pass", into("password", str)),
+    value("credentials cred", into("credentials_file", text_of("a path", 4096))),
+    value("domain dom workgroup", into("domain", str)),
+    value("sec", security),
+    refused("guest", "guest and anonymous sessions are not supported yet; use credentials=FILE or username=NAME"),
+    refused("password2 pass2", f"a second password for rotation is {_LATER}, and change password= when it changes"),
+    refused("domainauto", "the domain is not taken from the server; use domain=NAME or leave it out"),
+    refused("multiuser", "a session for each local user is not supported by this version; mount once for each user"),
+    refused("cruid", _KERBEROS),
+    stated("upcall_target", "there is no Kerberos upcall"),
+    # How the server is reached.
+    value("ip addr", into("address", ip_address)),
+    value("port", into("port", number(1, 65535))),
+    value("timeout", into("timeout", seconds(1, 3600))),
+    value("echo_interval", into("echo_interval", seconds(1, 600))),
+    stated("soft", "a call fails after timeout= seconds, always"),
+    refused("hard", "no call waits for ever; use timeout=SECONDS, up to 3600"),
+    stated("retrans", "requests are repeated until timeout= is over"),
+    refused("srcaddr", f"choosing the local address is {_LATER}, and set a route instead"),
+    stated("nosharesock", "each mount has a connection of its own"),
+    refused("sharesock", "each mount has a connection of its own; leave it out"),
+    stated("tcpnodelay noblocksend noautotune", "sockets send without delay and never block the daemon"),
+    stated("netbiosname servern nbsessinit", _SMB1),
+    # What is negotiated.
+    value("vers ver", versions),
+    flag("sign", sign=True),
+    flag("seal", seal=True),
+    value("cipher", ciphers),
+    refused("signloosely ignore_signature", "a wrong signature always ends the connection; leave it out"),
+    stated("esize min_enc_offload", "large messages are decrypted by threads without being told"),
+    refused("compress", f"compression is {_LATER}"),
+    stated("nocompress", "nothing is compressed"),
+    refused("multichannel", f"several connections for one mount are {_LATER}"),
+    stated("nomultichannel", "a mount has one connection"),
+    Option(("max_channels",), Verdict.STATED, Takes.VALUE, one_channel, "a mount has one connection"),
+    refused("rdma", f"SMB Direct is {_LATER}"),
+    refused("max_credits", f"a limit for credits is {_LATER}; the server grants as many as it likes"),
+    # What happens when the server goes away or moves.
+    refused("persistenthandles resilienthandles", f"keeping files open over a lost connection is {_LATER}"),
+    stated("nopersistenthandles noresilienthandles", "files that are open when the connection is lost answer EIO"),
+    refused("handletimeout", f"keeping files open over a lost connection is {_LATER}"),
+    refused("witness", f"the Witness service is {_LATER}"),
+    refused("dfs", f"following DFS referrals is {_LATER}, and name the server that holds the share"),
+    stated("nodfs", "DFS referrals are not followed"),
+    refused("snapshot", f"mounting a snapshot is {_LATER}"),
+    # Owner, mode, permissions.
+    value("uid", into("uid", user_id)),
+    value("gid", into("gid", group_id)),
+    stated("forceuid forcegid noforceuid noforcegid", "uid= and gid= own every file, always"),
+    value("file_mode fmask", into("file_mode", octal_mode)),
+    value("dir_mode dirmode dmask", into("dir_mode", octal_mode)),
+    flag("noperm", noperm=True),
+    flag("perm default_permissions", noperm=False),
+    refused("dynperm", f"remembering chmod until the unmount is {_LATER}"),
+    stated("nodynperm", "chmod is not remembered"),
+    refused("cifsacl acl idsfromsid setuidfromacl modefromsid modesid", _ACL),
+    stated("nocifsacl noacl noidsfromsid nomodefromsid", "uid=, gid=, file_mode= and dir_mode= say who may do what"),
+    refused("user_xattr", f"extended attributes are {_LATER}"),
+    stated("nouser_xattr", "there are no extended attributes"),
+    stated("setuids nosetuids rwpidforward", "new files belong to uid= and gid=, and locks never reach the server"),
+    refused("backupuid backupgid", f"opening files with backup intent is {_LATER}"),
+    refused("posix unix linux posixpaths", f"the SMB3 POSIX extensions are {_LATER}"),
+    stated("noposix nounix nolinux noposixpaths", _UNIX),
+    # Caching and the sizes of requests.
+    value("cache", cache_mode),
+    # The limit of the Linux client (CIFS_MAX_ACTIMEO, 2**30 ticks).
+    value("actimeo", lambda text: dict.fromkeys(("acregmax", "acdirmax"), seconds(0, 2**30)(text))),
+    value("acregmax", into("acregmax", seconds(0, 2**30))),
+    value("acdirmax", into("acdirmax", seconds(0, 2**30))),
+    flag("noac", acregmax=0.0, acdirmax=0.0),
+    # [MS-SMB2] 3.3.5.4: servers allow 8 MiB a request; one page is the least that makes sense.
+    value("rsize", into("rsize", number(4096, 8 << 20))),
+    value("wsize", into("wsize", number(4096, 8 << 20))),
+    # The limits of the Linux client.
+    value("bsize", into("bsize", number(16 << 10, 16 << 20))),
+    value("rasize", into("rasize", number(0, 64 << 20))),
+    stated("nolease nohandlecache", _LEASE),
+    stated("handlecache max_cached_dirs closetimeo locallease", _LEASE),
+    stated("strictsync", "fsync always reaches the server"),
+    refused("nostrictsync", "fsync always reaches the server; leave it out"),
+    stated("fsc", "there is no FS-Cache"),
+    stated("nobrl nolock", "fcntl and flock locks are local to this machine; other clients do not see them"),
+    refused(
+        "brl forcemandatorylock forcemand",
+        f"locks on the server are {_LATER}; fcntl and flock locks are local to this machine",
+    ),
+    # Names and kinds of files.
+    flag("serverino", server_inodes=True),
+    flag("noserverino", server_inodes=False),
+    stated("mapposix", "characters that Windows reserves are mapped to the private range, always"),
+    stated("nomapchars", "the mapping of SFU is not used"),
+    refused("nomapposix mapchars", "characters that Windows reserves are mapped as with mapposix; leave it out"),
+    Option(("iocharset",), Verdict.STATED, Takes.VALUE, character_set, "file names are UTF-8"),
+    stated("utf8 unicode", "file names are UTF-8"),
+    refused("nounicode", "SMB 3 knows Unicode alone; leave it out"),
+    refused("nocase ignorecase", f"folding the case of names on this side is {_LATER}; the server decides"),
+    refused("mfsymlinks sfu symlinkroot nativesocket", f"creating symbolic links and special files is {_LATER}"),
+    Option(("symlink", "reparse"), Verdict.STATED, Takes.VALUE, no_such_type, "symbolic links are not created"),
+    stated("nomfsymlinks nosfu nonativesocket", "symbolic links and special files are not created"),
+    refused("nodelete", f"forbidding deletion is {_LATER}, and use ro or the permissions of the share"),
+    stated("nosparse", "files are never made sparse"),
+    stated("intr nointr", "a call can be given up at any time, and ends by itself after timeout="),
+    # Parts of the source.
+    value("prefixpath", into("prefixpath", str)),
+    refused("unc path source target", _SOURCE),
+    # What the kernel and FUSE are told. A server without us may hold device nodes, so dev and suid must be asked for.
+    flag("ro", read_only=True),
+    flag("rw", read_only=False),
+    flag("suid", nosuid=False),
+    flag("nosuid", nosuid=True),
+    flag("dev", nodev=False),
+    flag("nodev", nodev=True),
+    flag("exec", noexec=False),
+    flag("noexec", noexec=True),
+    flag("async", sync=False),
+    flag("sync", sync=True),
+    flag("dirsync", dirsync=True),
+    flag("atime", noatime=False),
+    flag("noatime", noatime=True),
+    flag("diratime", nodiratime=False),
+    flag("nodiratime", nodiratime=True),
+    stated("relatime norelatime strictatime nostrictatime lazytime nolazytime", _ATIME),
+    flag("allow_other", allow_other=True),
+    flag("noallow_other", allow_other=False),
+    refused("allow_root", "use allow_other, which admits root and everybody else, and file_mode= to keep those out"),
+    value("fsname", into("fsname", text_of("a name", 4096))),
+    value("subtype", into("subtype", text_of("a name", 64))),
+    refused("context fscontext defcontext rootcontext seclabel", _SELINUX),
+    stated("mand nomand iversion noiversion silent loud", "it has no meaning for a filesystem in user space"),
+    refused("bind rbind move", "it is no mount of a share; leave it out, or call mount(8) without a type"),
+    # For mount(8) and systemd; names that begin with x- or X- are dropped too, see `find`.
+    flag("nofail", nofail=True),
+    dropped("defaults auto noauto users nousers nouser owner noowner group nogroup _netdev comment loop"),
+    # Read before all others, see `parse_mount_options`.
+    dropped("sloppy"),
+)
+
+
+def find(name: str, text: str | None) -> Option | None:
+    """Return the row for an option as it was written, None where no row has its name."""
+    if name.startswith(("x-", "X-")) or (name == "user" and not text):
+        return Option((name,), Verdict.DROPPED, Takes.EITHER)
+    return next((row for row in OPTIONS if name in row.names), None)

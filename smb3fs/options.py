@@ -1,0 +1,290 @@
+r"""Mount options: from the text of `-o` and the source to one checked, immutable value.
+
+Text is split at commas. Inside a value `\,` is a comma and `\\` a backslash; a backslash before anything else is
+itself, so `DOMAIN\user` needs no care. A value that begins with `"` goes on to the next `"`; inside it commas and
+backslashes are ordinary and `""` is one quotation mark. mount(8) and mount.fuse3 hand both forms through untouched.
+What each option means stands in `option_table`, and which source of a login wins in `credentials`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import urllib.parse
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+from smb3fs import credentials
+from smb3fs.credentials import Credentials, Login
+from smb3fs.errors import MountError, OptionError
+from smb3fs.option_table import CIPHERS, OPTIONS, SMB_3_0, SMB_3_1_1, Takes, Verdict, find, number
+
+# Options whose values are never shown: not in a message, not in the list of processes.
+SECRET: Final = frozenset({"password", "pass", "password2", "pass2"})
+# Options that may carry a password after a %.
+SECRET_AFTER_PERCENT: Final = frozenset({"username", "user"})
+# What the kernel is told about the mount as a whole, apart from ro: the flags of mount(2), in mount(8)'s words.
+KERNEL_FLAGS: Final = ("nosuid", "nodev", "noexec", "sync", "dirsync", "noatime", "nodiratime")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MountOptions:
+    """Everything that decides how a share is mounted. Times are seconds, sizes are bytes."""
+
+    # The share. `prefix_path` is the directory that becomes the root, components joined by a backslash.
+    server: str
+    share: str
+    prefix_path: str = ""
+    address: str | None = None
+    port: int = 445
+    credentials: Credentials
+    # Dialects as numbers ([MS-SMB2] 2.2.3), ciphers in order of preference ([MS-SMB2] 2.2.3.1.2).
+    version_min: int = SMB_3_0
+    version_max: int = SMB_3_1_1
+    ciphers: tuple[int, ...] = tuple(CIPHERS.values())
+    sign: bool = False
+    seal: bool = False
+    # No call takes longer than `timeout`; an idle connection is probed every `echo_interval`.
+    timeout: float = 30.0
+    echo_interval: float = 10.0
+    # What files look like to local programs.
+    uid: int
+    gid: int
+    file_mode: int = 0o755
+    dir_mode: int = 0o755
+    noperm: bool = False
+    server_inodes: bool = True
+    # What may be remembered without a lease, and for how long.
+    cache: str = "strict"
+    acregmax: float = 1.0
+    acdirmax: float = 1.0
+    # The largest READ and WRITE (the server may allow less), a program's preferred buffer, the kernel's read-ahead.
+    rsize: int = 4 << 20
+    wsize: int = 4 << 20
+    bsize: int = 1 << 20
+    rasize: int = 4 << 20
+    # What the kernel is told. `fsname` is the source as it was typed, so that mount(8) recognises the fstab line.
+    read_only: bool = False
+    allow_other: bool
+    kernel_flags: tuple[str, ...] = ("nosuid", "nodev")
+    fsname: str
+    subtype: str = "smb3fs"
+    # What the mount command does with all this.
+    nofail: bool = False
+    foreground: bool = False
+    verbose: bool = False
+    # One line for the log about each option that was accepted and changed nothing.
+    notes: tuple[str, ...] = ()
+
+
+class Source(NamedTuple):
+    """The parts of what stands in front of the mountpoint."""
+
+    server: str
+    share: str
+    prefix_path: str
+    port: int | None
+
+
+class Item(NamedTuple):
+    """One option as it was written: name, unquoted value (None without `=`), and the text itself."""
+
+    name: str
+    value: str | None
+    raw: str
+
+
+# One option and the comma or the end behind it; it fails to match only where a quotation mark is never closed.
+_ITEM: Final = re.compile(
+    r"""(?P<raw> (?P<name>[^,=]*)
+                 (?: = (?: "(?P<quoted>(?:[^"]|"")*)"
+                         | (?!")(?P<bare>(?:\\[,\\]|[^,])*) ) )? )
+        (?:,|\Z)""",
+    re.VERBOSE,
+)
+_ESCAPE: Final = re.compile(r"\\([,\\])")
+
+
+def split_options(text: str) -> list[Item]:
+    """Split the text of `-o` by the quoting rule of this module; empty places between commas are nothing."""
+    items = []
+    position = 0
+    while position < len(text):
+        match = _ITEM.match(text, position)
+        if match is None:
+            name = text[position:].partition("=")[0]
+            raise OptionError(
+                f"the value of option {name} begins with a quotation mark, and none ends it before a comma: "
+                'write "" for one inside the quotes'
+            )
+        name, quoted, bare = match.group("name", "quoted", "bare")
+        value = quoted.replace('""', '"') if quoted is not None else bare and _ESCAPE.sub(r"\1", bare)
+        if name or value is not None:
+            items.append(Item(name, value, match["raw"]))
+        position = match.end()
+    return items
+
+
+def quote(value: str) -> str:
+    """Write a value so that `split_options` reads it back."""
+    escaped = value.replace("\\", "\\\\").replace(",", "\\,")
+    return '"' + value.replace('"', '""') + '"' if value.startswith('"') else escaped
+
+
+def parse_source(text: str) -> Source:
+    r"""Take `//server/share/dir`, `\\server\share\dir` or `smb://server:port/share/dir` apart."""
+    port: int | None = None
+    if not text.isprintable():
+        raise OptionError("the source contains characters that cannot be printed; write it as //SERVER/SHARE")
+    if text.lower().startswith("smb://"):
+        place, _, path = text[len("smb://") :].partition("/")
+        if "@" in place or ";" in place:
+            raise OptionError("the source contains a login; give it as credentials=FILE or username=NAME")
+        # What follows the last colon is a port, unless that colon is part of an IPv6 address in brackets.
+        if match := re.fullmatch(r"(\[.*\]|[^:]*):([0-9]+)", place):
+            place = match[1]
+            try:
+                port = number(1, 65535)(match[2])
+            except ValueError as error:
+                raise OptionError(f"the port in the source {text!r}: {error}") from None
+        path = urllib.parse.unquote(path, errors="strict") if "%" in path else path
+    elif text.startswith(("//", "\\\\")):
+        place, _, path = text[2:].replace("\\", "/").partition("/")
+    else:
+        raise OptionError(f"the source {text!r} names no share; write it as //SERVER/SHARE or //SERVER/SHARE/DIRECTORY")
+    if place.startswith("[") and place.endswith("]"):
+        place = place[1:-1]
+    elif ":" in place:
+        raise OptionError(f"the server in the source {text!r} has a colon; use port= for a port, [ADDRESS] for IPv6")
+    share, *components = [part for part in path.replace("\\", "/").split("/") if part] or [""]
+    if not place or not share:
+        raise OptionError(f"the source {text!r} lacks the server or the share; write it as //SERVER/SHARE")
+    return Source(place, share, join_prefix(components), port)
+
+
+def join_prefix(components: list[str]) -> str:
+    """Join the directories below the share; `.` and `..` have no meaning on the server."""
+    if {".", ".."} & set(components):
+        raise OptionError("the path below the share contains '.' or '..'; write it without")
+    if any("\0" in component for component in components):
+        raise OptionError("the path below the share contains a NUL character; write it without")
+    return "\\".join(components)
+
+
+def parse_mount_options(
+    source: str,
+    option_text: str,
+    *,
+    environment: Mapping[str, str],
+    cwd: str,
+    is_root: bool,
+    uid: int,
+    gid: int,
+    sloppy: bool = False,
+    ask_password: Callable[[str], str] | None = None,
+) -> MountOptions:
+    """Turn the two texts of a mount into options, or raise the one sentence that says why not.
+
+    `uid` and `gid` are the caller's; `ask_password` is given where somebody sits at a terminal.
+    """
+    items = split_options(option_text)
+    if any(item.name == "remount" for item in items):
+        raise MountError("option remount is refused: a mount keeps its options; unmount it and mount it again")
+    sloppy = sloppy or any(item.name == "sloppy" for item in items)
+    place = parse_source(source)
+    settings: dict[str, Any] = {
+        "fsname": source,
+        "uid": uid,
+        "gid": gid,
+        "allow_other": is_root,
+        "nosuid": True,
+        "nodev": True,
+    }
+    notes: list[str] = []
+    for previous, item in zip([None, *items], items, strict=False):
+        settings |= _effect_of(item, previous, sloppy, notes)
+
+    if "prefixpath" in settings:
+        prefix = join_prefix([part for part in re.split(r"[/\\]", settings.pop("prefixpath")) if part])
+        if place.prefix_path not in ("", prefix):
+            raise OptionError("option prefixpath names another directory than the source; give one of the two")
+        place = place._replace(prefix_path=prefix)
+    if place.port is not None:
+        settings.setdefault("port", place.port)
+    settings["kernel_flags"] = tuple(name for name in KERNEL_FLAGS if settings.pop(name, False))
+    _check_ciphers(settings)
+    settings["credentials"] = _credentials(
+        settings, notes, f"//{place.server}/{place.share}", environment, cwd, ask_password
+    )
+    return MountOptions(
+        server=place.server, share=place.share, prefix_path=place.prefix_path, notes=tuple(notes), **settings
+    )
+
+
+def _effect_of(item: Item, previous: Item | None, sloppy: bool, notes: list[str]) -> Mapping[str, Any]:
+    """Look one option up and return the fields that it sets; what it has to say goes to `notes`."""
+    row = find(item.name, item.value)
+    if row is None:
+        sentence = _unknown(item, previous)
+        if not sloppy:
+            raise OptionError(sentence)
+        notes.append(f"{sentence}; it is ignored, as -s demands")
+        return {}
+    if row.verdict is Verdict.REFUSED:
+        raise OptionError(f"option {item.name} is refused: {row.sentence}")
+    if row.takes is Takes.VALUE and item.value is None:
+        raise OptionError(f"option {item.name} needs a value: {item.name}=VALUE")
+    if row.takes is Takes.NOTHING and item.value is not None:
+        raise OptionError(f"option {item.name} takes no value; write {item.name} alone")
+    try:
+        effect = row.effect(item.value or "")
+    except ValueError as error:
+        shown = item.value if item.value and item.value.isprintable() else repr(item.value or "")
+        raise OptionError(f"option {item.name}={shown}: {error}") from None
+    if row.verdict is Verdict.STATED:
+        notes.append(f"option {item.name} changes nothing: {row.sentence}")
+    return effect
+
+
+def _unknown(item: Item, previous: Item | None) -> str:
+    """Return the sentence about an option that is in no row; nothing that may be half of a password is shown."""
+    if previous is not None and previous.name in SECRET and not re.fullmatch(r"[a-z][a-z0-9_]+", item.name):
+        return f"what follows the comma in option {previous.name} is no option; write a comma inside a value as \\,"
+    guess = difflib.get_close_matches(item.name, [name for row in OPTIONS for name in row.names], 1, 0.8)
+    return f"unknown option {item.name!r}" + (f"; did you mean {guess[0]}?" if guess else "")
+
+
+def _check_ciphers(settings: Mapping[str, Any]) -> None:
+    """Refuse a choice of ciphers that leaves nothing to encrypt with: before 3.1.1 there is AES-128-CCM alone."""
+    chosen = settings.get("ciphers", CIPHERS.values())
+    if settings.get("version_max", SMB_3_1_1) < SMB_3_1_1 and CIPHERS["aes-128-ccm"] not in chosen:
+        raise OptionError(
+            "option cipher leaves out aes-128-ccm, the only one of SMB 3.0 and 3.0.2; add it or use vers=3.1.1"
+        )
+
+
+def _credentials(
+    settings: dict[str, Any],
+    notes: list[str],
+    share: str,
+    environment: Mapping[str, str],
+    cwd: str,
+    ask_password: Callable[[str], str] | None,
+) -> Credentials:
+    """Take what the options say about the login out of `settings` and complete it from the other sources."""
+    named = credentials.split_username(settings.pop("username")) if "username" in settings else Login()
+    login = Login(password=settings.pop("password", None), domain=settings.pop("domain", None)).over(named)
+    if "credentials_file" in settings:
+        path = os.path.join(cwd, settings.pop("credentials_file"))
+        from_file, remarks = credentials.read_credentials_file(path)
+        notes += remarks
+        login = login.over(from_file)
+    if "user" in settings:
+        user = credentials.split_username(settings.pop("user"))
+        if login.username is None:
+            login = login.over(user)
+        elif login.username != user.username:
+            notes.append(f"option user={user.username} is not used: the login is that of {login.username}")
+    return credentials.complete(credentials.from_environment(login, environment, cwd), share, ask_password)
