@@ -1,4 +1,4 @@
-"""A page of a directory listing: FileIdFullDirectoryInformation ([MS-FSCC] 2.4.18)."""
+"""A page of a directory listing: FileIdFullDirectoryInformation ([MS-FSCC] 2.4.24)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Final, Self
 from smb3fs.errors import WireError
 from smb3fs.wire.codec import from_utf16, pad8, unpack_at, utf16
 
-# [MS-FSCC] 2.4.18: NextEntryOffset, FileIndex, CreationTime, LastAccessTime, LastWriteTime, ChangeTime, EndOfFile,
+# [MS-FSCC] 2.4.24: NextEntryOffset, FileIndex, CreationTime, LastAccessTime, LastWriteTime, ChangeTime, EndOfFile,
 # AllocationSize, FileAttributes, FileNameLength, EaSize, Reserved, FileId
 _ENTRY: Final = Struct("<IIQQQQQQIIIIQ")
 _NEXT: Final = Struct("<I")

@@ -296,7 +296,7 @@ class FileDispositionInformation:
         return cls(*unpack_at(_DISPOSITION, data, 0))
 
 
-_END_OF_FILE: Final = Struct("<Q")  # [MS-FSCC] 2.4.13: EndOfFile
+_END_OF_FILE: Final = Struct("<Q")  # [MS-FSCC] 2.4.14: EndOfFile
 
 
 @dataclass(slots=True)
