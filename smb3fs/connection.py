@@ -97,6 +97,7 @@ class Exchange:
     waited: bool = True
     session_id: int = 0
     preauth: PreauthHash | None = None
+    charges: list[int] = field(default_factory=list)
     message_ids: list[int] = field(default_factory=list)
     async_ids: dict[int, int] = field(default_factory=dict)
     answers: list[Answer | None] = field(default_factory=list)
@@ -171,6 +172,7 @@ class Connection:
         first_ids = self.credits.try_take_chain(charges, urgent=exchange.urgent)
         if first_ids is None:
             return None
+        exchange.charges = charges
         exchange.message_ids = first_ids
         exchange.answers = [None] * len(first_ids)
         exchange.missing = len(first_ids)
@@ -286,10 +288,10 @@ class Connection:
             raise WireError(f"the server answered {exchange.commands[index]} with command {header.command}")
         if header.status == Status.PENDING and header.flags & FLAG_ASYNC:
             exchange.async_ids[header.message_id] = header.async_id
-            self.credits.grant(header.credits)
+            self.credits.grant(header.credits, settled=0)
             return None
         self._check_protection(header, pdu, exchange, sealed_by)
-        self.credits.grant(header.credits)
+        self.credits.grant(header.credits, settled=exchange.charges[index])
         del self._pending[header.message_id]
         exchange.answers[index] = Answer(header, pdu)
         exchange.missing -= 1

@@ -25,7 +25,8 @@ class Listing:
     A page is a chain of FileIdFullDirectoryInformation ([MS-FSCC] 2.4.18), as wire/directory.py reads it.
     """
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, page_size: int) -> None:
+        self._page_size = page_size
         self.pages: list[memoryview] = []
         self.complete = False
         self.begun = False
@@ -34,13 +35,12 @@ class Listing:
         self._file_id = RELATED_FILE_ID
         self._generation = 0
 
-    @staticmethod
-    def first_requests() -> list[Request]:
+    def first_requests(self) -> list[Request]:
         """Return what follows the CREATE in its compound: the first page, and the one after it.
 
         For a directory of up to one page the second says that this was all, which saves the round trip to ask.
         """
-        return [_query(RELATED_FILE_ID, RESTART_SCANS), _query(RELATED_FILE_ID)]
+        return [self._query(RELATED_FILE_ID, RESTART_SCANS), self._query(RELATED_FILE_ID)]
 
     def begin(self, file_id: FileId, generation: int, answers: Sequence[Answer]) -> None:
         """Take in the answers to the first requests."""
@@ -53,7 +53,7 @@ class Listing:
         """Fetch another page; False when there is none."""
         if self.complete:
             return False
-        request = _query(self._file_id)
+        request = self._query(self._file_id)
         _, (answer,) = await self._pool.call([request], generation=self._generation)
         pages = len(self.pages)
         self._take(answer)
@@ -79,7 +79,6 @@ class Listing:
             self.on_close()
             self.on_close = None
 
-
-def _query(file_id: FileId, flags: int = 0) -> QueryDirectoryRequest:
-    """Build the request for one page."""
-    return QueryDirectoryRequest(file_id, InformationClass.FILE_ID_FULL_DIRECTORY, PAGE_SIZE, flags=flags)
+    def _query(self, file_id: FileId, flags: int = 0) -> QueryDirectoryRequest:
+        """Build the request for one page."""
+        return QueryDirectoryRequest(file_id, InformationClass.FILE_ID_FULL_DIRECTORY, self._page_size, flags=flags)

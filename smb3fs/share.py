@@ -17,7 +17,7 @@ from smb3fs.connection import Answer
 from smb3fs.errors import Status, StatusError, WireError
 from smb3fs.handles.attributes import FileAttributes
 from smb3fs.handles.opens import Open, OpenTable
-from smb3fs.listing import Listing
+from smb3fs.listing import PAGE_SIZE, Listing
 from smb3fs.trace import Trace
 from smb3fs.wire.codec import Buffer, ns_to_filetime
 from smb3fs.wire.create import (
@@ -119,7 +119,8 @@ class Share:
     async def list_directory(self, path: str, expect: int | None) -> Listing:
         """Open a directory and return its listing with the first page in it; raises ESTALE if it is not `expect`."""
         open_it = self._create(path, LIST_ACCESS, options=CreateOptions.DIRECTORY_FILE)
-        listing = Listing(self._pool)
+        session = await self._pool.ready()
+        listing = Listing(self._pool, session.payload_limit(min(PAGE_SIZE, session.agreed.max_transact)))
         chain: list[Request] = [open_it, QUERY_INTERNAL, *listing.first_requests()]
         session, answers = await self._pool.call(chain, repeatable=True)
         opened = self._opened(answers[0], path, session.generation)
@@ -188,7 +189,8 @@ class Share:
 
     async def read(self, handle: Open, offset: int, size: int) -> memoryview:
         """Return up to `size` bytes from `offset`; fewer only at the end of the file."""
-        limit = (await self._pool.ready()).agreed.max_read
+        session = await self._pool.ready()
+        limit = session.payload_limit(session.agreed.max_read)
         data = await self._read(handle, offset, min(size, limit))
         if size <= limit or len(data) < limit:
             return data
@@ -215,7 +217,8 @@ class Share:
 
     async def write(self, handle: Open, offset: int, data: Buffer) -> int:
         """Write all of `data` at `offset` and return its length."""
-        limit = (await self._pool.ready()).agreed.max_write
+        session = await self._pool.ready()
+        limit = session.payload_limit(session.agreed.max_write)
         view = memoryview(data)
         done = 0
         while done < len(view):

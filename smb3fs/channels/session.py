@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from smb3fs.channels.authentication import Login, authenticate
 from smb3fs.channels.channel import Channel
 from smb3fs.channels.negotiation import Negotiated, Policy, negotiate, validate
-from smb3fs.connection import Answer, Exchange, SessionSecurity
+from smb3fs.connection import CREDIT_UNIT, Answer, Exchange, SessionSecurity
 from smb3fs.errors import SecurityError, Status, StatusError
 from smb3fs.wire.header import Request
 from smb3fs.wire.session import LogoffRequest
@@ -40,6 +40,13 @@ class Session:
         self.security = security
         self.tree = tree
         self.generation = 0
+
+    def payload_limit(self, agreed: int) -> int:
+        """Return the most bytes that one request may ask for or carry: what was agreed, and a quarter of the credits.
+
+        A request that costs more than the server's whole window of credits could never be sent.
+        """
+        return min(agreed, max(self.channel.connection.credits.window // 4, 1) * CREDIT_UNIT)
 
     async def call(self, requests: Sequence[Request], *, urgent: bool = False) -> list[Answer]:
         """Send a chain of related requests on the tree and return their answers, whatever their status."""
