@@ -132,6 +132,12 @@ def test_ordinary_requests_leave_the_reserve_to_urgent_ones() -> None:
     assert account.try_take(1, urgent=True) is None
 
 
+def test_the_reserve_is_at_most_half_of_a_small_window() -> None:
+    account = opened(4, reserve=8)
+    assert [account.try_take(1) for _ in range(3)] == [1, 2, None]
+    assert [account.try_take(1, urgent=True) for _ in range(3)] == [3, 4, None]
+
+
 @given(st.integers(2, 200), st.integers(1, 40), st.lists(st.integers(1, 40), max_size=50))
 def test_ordinary_requests_of_one_credit_never_starve_an_urgent_one(
     window: int, reserve: int, costs: list[int]
