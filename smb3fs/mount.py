@@ -44,7 +44,14 @@ class Mount:
         self.pool = Pool()
         self.opens = OpenTable()
         self.recovery = Recovery(self.pool, self._connect, self.trace)
-        self.share = Share(self.pool, self.opens, self.trace, options.prefix_path)
+        self.share = Share(
+            self.pool,
+            self.opens,
+            self.trace,
+            prefix=options.prefix_path,
+            rsize=options.rsize,
+            wsize=options.wsize,
+        )
         self.vfs = Vfs(self.share, options, self.trace)
         login = options.credentials
         self._connector = Connector(

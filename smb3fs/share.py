@@ -84,11 +84,23 @@ class VolumeSpace(NamedTuple):
 class Share:
     """The verbs on one share."""
 
-    def __init__(self, pool: Pool, opens: OpenTable, trace: Trace, prefix: str = "") -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        opens: OpenTable,
+        trace: Trace,
+        *,
+        prefix: str = "",
+        rsize: int = 4 << 20,
+        wsize: int = 4 << 20,
+    ) -> None:
+        """`prefix` is the directory of the share that is the mount's root; `rsize` and `wsize` bound one request."""
         self._pool = pool
         self._opens = opens
         self._trace = trace
         self._prefix = prefix
+        self._rsize = rsize
+        self._wsize = wsize
 
     # -- looking
 
@@ -180,6 +192,10 @@ class Share:
                 raise
         return handle
 
+    def usable(self, handle: Open) -> bool:
+        """Whether a handle still stands for something on the server; one that a lost connection carried does not."""
+        return not handle.closed and handle.generation == self._pool.generation
+
     def close(self, handle: Open) -> None:
         """Queue the CLOSE of a handle; nobody waits for its answer."""
         if self._opens.remove(handle):
@@ -190,7 +206,7 @@ class Share:
     async def read(self, handle: Open, offset: int, size: int) -> memoryview:
         """Return up to `size` bytes from `offset`; fewer only at the end of the file."""
         session = await self._pool.ready()
-        limit = session.payload_limit(session.agreed.max_read)
+        limit = session.payload_limit(min(session.agreed.max_read, self._rsize))
         data = await self._read(handle, offset, min(size, limit))
         if size <= limit or len(data) < limit:
             return data
@@ -218,7 +234,7 @@ class Share:
     async def write(self, handle: Open, offset: int, data: Buffer) -> int:
         """Write all of `data` at `offset` and return its length."""
         session = await self._pool.ready()
-        limit = session.payload_limit(session.agreed.max_write)
+        limit = session.payload_limit(min(session.agreed.max_write, self._wsize))
         view = memoryview(data)
         done = 0
         while done < len(view):
