@@ -1,0 +1,1 @@
+"""Real mounts on a real Samba; see tools/lab."""

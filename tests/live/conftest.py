@@ -1,0 +1,164 @@
+"""A private Samba for the whole run, mounts of it by the real commands, and a check that each leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from lab.mounting import LeftBehindError, Mount, program
+from lab.server import Samba
+
+# Longer than any test needs: a mount that hangs is killed then, and the test that hung fails with ENOTCONN.
+HANG_SECONDS = 240.0
+# The bound that the tests ask for in `timeout=`; short, because some of them wait for it to pass.
+BOUND = 6
+
+
+def missing() -> list[str]:
+    """What this machine or user lacks for the live tests."""
+    lacks = []
+    if os.geteuid() != 0:
+        lacks.append("root (namespaces and a server on port 445)")
+    if not os.path.exists("/dev/fuse"):
+        lacks.append("/dev/fuse")
+    if not os.path.exists(program("mount.smb3fs")):
+        lacks.append(f"{program('mount.smb3fs')} (tools/setup installs it)")
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+    lacks += [name for name in ("smbd", "smbclient", "ip", "nft", "nsenter") if not shutil.which(name, path=path)]
+    return lacks
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark all of this folder, and skip it where it cannot run, unless SMB3FS_REQUIRE_LIVE=1 forbids that."""
+    here = Path(__file__).parent
+    ours = [item for item in items if here in item.path.parents]
+    lacks = missing() if ours else []
+    if lacks and os.environ.get("SMB3FS_REQUIRE_LIVE") == "1":
+        pytest.exit(f"the live tests must run (SMB3FS_REQUIRE_LIVE=1) and lack: {', '.join(lacks)}", returncode=1)
+    for item in ours:
+        item.add_marker(pytest.mark.live)
+        if lacks:
+            item.add_marker(pytest.mark.skip(reason=f"live tests lack: {', '.join(lacks)}"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _terminate_like_interrupt() -> Iterator[None]:
+    """SIGTERM unwinds the run as Ctrl-C does, so that servers and mounts are taken down."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture(scope="session")
+def samba() -> Iterator[Samba]:
+    """The server that most tests share; they leave it as they found it."""
+    with Samba() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def own_samba() -> Iterator[Samba]:
+    """A server of the module's own, to be stopped, broken and configured."""
+    with Samba() as server:
+        yield server
+
+
+class Mounter:
+    """Mounts on demand, and unmounts all of it in the end."""
+
+    def __init__(self, samba: Samba, registry: list[Mount]) -> None:
+        self.samba = samba
+        self.mounts: list[Mount] = []
+        self.registry = registry
+
+    def __call__(
+        self, *options: str, share: str = "share", server: Samba | None = None, credentials: Path | bool = True
+    ) -> Mount:
+        """Mount a share; `credentials` is a file, True for the server's own, False for no such option."""
+        host = server or self.samba
+        file = host.credentials if credentials is True else credentials
+        words = [*([f"credentials={file}"] if file else []), *options]
+        mount = Mount(host.source(share), host.folder / f"mnt-{os.urandom(4).hex()}", words)
+        self.mounts.append(mount)
+        self.registry.append(mount)
+        mount.mount()
+        return mount
+
+    def finish(self) -> None:
+        """Unmount everything; then raise what went wrong with any of it."""
+        complaints = []
+        while self.mounts:
+            try:
+                self.mounts.pop().unmount()
+            except LeftBehindError as error:
+                complaints.append(str(error))
+        if complaints:
+            raise LeftBehindError("; ".join(complaints))
+
+
+@pytest.fixture(scope="session")
+def every_mount() -> list[Mount]:
+    """All mounts of the run, for the guard against hanging."""
+    return []
+
+
+@pytest.fixture(autouse=True)
+def _hang_guard(request: pytest.FixtureRequest, every_mount: list[Mount]) -> Iterator[None]:
+    """Kill the daemons when a test takes too long: the calls that hang in them return, and the test fails."""
+
+    def kill() -> None:
+        for mount in every_mount:
+            mount.kill()
+
+    factor = 5 if request.node.get_closest_marker("slow") else 1
+    guard = threading.Timer(HANG_SECONDS * factor, kill)
+    guard.daemon = True
+    guard.start()
+    yield
+    guard.cancel()
+
+
+@pytest.fixture
+def mounted(samba: Samba, every_mount: list[Mount]) -> Iterator[Mounter]:
+    """Mount within this test: `mounted("seal")`."""
+    made = Mounter(samba, every_mount)
+    yield made
+    made.finish()
+
+
+@pytest.fixture(scope="module")
+def mount(samba: Samba, every_mount: list[Mount]) -> Iterator[Mount]:
+    """A mount of the share for the tests of one module that only want to work on one."""
+    made = Mounter(samba, every_mount)
+    try:
+        yield made()
+    finally:
+        made.finish()
+
+
+class Work(NamedTuple):
+    """A directory of the test's own: on the mount, and as the server's machine sees it."""
+
+    path: Path
+    behind: Path
+    name: str
+
+
+@pytest.fixture
+def work(mount: Mount, samba: Samba) -> Iterator[Work]:
+    """A new directory on the module's mount."""
+    name = f"work-{os.urandom(4).hex()}"
+    behind = samba.directory() / name
+    (mount.path / name).mkdir()
+    yield Work(mount.path / name, behind, name)
+    shutil.rmtree(behind)
