@@ -250,7 +250,7 @@ class FileAttributeTagInformation:
 
 # [MS-FSCC] 2.4.42.2: ReplaceIfExists, Reserved, RootDirectory, FileNameLength
 _RENAME: Final = Struct("<?7xQI")
-# The structure's size in C, padding included; servers refuse fewer bytes, even where a short name needs no more.
+# Padded to at least this size, which a name of one letter does not reach ([MS-FSCC] 2.4.42.2, Padding).
 _RENAME_MINIMUM: Final = 24
 
 
