@@ -164,8 +164,7 @@ class Samba:
         """Start smbd, and return when it accepts connections."""
         self._configure()
         if not (self.state / "passdb.tdb").exists():
-            password = f"{PASSWORD}\n{PASSWORD}\n"
-            run(*self._command("smbpasswd", "-s", "-a", UNIX_ACCOUNT), stdin=password)
+            self.set_password(PASSWORD)
         with (self.state / "output").open("ab") as output:
             self._smbd = subprocess.Popen(
                 self._command("smbd", "--foreground", "--no-process-group"),
@@ -179,6 +178,10 @@ class Samba:
             if self._smbd.poll() is not None or time.monotonic() > limit:
                 raise CommandError(f"smbd did not start:\n{self.log()[-3000:]}")
             time.sleep(0.02)
+
+    def set_password(self, password: str) -> None:
+        """Give the user this password, from the next login on."""
+        run(*self._command("smbpasswd", "-s", "-a", UNIX_ACCOUNT), stdin=f"{password}\n{password}\n")
 
     def _accepts(self) -> bool:
         """Whether a connection is taken."""

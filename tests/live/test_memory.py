@@ -1,0 +1,59 @@
+"""The daemon's memory stays bounded, whatever passes through it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from lab.mounting import Mount
+
+from .conftest import Mounter, Work
+
+LIMIT_KIB = 150 * 1024
+
+
+def peak(mount: Mount) -> int:
+    """The largest resident size that the daemon ever had, in KiB."""
+    (daemon,) = mount.daemons()
+    lines = Path(f"/proc/{daemon}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+
+
+def copy_and_list(work: Work, mount: Mount, tmp_path: Path, mebibytes: int, entries: int) -> None:
+    """Copy a file there and back, list a directory; the peak must stay below the limit."""
+    with (tmp_path / "large").open("wb") as file:
+        for _ in range(mebibytes // 16):
+            file.write(os.urandom(16 << 20))
+    subprocess.run(["cp", tmp_path / "large", work.path / "large"], check=True)
+    subprocess.run(["cmp", tmp_path / "large", work.path / "large"], check=True)
+    (work.behind / "many").mkdir()
+    for number in range(entries):
+        (work.behind / f"many/entry-{number:06}").write_bytes(b"")
+    with os.scandir(work.path / "many") as listing:
+        assert sum(1 for entry in listing if entry.stat().st_size == 0) == entries
+    assert peak(mount) < LIMIT_KIB
+
+
+def test_peak_after_a_copy_and_a_listing(work: Work, mount: Mount, tmp_path: Path) -> None:
+    copy_and_list(work, mount, tmp_path, 256, 20_000)
+
+
+@pytest.mark.slow
+def test_peak_at_full_size(work: Work, mount: Mount, tmp_path: Path) -> None:
+    """2 GiB and 100,000 files."""
+    copy_and_list(work, mount, tmp_path, 2048, 100_000)
+
+
+def test_many_open_files(mounted: Mounter) -> None:
+    """Two thousand handles at once cost little, and all are closed."""
+    mount = mounted()
+    (mount.path / "open").mkdir()
+    files = [(mount.path / f"open/{number}").open("wb") for number in range(2000)]
+    assert mount.status()["open_handles"] == 2000
+    assert peak(mount) < LIMIT_KIB
+    for file in files:
+        file.close()
+    subprocess.run(["rm", "-r", mount.path / "open"], check=True)
+    assert mount.status()["open_handles"] == 0
