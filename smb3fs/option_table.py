@@ -192,12 +192,10 @@ def ciphers(text: str) -> Mapping[str, Any]:
 
 
 def security(text: str) -> Mapping[str, Any]:
-    """Convert the way to log in; the trailing i of mount.cifs demands signatures."""
+    """Accept the one way to log in; the trailing i of mount.cifs demands signatures, which there are always."""
     match text:
-        case "ntlmssp":
+        case "ntlmssp" | "ntlmsspi":
             return {}
-        case "ntlmsspi":
-            return {"sign": True}
         case "none":
             raise ValueError("anonymous sessions are not supported yet; use sec=ntlmssp with credentials=FILE")
         case "krb5" | "krb5i" | "krb5p":
@@ -237,6 +235,13 @@ def no_such_type(text: str) -> Mapping[str, Any]:
     """Accept the ways of saying that symbolic links and special files are not created."""
     if text not in ("none", "default"):
         raise ValueError("creating symbolic links and special files is not supported by this version; leave it out")
+    return {}
+
+
+def our_type(text: str) -> Mapping[str, Any]:
+    """Accept the one type under which `smb3fs status` and the check for a second mount find mounts."""
+    if text != "smb3fs":
+        raise ValueError("the type of the mount is fuse.smb3fs; leave it out")
     return {}
 
 
@@ -280,7 +285,7 @@ OPTIONS: Final[tuple[Option, ...]] = (
     stated("netbiosname servern nbsessinit", _SMB1),
     # What is negotiated.
     value("vers ver", versions),
-    flag("sign", sign=True),
+    stated("sign", "whatever a session carries is signed or encrypted, always"),
     flag("seal", seal=True),
     value("cipher", ciphers),
     refused("signloosely ignore_signature", "a wrong signature always ends the connection; leave it out"),
@@ -381,7 +386,7 @@ OPTIONS: Final[tuple[Option, ...]] = (
     flag("noallow_other", allow_other=False),
     refused("allow_root", "use allow_other, which admits root and everybody else, and file_mode= to keep those out"),
     value("fsname", into("fsname", text_of("a name", 4096))),
-    value("subtype", into("subtype", text_of("a name", 64))),
+    Option(("subtype",), Verdict.STATED, Takes.VALUE, our_type, "the type of the mount is fuse.smb3fs"),
     refused("context fscontext defcontext rootcontext seclabel", _SELINUX),
     stated("mand nomand iversion noiversion silent loud", "it has no meaning for a filesystem in user space"),
     refused("bind rbind move", "it is no mount of a share; leave it out, or call mount(8) without a type"),

@@ -44,7 +44,6 @@ class MountOptions:
     version_min: int = SMB_3_0
     version_max: int = SMB_3_1_1
     ciphers: tuple[int, ...] = tuple(CIPHERS.values())
-    sign: bool = False
     seal: bool = False
     # No call takes longer than `timeout`; an idle connection is probed every `echo_interval`.
     timeout: float = 30.0
@@ -70,7 +69,6 @@ class MountOptions:
     allow_other: bool
     kernel_flags: tuple[str, ...] = ("nosuid", "nodev")
     fsname: str
-    subtype: str = "smb3fs"
     # What the mount command does with all this.
     nofail: bool = False
     foreground: bool = False
