@@ -120,7 +120,7 @@ def entry_offsets(page: memoryview) -> array[int]:
         offsets.append(offset)
         if not step:
             break
-        if step < size:
-            raise WireError(f"NextEntryOffset {step} of an entry of {size} bytes")
+        if step < size or step > end - offset:
+            raise WireError(f"NextEntryOffset {step} of an entry of {size} bytes, {end - offset} before the end")
         offset += step
     return offsets
