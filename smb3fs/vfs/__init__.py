@@ -1,0 +1,1 @@
+"""The filesystem's verbs on plain types: inodes, names, open files, deadlines, and the one wall before the kernel."""

@@ -1,0 +1,256 @@
+"""What files look like to local programs, and what a chmod or chown amounts to on a server that keeps neither.
+
+Owner, group and mode are the mount's, as with mount.cifs; the one thing that the server keeps of a mode is its
+FILE_ATTRIBUTE_READONLY, which takes the write bits away from a file. (On a directory Windows uses that attribute for
+something else, so it is not looked at.)
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from smb3fs.handles.attributes import FileAttributes
+from smb3fs.wire.codec import filetime_to_ns
+from smb3fs.wire.create import FileAttribute
+from smb3fs.wire.directory import DirectoryEntry
+
+# Plain numbers, since operations on an IntFlag cost twenty times as much and these are done for every entry listed.
+DIRECTORY: Final = int(FileAttribute.DIRECTORY)
+READONLY: Final = int(FileAttribute.READONLY)
+NORMAL: Final = int(FileAttribute.NORMAL)
+# The attributes that SET_INFO can change ([MS-FSCC] 2.6); the others describe how the file is stored.
+SETTABLE: Final = int(
+    FileAttribute.READONLY
+    | FileAttribute.HIDDEN
+    | FileAttribute.SYSTEM
+    | FileAttribute.ARCHIVE
+    | FileAttribute.TEMPORARY
+    | FileAttribute.OFFLINE
+    | FileAttribute.NOT_CONTENT_INDEXED
+)
+WRITE_BITS: Final = 0o222
+# The kernel refuses attributes with a larger size; a server may claim one.
+MAX_SIZE: Final = 2**63 - 1
+
+
+class Settings(Protocol):
+    """The mount options that the verbs obey, by the names that they have in `MountOptions`."""
+
+    @property
+    def uid(self) -> int:
+        """Owner of every file."""
+
+    @property
+    def gid(self) -> int:
+        """Group of every file."""
+
+    @property
+    def file_mode(self) -> int:
+        """Permission bits of files."""
+
+    @property
+    def dir_mode(self) -> int:
+        """Permission bits of directories."""
+
+    @property
+    def noperm(self) -> bool:
+        """Whether the server alone judges permissions, and chmod and chown are quietly ignored."""
+
+    @property
+    def server_inodes(self) -> bool:
+        """Whether inode numbers are the server's file ids."""
+
+    @property
+    def cache(self) -> str:
+        """`none` keeps file contents out of the kernel's page cache."""
+
+    @property
+    def acregmax(self) -> float:
+        """Seconds for which attributes of files may be believed."""
+
+    @property
+    def acdirmax(self) -> float:
+        """Seconds for which names and attributes of directories may be believed."""
+
+    @property
+    def bsize(self) -> int:
+        """The buffer size that programs are told to prefer."""
+
+    @property
+    def timeout(self) -> float:
+        """Seconds that any verb may take."""
+
+
+@dataclass(slots=True)
+class Attr:
+    """What stat(2) tells of one inode; times in ns since the epoch."""
+
+    ino: int
+    mode: int
+    nlink: int
+    uid: int
+    gid: int
+    size: int
+    blocks: int
+    blksize: int
+    atime_ns: int
+    mtime_ns: int
+    ctime_ns: int
+    birth_ns: int
+
+
+@dataclass(slots=True)
+class Entry:
+    """Attributes, and for how many seconds the kernel may believe them and the name that led to them."""
+
+    attr: Attr
+    entry_timeout: float
+    attr_timeout: float
+    generation: int = 0
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class SetAttr:
+    """What setattr is asked to change; None leaves a field as it is."""
+
+    mode: int | None = None
+    uid: int | None = None
+    gid: int | None = None
+    size: int | None = None
+    atime_ns: int | None = None
+    mtime_ns: int | None = None
+
+
+class Presentation:
+    """Turns what the server says into what the kernel is told, by the options of one mount."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.uid = settings.uid
+        self.gid = settings.gid
+        self.noperm = settings.noperm
+        self.blksize = settings.bsize
+        self.file_permissions = settings.file_mode & 0o7777
+        self.directory_permissions = settings.dir_mode & 0o7777
+        self._file_timeout = float(settings.acregmax)
+        self._directory_timeout = float(settings.acdirmax)
+
+    # -- from the server
+
+    def entry(self, number: int, told: FileAttributes) -> Entry:
+        """Return what the kernel is told of a file about which the server has just said `told`."""
+        return self._entry(
+            number,
+            told.attributes,
+            told.size,
+            told.allocation,
+            told.links,
+            told.created,
+            told.accessed,
+            told.modified,
+            told.changed,
+            0.0,
+        )
+
+    def listed(self, number: int, told: DirectoryEntry, age: float) -> Entry:
+        """Return the same for an entry of a page that is `age` seconds old; it holds all but the number of links."""
+        return self._entry(
+            number,
+            told.file_attributes,
+            told.end_of_file,
+            told.allocation_size,
+            1,
+            filetime_to_ns(told.creation_time),
+            filetime_to_ns(told.last_access_time),
+            filetime_to_ns(told.last_write_time),
+            filetime_to_ns(told.change_time),
+            age,
+        )
+
+    def _entry(
+        self,
+        number: int,
+        attributes: int,
+        size: int,
+        allocation: int,
+        links: int,
+        created: int,
+        accessed: int,
+        modified: int,
+        changed: int,
+        age: float,
+    ) -> Entry:
+        """Put an entry together."""
+        timeout = self._directory_timeout - age
+        if timeout < 0.0:
+            timeout = 0.0
+        if attributes & DIRECTORY:
+            mode, links, attr_timeout = stat.S_IFDIR | self.directory_permissions, 2, timeout
+        else:
+            permissions = self.file_permissions & ~WRITE_BITS if attributes & READONLY else self.file_permissions
+            mode = stat.S_IFREG | permissions
+            attr_timeout = max(0.0, self._file_timeout - age)
+        return Entry(
+            Attr(
+                number,
+                mode,
+                links or 1,
+                self.uid,
+                self.gid,
+                min(size, MAX_SIZE),
+                min(allocation, MAX_SIZE) + 511 >> 9,
+                self.blksize,
+                accessed or modified,
+                modified,
+                changed or modified,
+                created,
+            ),
+            timeout,
+            attr_timeout,
+        )
+
+    def directory(self, number: int) -> Entry:
+        """Return just enough of a directory to list it as `.` or `..`, of which the kernel takes number and type."""
+        return self._entry(number, DIRECTORY, 0, 0, 2, 0, 0, 0, 0, 0.0)
+
+    # -- towards the server
+
+    def check_owner(self, uid: int | None, gid: int | None) -> None:
+        """Raise EPERM for a chown to anybody but the owner that every file has, unless under noperm."""
+        if (uid not in (None, self.uid) or gid not in (None, self.gid)) and not self.noperm:
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    def readonly_wish(self, mode: int, *, is_directory: bool) -> bool | None:
+        """Return what a chmod to `mode` makes of the read-only attribute; None for nothing; or raise EPERM.
+
+        The two modes that a file can have are `file_mode` and `file_mode` without its write bits. Under noperm any
+        other one is taken by its write bits, as mount.cifs does.
+        """
+        mode &= 0o7777
+        if is_directory:
+            if mode != self.directory_permissions and not self.noperm:
+                raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+            return None
+        if not self.file_permissions & WRITE_BITS:
+            if mode != self.file_permissions and not self.noperm:
+                raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+            return None
+        if mode not in (self.file_permissions, self.file_permissions & ~WRITE_BITS) and not self.noperm:
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+        return not mode & WRITE_BITS
+
+    @staticmethod
+    def readonly_at_creation(mode: int) -> bool:
+        """Whether a file that is created with `mode` is to be read-only on the server."""
+        return not mode & WRITE_BITS
+
+    @staticmethod
+    def with_readonly(attributes: int, readonly: bool) -> int:
+        """Return the attributes to set so that a file becomes read-only, or no longer is; 0 when it is so already."""
+        if bool(attributes & READONLY) == readonly:
+            return 0
+        kept = attributes & SETTABLE & ~READONLY
+        return kept | READONLY if readonly else kept or NORMAL

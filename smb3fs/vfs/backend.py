@@ -1,0 +1,90 @@
+"""What the verbs need from the layer below: the file verbs of a share, as `smb3fs.share.Share` has them.
+
+Two promises beyond the signatures. A verb puts its first request into the queue before it gives way for the first
+time, so requests leave in the order in which the verbs were called. And a verb whose caller is cancelled closes what
+the server opens for it all the same.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from smb3fs.handles.attributes import FileAttributes
+from smb3fs.handles.opens import Open
+from smb3fs.share import VolumeSpace
+from smb3fs.wire.codec import Buffer
+
+
+class Pages(Protocol):
+    """The listing of one directory: the pages that have arrived so far."""
+
+    pages: list[memoryview]
+    complete: bool
+
+    async def next_page(self) -> bool:
+        """Fetch another page; False when there is none."""
+
+    def close(self) -> None:
+        """Close the directory's handle; nobody waits for it."""
+
+
+class ShareVerbs(Protocol):
+    """The file verbs. Paths are relative to the root of the mount, components joined by a backslash."""
+
+    async def lookup(self, path: str, /) -> FileAttributes:
+        """Return the attributes of what is at `path`."""
+
+    async def open(self, path: str, /, *, read: bool, write: bool, expect: int | None) -> Open:
+        """Open an existing file; ESTALE, and nothing touched, if its file id is not `expect`."""
+
+    async def create(self, path: str, /, *, read: bool, write: bool, exclusive: bool, readonly_attribute: bool) -> Open:
+        """Create a file, or open the one that is there unless `exclusive`; never truncates."""
+
+    async def attributes(self, handle: Open, /) -> FileAttributes:
+        """Return the attributes of an open file."""
+
+    async def read(self, handle: Open, offset: int, size: int, /) -> memoryview:
+        """Return `size` bytes from `offset`; fewer only at the end of the file."""
+
+    async def write(self, handle: Open, offset: int, data: Buffer, /) -> int:
+        """Write all of `data` at `offset`."""
+
+    async def flush(self, handle: Open, /) -> None:
+        """Have the server put what was written onto its disk."""
+
+    def close(self, handle: Open, /) -> None:
+        """Queue the CLOSE of a handle; nobody waits for its answer."""
+
+    async def truncate(self, handle: Open, size: int, /) -> FileAttributes:
+        """Set the size of an open file."""
+
+    async def truncate_path(self, path: str, size: int, /, expect: int | None) -> FileAttributes:
+        """Set the size of the file at `path`, if its file id is `expect`."""
+
+    async def set_basic(
+        self, path: str, /, *, expect: int | None, accessed: int | None, modified: int | None, attributes: int
+    ) -> FileAttributes:
+        """Set times (ns since the epoch, None = leave) and FILE_ATTRIBUTE bits (0 = leave) by path."""
+
+    async def set_basic_open(
+        self, handle: Open, /, *, accessed: int | None, modified: int | None, attributes: int
+    ) -> FileAttributes:
+        """Set times and FILE_ATTRIBUTE bits of an open file."""
+
+    async def make_directory(self, path: str, /) -> FileAttributes:
+        """Create a directory."""
+
+    async def remove_file(self, path: str, /) -> None:
+        """Delete a file, read-only or not."""
+
+    async def remove_directory(self, path: str, /) -> None:
+        """Delete an empty directory."""
+
+    async def rename(self, old: str, new: str, /, *, replace: bool) -> None:
+        """Rename; without `replace` an existing `new` is EEXIST."""
+
+    async def list_directory(self, path: str, /, expect: int | None) -> Pages:
+        """Begin a listing; returns when the first page has arrived."""
+
+    async def space(self) -> VolumeSpace:
+        """Return the size of the share and what is free of it."""

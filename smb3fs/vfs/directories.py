@@ -1,0 +1,165 @@
+"""Open directories: for each opendir one listing, whose entries keep their positions for as long as it is open.
+
+A position (cookie) is an index: 0 is `.`, 1 is `..`, and 2 is the first entry that the server sent, whether it is shown
+or not. Pages stay as the server sent them, and an entry is read from them when the kernel asks for it. Position 0
+again, after others have been read, is rewinddir(3) and lists anew.
+
+A listing shows one moment, and what this mount itself has changed since then it must not take back: the kernel
+believes the attributes of a listing. So every change of ours is noted in the listings of that directory that are
+open, and what was noted is looked up again when its turn comes.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from smb3fs.vfs.attributes import Entry
+from smb3fs.vfs.backend import Pages
+from smb3fs.vfs.inodes import Inode
+from smb3fs.wire.directory import DirectoryEntry, entry_offsets
+
+# `.` and `..`.
+DOTS: Final = 2
+# The entries of one answer at most: the largest buffer that the kernel offers (1 MiB) holds some 6,000.
+BATCH: Final = 1000
+
+
+class DirEntry(NamedTuple):
+    """One entry for the kernel; `counted` ones make it hold a lookup, see `Vfs.remember`."""
+
+    name: bytes
+    entry: Entry
+    next_cookie: int
+    counted: bool
+    # What `remember` needs to enter it into the inode table.
+    parent: Inode
+    server_name: str
+    file_id: int
+    created: int
+    is_directory: bool
+
+
+class OpenDirectory:
+    """One opendir(3): its listing, and what we have changed since it was asked for."""
+
+    __slots__ = ("_arrivals", "_offsets", "_starts", "changed", "dropped", "fh", "inode", "pages", "read")
+
+    def __init__(self, fh: int, inode: Inode) -> None:
+        self.fh = fh
+        self.inode = inode
+        self.pages: Pages | None = None
+        self.changed: set[str] = set()
+        # Whether anything was read, so that position 0 means rewinddir.
+        self.read = False
+        # The entries whose names are not fit for the kernel.
+        self.dropped: set[int] = set()
+        # For each page its entries' offsets, the index of its first entry, and when it came.
+        self._offsets: list[array[int]] = []
+        self._starts: list[int] = []
+        self._arrivals: list[float] = []
+
+    def begin(self, pages: Pages, now: float) -> None:
+        """Take over a fresh listing."""
+        self.close()
+        self.pages = pages
+        self.dropped.clear()
+        self._offsets, self._starts, self._arrivals = [], [], []
+        self._index(now)
+
+    def _index(self, now: float) -> None:
+        """Find the entries of the pages that have come."""
+        assert self.pages is not None  # noqa: S101 (only called with a listing)
+        for page in self.pages.pages[len(self._offsets) :]:
+            offsets = entry_offsets(page)
+            self._starts.append(len(self))
+            self._offsets.append(offsets)
+            self._arrivals.append(now)
+        if self.pages.complete:
+            self.pages.close()
+
+    async def fetch(self, now: float) -> bool:
+        """Get another page; False at the end of the listing."""
+        if self.pages is None or not await self.pages.next_page():
+            return False
+        self._index(now)
+        return True
+
+    def __len__(self) -> int:
+        """The number of entries that have come so far."""
+        return self._starts[-1] + len(self._offsets[-1]) if self._offsets else 0
+
+    def entry(self, index: int) -> tuple[DirectoryEntry, float]:
+        """Return an entry that has come, and when it came."""
+        page = bisect_right(self._starts, index) - 1
+        offset = self._offsets[page][index - self._starts[page]]
+        assert self.pages is not None  # noqa: S101 (there are entries)
+        return DirectoryEntry.parse_at(self.pages.pages[page], offset), self._arrivals[page]
+
+    @property
+    def complete(self) -> bool:
+        """Whether all entries have come."""
+        return self.pages is not None and self.pages.complete
+
+    def close(self) -> None:
+        """Close the listing, if one is under way."""
+        if self.pages is not None:
+            self.pages.close()
+
+
+class DirectoryTable:
+    """All open directories of one mount."""
+
+    def __init__(self) -> None:
+        self._directories: dict[int, OpenDirectory] = {}
+        self._of_inode: dict[int, list[OpenDirectory]] = {}
+        self._next = 1
+
+    def __len__(self) -> int:
+        return len(self._directories)
+
+    def __iter__(self) -> Iterator[OpenDirectory]:
+        return iter(tuple(self._directories.values()))
+
+    def add(self, inode: Inode) -> OpenDirectory:
+        """Enter a directory before its listing is asked for, so that no change after that goes unnoticed."""
+        directory = OpenDirectory(self._next, inode)
+        self._next += 1
+        self._directories[directory.fh] = directory
+        self._of_inode.setdefault(inode.number, []).append(directory)
+        inode.opens += 1
+        return directory
+
+    def get(self, fh: int) -> OpenDirectory:
+        """Return the open directory with a number."""
+        directory = self._directories.get(fh)
+        if directory is None:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        return directory
+
+    def remove(self, fh: int) -> OpenDirectory:
+        """Close a directory; its inode is the caller's to look after."""
+        directory = self.get(fh)
+        directory.close()
+        del self._directories[fh]
+        others = self._of_inode[directory.inode.number]
+        others.remove(directory)
+        if not others:
+            del self._of_inode[directory.inode.number]
+        directory.inode.opens -= 1
+        return directory
+
+    def note_change(self, parent: Inode, name: str) -> None:
+        """Note that we have changed what is under a name, in whatever way."""
+        for directory in self._of_inode.get(parent.number, ()):
+            directory.changed.add(name)
+
+    def note_change_of(self, inode: Inode) -> None:
+        """Note that we have changed a file, under all of its names."""
+        if self._directories:
+            for parent, name in inode.links:
+                self.note_change(parent, name)

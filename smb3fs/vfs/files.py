@@ -1,0 +1,95 @@
+"""Open files: what each descriptor number of the kernel's stands for, and what open(2)'s flags mean here."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from smb3fs.handles.opens import Open
+from smb3fs.vfs.inodes import Inode
+
+SYNCHRONOUS: Final = os.O_SYNC | os.O_DSYNC
+
+
+class Access(NamedTuple):
+    """What a handle on the server must permit for an open with certain flags."""
+
+    read: bool
+    write: bool
+
+    @classmethod
+    def of(cls, flags: int) -> Access:
+        """Read the access mode; truncating needs a handle that may write, whatever else the descriptor may do."""
+        mode = flags & os.O_ACCMODE
+        # Linux's fourth mode, 3, gives a descriptor for ioctl(2) alone and demands the permission to do both.
+        return cls(mode != os.O_WRONLY, mode != os.O_RDONLY or bool(flags & os.O_TRUNC))
+
+
+class OpenFile:
+    """One open(2) and the handle that serves it."""
+
+    __slots__ = ("append", "fh", "handle", "inode", "synchronous")
+
+    def __init__(self, fh: int, inode: Inode, handle: Open, flags: int, *, direct: bool) -> None:
+        self.fh = fh
+        self.inode = inode
+        self.handle = handle
+        self.append = bool(flags & os.O_APPEND)
+        # Through the page cache the kernel follows each write with an fsync by itself; past it, it does not.
+        self.synchronous = direct and bool(flags & SYNCHRONOUS)
+
+
+class FileTable:
+    """All open files of one mount."""
+
+    def __init__(self) -> None:
+        self._files: dict[int, OpenFile] = {}
+        self._of_inode: dict[int, list[OpenFile]] = {}
+        self._next = 1
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __iter__(self) -> Iterator[OpenFile]:
+        return iter(tuple(self._files.values()))
+
+    def add(self, inode: Inode, handle: Open, flags: int, *, direct: bool) -> OpenFile:
+        """Enter a handle under a new number."""
+        file = OpenFile(self._next, inode, handle, flags, direct=direct)
+        self._next += 1
+        self._files[file.fh] = file
+        self._of_inode.setdefault(inode.number, []).append(file)
+        inode.opens += 1
+        return file
+
+    def get(self, fh: int) -> OpenFile:
+        """Return the open file with a number."""
+        file = self._files.get(fh)
+        if file is None:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        return file
+
+    def remove(self, fh: int) -> OpenFile:
+        """Take an open file out; its inode is the caller's to look after."""
+        file = self.get(fh)
+        del self._files[fh]
+        others = self._of_inode[file.inode.number]
+        others.remove(file)
+        if not others:
+            del self._of_inode[file.inode.number]
+        file.inode.opens -= 1
+        return file
+
+    def of(self, inode: Inode) -> list[OpenFile]:
+        """Return the open files of an inode, the newest first."""
+        return self._of_inode.get(inode.number, [])[::-1]
+
+    def writer(self, inode: Inode) -> OpenFile | None:
+        """Return an open file of the inode whose handle may write.
+
+        Through it the size is fresh, and times that are set stay: a server may take its own for them when a handle
+        that has written is closed, but not if they were set through that handle.
+        """
+        return next((file for file in self.of(inode) if file.handle.writable), None)

@@ -1,0 +1,271 @@
+"""The inode table: which number the kernel knows a file by, and by which paths the server does.
+
+An inode lives while the kernel knows it (lookups not yet forgotten), has it open, or knows something below it. It
+holds no attributes, so that a hundred thousand of them cost some 40 MB.
+
+Its number is the server's file id. Where that cannot be (0, all ones, the root's number 1, or the number of another
+file that is alive), it gets one with the highest bit set, counting upward, so that none comes twice. Two sightings are
+one file if id, type and creation time agree; a file system that reuses ids is told apart by the last two. What has no
+id is known by its name. A file seen under several names has several links, the one seen last first; a directory has
+one, and the path of what is below it follows from there, so renaming a directory changes one link.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+from collections.abc import Iterator
+from typing import Final
+
+log = logging.getLogger(__name__)
+
+# FUSE_ROOT_ID in the kernel's linux/fuse.h.
+ROOT: Final = 1
+# What servers send that keep no file ids ([MS-FSCC] 2.1.9 and 2.4.26).
+NO_IDS: Final = frozenset({0, 2**64 - 1})
+FALLBACK: Final = 1 << 63
+# A file with more names than this is found by those seen last; the others cost a lookup.
+MAX_LINKS: Final = 16
+# A name on the wire has 65,535 bytes at most ([MS-SMB2] 2.2.13), and the mount may stand below some directories.
+MAX_PATH: Final = 32_000
+# Deeper than any path of MAX_PATH: only a circle, which others can make of what we know by moving directories about.
+MAX_DEPTH: Final = MAX_PATH // 2
+
+Link = tuple["Inode", str]
+
+
+class Inode:
+    """A file or directory that the kernel knows, or knows something below of."""
+
+    __slots__ = ("created", "file_id", "is_directory", "links", "lookups", "names", "number", "opens")
+
+    def __init__(self, number: int, file_id: int, created: int, *, is_directory: bool) -> None:
+        self.number = number
+        self.file_id = file_id
+        self.created = created
+        self.is_directory = is_directory
+        self.lookups = 0
+        self.opens = 0
+        # The names by which it is known; of a directory also those known in it.
+        self.links: tuple[Link, ...] = ()
+        self.names: dict[str, Inode] | None = None
+
+    @property
+    def expect(self) -> int | None:
+        """The file id that the server must find at a path before anything is done there; None where it has none."""
+        return None if self.file_id in NO_IDS or self.number == ROOT else self.file_id
+
+    @property
+    def parent(self) -> Inode:
+        """The directory that it was last seen in; of the root the root itself."""
+        return self.links[0][0] if self.links else self
+
+    def child(self, name: str) -> Inode | None:
+        """Return what is known under a name in this directory."""
+        return self.names.get(name) if self.names is not None else None
+
+
+class InodeTable:
+    """All inodes by number, and the bookkeeping of names, lookups and opens."""
+
+    def __init__(self, *, server_numbers: bool = True) -> None:
+        self.root = Inode(ROOT, 0, 0, is_directory=True)
+        self.root.lookups = 1  # the kernel never forgets it
+        self._server_numbers = server_numbers
+        self._by_number: dict[int, Inode] = {ROOT: self.root}
+        # Those that have an id and could not have it for their number, by id, type and creation time.
+        self._displaced: dict[tuple[int, bool, int], Inode] = {}
+        self._next_fallback = FALLBACK
+
+    def __len__(self) -> int:
+        return len(self._by_number)
+
+    def __iter__(self) -> Iterator[Inode]:
+        return iter(tuple(self._by_number.values()))
+
+    def get(self, number: int) -> Inode:
+        """Return the inode with a number that the kernel got from here."""
+        inode = self._by_number.get(number)
+        if inode is None:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return inode
+
+    # -- identity
+
+    def is_same(self, inode: Inode, file_id: int, created: int, *, is_directory: bool) -> bool:
+        """Whether what a server found at a path of `inode` is that file and no other."""
+        return inode.number == ROOT or (
+            inode.is_directory == is_directory
+            and (inode.file_id == file_id or inode.file_id in NO_IDS or file_id in NO_IDS)
+            and (inode.created == created or not inode.created or not created)
+        )
+
+    def find(self, parent: Inode, name: str, file_id: int, created: int, *, is_directory: bool) -> Inode | None:
+        """Return the known inode of what was just seen under a name; None for a newcomer."""
+        inode = parent.child(name)
+        if inode is not None and self.is_same(inode, file_id, created, is_directory=is_directory):
+            return inode
+        if file_id in NO_IDS:
+            return None
+        inode = self._by_number.get(file_id) if file_id != ROOT else None
+        if (
+            inode is not None
+            and inode.file_id == file_id
+            and self.is_same(inode, file_id, created, is_directory=is_directory)
+        ):
+            return inode
+        return self._displaced.get((file_id, is_directory, created))
+
+    def choose_number(self, file_id: int) -> int:
+        """Return the number for a newcomer with that file id: the id itself if it is free."""
+        if self._server_numbers and file_id not in NO_IDS and file_id not in self._by_number:
+            return file_id
+        while True:
+            number = self._next_fallback
+            self._next_fallback += 1
+            if number not in self._by_number:
+                return number
+
+    def enter(
+        self, parent: Inode, name: str, file_id: int, created: int, *, is_directory: bool, number: int | None = None
+    ) -> Inode:
+        """Note that a file was seen under a name, and return its inode, new or known.
+
+        `number` is the one already told to the kernel for a newcomer; without it one is chosen.
+        """
+        inode = self.find(parent, name, file_id, created, is_directory=is_directory)
+        if inode is None:
+            number = self.choose_number(file_id) if number is None else number
+            # One int object for both, and likewise for all that is equal: it is what the table's size is made of.
+            inode = Inode(number, number if file_id == number else file_id, created, is_directory=is_directory)
+            self._by_number[number] = inode
+            self._index(inode)
+        else:
+            self.adopt(inode, file_id, created)
+        self._link(inode, parent, name)
+        return inode
+
+    def adopt(self, inode: Inode, file_id: int, created: int) -> None:
+        """Take over what the server now says of a file that is known to be `inode`, through a handle for example."""
+        if (inode.file_id in NO_IDS and file_id not in NO_IDS) or (created and created != inode.created):
+            self._displaced.pop((inode.file_id, inode.is_directory, inode.created), None)
+            if file_id not in NO_IDS:
+                inode.file_id = file_id
+            inode.created = created or inode.created
+            self._index(inode)
+
+    def _index(self, inode: Inode) -> None:
+        """Make an inode findable by its file id where its number does not do that."""
+        if inode.number != inode.file_id and inode.file_id not in NO_IDS and inode.number != ROOT:
+            self._displaced[inode.file_id, inode.is_directory, inode.created] = inode
+
+    # -- names
+
+    def _link(self, inode: Inode, parent: Inode, name: str) -> None:
+        """Make a name the first link of an inode, and nothing else's."""
+        if inode.links and inode.links[0][0] is parent and inode.links[0][1] == name:
+            return
+        known = parent.child(name)
+        if known is not None and known is not inode:
+            self.unlink(parent, name)
+        kept = [link for link in inode.links if link != (parent, name)]
+        for other, old in kept[0 if inode.is_directory else MAX_LINKS - 1 :]:
+            self._forget_name(other, old)
+        del kept[0 if inode.is_directory else MAX_LINKS - 1 :]
+        inode.links = ((parent, name), *kept)
+        if parent.names is None:
+            parent.names = {}
+        parent.names[name] = inode
+
+    def unlink(self, parent: Inode, name: str) -> Inode | None:
+        """Note that a name is gone; return what it stood for."""
+        inode = parent.child(name)
+        if inode is None:
+            return None
+        inode.links = tuple(link for link in inode.links if link != (parent, name))
+        self._forget_name(parent, name)
+        self.drop_unused(inode)
+        return inode
+
+    def rename(self, parent: Inode, name: str, new_parent: Inode, new_name: str) -> None:
+        """Note that a name has become another one, which replaced what was there."""
+        inode = parent.child(name)
+        if inode is None:
+            self.unlink(new_parent, new_name)
+        elif (parent, name) != (new_parent, new_name):
+            self._link(inode, new_parent, new_name)
+            if parent.child(name) is inode:  # a directory's old link went when the new one came
+                inode.links = tuple(link for link in inode.links if link != (parent, name))
+                self._forget_name(parent, name)
+
+    def _forget_name(self, parent: Inode, name: str) -> None:
+        """Take a name out of a directory, which may have lived for its sake alone."""
+        _take_out(parent, name)
+        self.drop_unused(parent)
+
+    def paths(self, inode: Inode) -> Iterator[str]:
+        """Yield the paths by which an inode is known, the most trustworthy first; raises ENAMETOOLONG."""
+        if inode.number == ROOT:
+            yield ""
+        for parent, name in inode.links:
+            path = self._join(parent, name)
+            if path is not None:
+                yield path
+
+    def path_below(self, parent: Inode, name: str) -> str:
+        """Return the path of a name in a directory; raises ESTALE when nobody knows where that directory is."""
+        path = self._join(parent, name)
+        if path is None:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return path
+
+    def _join(self, parent: Inode, name: str) -> str | None:
+        """Return the path of a name in a directory; None when the way up does not end at the root."""
+        parts = [name]
+        depth = 0
+        while parent.links and depth < MAX_DEPTH:
+            parent, part = parent.links[0]
+            parts.append(part)
+            depth += 1
+        if parent.number != ROOT:
+            return None
+        parts.reverse()
+        path = "\\".join(parts)
+        if len(path) > MAX_PATH:
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+        return path
+
+    # -- life
+
+    def forget(self, number: int, count: int) -> None:
+        """Take back lookups that the kernel has forgotten."""
+        inode = self._by_number.get(number)
+        if inode is None or inode.lookups < count:
+            log.warning("the kernel forgets inode %d %d times, which is more than it was told of it", number, count)
+        if inode is not None and inode.number != ROOT:
+            inode.lookups = max(0, inode.lookups - count)
+            self.drop_unused(inode)
+
+    def drop_unused(self, inode: Inode) -> None:
+        """Remove an inode that nobody needs any more, and the directories that only it kept alive."""
+        doubtful = [inode]
+        while doubtful:
+            inode = doubtful.pop()
+            if inode.lookups or inode.opens or inode.names or self._by_number.get(inode.number) is not inode:
+                continue
+            del self._by_number[inode.number]
+            if self._displaced.get((inode.file_id, inode.is_directory, inode.created)) is inode:
+                del self._displaced[inode.file_id, inode.is_directory, inode.created]
+            for parent, name in inode.links:
+                _take_out(parent, name)
+                doubtful.append(parent)
+            inode.links = ()
+
+
+def _take_out(parent: Inode, name: str) -> None:
+    """Take a name out of what a directory knows."""
+    if parent.names is not None:
+        parent.names.pop(name, None)
+        if not parent.names:
+            parent.names = None

@@ -1,0 +1,377 @@
+"""The verbs of the filesystem on plain types: all that a FUSE driver calls, whichever driver it is.
+
+Each verb returns its result or an awaitable of it (`wall.Answer`), and fails with an OSError that has an errno, within
+`timeout` seconds. The kernel's rules that shape them: it sends getattr without saying for which descriptor; it splits
+and merges reads and writes; it gives O_APPEND writes an offset from the size that it last knew; it forgets inodes in
+its own time and counts every entry that it was given; on ESTALE it walks the path anew and asks again.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from smb3fs.handles.attributes import FileAttributes
+from smb3fs.handles.opens import Open
+from smb3fs.trace import Trace
+from smb3fs.vfs import namespace, reading
+from smb3fs.vfs.attributes import Entry, SetAttr, Settings
+from smb3fs.vfs.backend import ShareVerbs
+from smb3fs.vfs.directories import DirEntry
+from smb3fs.vfs.files import Access
+from smb3fs.vfs.inodes import Inode
+from smb3fs.vfs.names import to_server
+from smb3fs.vfs.state import State, stale
+from smb3fs.vfs.wall import Answer, Walled, answers, may_wait, waits
+from smb3fs.wire.codec import Buffer
+
+# Inode numbers are the server's to give out, so how many are left nobody knows; statvfs(3) has 0 for that.
+UNKNOWN_COUNT: Final = 0
+
+
+@dataclass(slots=True)
+class OpenResult:
+    """What the kernel is told of a file that it has opened."""
+
+    fh: int
+    direct_io: bool
+    # Without a lease what the page cache holds from an earlier open may be anything.
+    keep_cache: bool = False
+
+
+@dataclass(slots=True)
+class StatFs:
+    """What statfs(2) tells; blocks of `block_size` bytes."""
+
+    block_size: int
+    blocks: int
+    blocks_free: int
+    blocks_available: int
+    name_max: int
+    files: int = UNKNOWN_COUNT
+    files_free: int = UNKNOWN_COUNT
+
+
+class Vfs(Walled):
+    """The filesystem of one mount."""
+
+    def __init__(self, share: ShareVerbs, settings: Settings, trace: Trace) -> None:
+        super().__init__(settings.timeout, trace)
+        self.state = State(share, settings, trace)
+        self._share = share
+        self._inodes = self.state.inodes
+        self._files = self.state.files
+
+    def set_root(self, told: FileAttributes) -> None:
+        """Take in what the server says of the root of the mount, which must be a directory."""
+        if not told.is_directory:
+            raise NotADirectoryError(
+                errno.ENOTDIR, "the path on the share is a file; mount the directory that it is in"
+            )
+        self._inodes.adopt(self._inodes.root, told.file_id, told.created)
+
+    # -- names and attributes
+
+    @waits
+    async def lookup(self, parent: int, name: bytes) -> Entry:
+        """Find a name in a directory; the kernel holds one lookup more of what was found."""
+        inode, told = await namespace.look_up(self.state, self._inodes.get(parent), name)
+        return self.state.counted(inode, told)
+
+    @answers
+    def forget(self, pairs: Iterable[tuple[int, int]]) -> None:
+        """Take back (inode, count) lookups."""
+        for number, count in pairs:
+            self._inodes.forget(number, count)
+
+    @waits
+    async def getattr(self, number: int, fh: int | None = None) -> Entry:
+        """Return the attributes of an inode."""
+        inode = self._inodes.get(number)
+        return self.state.presentation.entry(number, await self.state.attributes(inode))
+
+    @waits
+    async def setattr(self, number: int, changes: SetAttr, fh: int | None = None) -> Entry:
+        """Change attributes and return what they are then; what cannot be is refused before anything is changed."""
+        inode = self._inodes.get(number)
+        presentation = self.state.presentation
+        presentation.check_owner(changes.uid, changes.gid)
+        readonly = None
+        if changes.mode is not None:
+            readonly = presentation.readonly_wish(changes.mode, is_directory=inode.is_directory)
+        told: FileAttributes | None = None
+        try:
+            if changes.size is not None:
+                told = await self._truncate(inode, changes.size, fh)
+            attributes = 0
+            if readonly is not None:
+                told = told or await self.state.attributes(inode)
+                attributes = presentation.with_readonly(told.attributes, readonly)
+            if attributes or changes.atime_ns is not None or changes.mtime_ns is not None:
+                told = await self._set_basic(inode, changes, attributes)
+        finally:
+            self.state.directories.note_change_of(inode)
+        if told is None:
+            told = await self.state.attributes(inode)
+        self._inodes.adopt(inode, told.file_id, told.created)
+        return presentation.entry(number, told)
+
+    async def _truncate(self, inode: Inode, size: int, fh: int | None) -> FileAttributes:
+        """Set a file's size through a handle that may write, or by path."""
+        given = self._files.get(fh) if fh is not None else None
+        if given is not None and given.handle.writable:
+            return await self._share.truncate(given.handle, size)
+        told = await self.state.through_writer(inode, lambda handle: self._share.truncate(handle, size))
+        if told is None:
+            told = await self.state.by_path(
+                inode, lambda path: self._share.truncate_path(path, size, expect=inode.expect)
+            )
+        return told
+
+    async def _set_basic(self, inode: Inode, changes: SetAttr, attributes: int) -> FileAttributes:
+        """Set times and FILE_ATTRIBUTE bits through a handle that may write, or by path."""
+        accessed, modified = changes.atime_ns, changes.mtime_ns
+        # For the layers below 0 is no time; one nanosecond later is the same time in a FILETIME.
+        accessed = 1 if accessed == 0 else accessed
+        modified = 1 if modified == 0 else modified
+        told = await self.state.through_writer(
+            inode,
+            lambda handle: self._share.set_basic_open(
+                handle, accessed=accessed, modified=modified, attributes=attributes
+            ),
+        )
+        if told is None:
+            told = await self.state.by_path(
+                inode,
+                lambda path: self._share.set_basic(
+                    path, expect=inode.expect, accessed=accessed, modified=modified, attributes=attributes
+                ),
+            )
+        return told
+
+    @answers
+    def access(self, number: int, mask: int) -> bool:
+        """Whether access(2) succeeds as far as this side knows; asked only under noperm, where the server judges.
+
+        As with mount.cifs, nothing is executable that has no execute bit at all.
+        """
+        inode = self._inodes.get(number)
+        bits = self.state.presentation.file_permissions
+        return inode.is_directory or not mask & os.X_OK or bool(bits & 0o111)
+
+    @waits
+    async def statfs(self) -> StatFs:
+        """Return the size of the share and what is free of it."""
+        space = await self._share.space()
+        return StatFs(space.block_size, space.total_blocks, space.free_blocks, space.available_blocks, space.name_max)
+
+    # -- files
+
+    @waits
+    async def open(self, number: int, flags: int) -> OpenResult:
+        """Open an existing file; what is not the file that the kernel means is not touched."""
+        inode = self._inodes.get(number)
+        access = Access.of(flags)
+
+        async def open_it(path: str) -> Open:
+            handle = await self._share.open(path, read=access.read, write=access.write, expect=inode.expect)
+            if not self.state.is_it(inode, handle.attributes_at_open):
+                self._share.close(handle)
+                raise stale()
+            return handle
+
+        handle = await self.state.by_path(inode, open_it)
+        if flags & os.O_TRUNC:
+            await self._empty(inode, handle)
+        return self._opened(inode, handle, flags)
+
+    @waits
+    async def create(self, parent: int, name: bytes, mode: int, flags: int) -> tuple[OpenResult, Entry]:
+        """Create a file and open it, or open what another client has created a moment ago."""
+        directory = self._inodes.get(parent)
+        text = to_server(name)
+        handle = await self._create(directory, text, mode, flags)
+        try:
+            inode = self.state.seen(directory, text, handle.attributes_at_open)
+        finally:
+            self.state.changed(directory, text)
+        told = handle.attributes_at_open
+        if flags & os.O_TRUNC and not handle.created:
+            told = await self._empty(inode, handle)
+        return self._opened(inode, handle, flags), self.state.counted(inode, told)
+
+    @waits
+    async def mknod(self, parent: int, name: bytes, mode: int) -> Entry:
+        """Create a regular file; the server has no devices, pipes and sockets."""
+        if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+        directory = self._inodes.get(parent)
+        text = to_server(name)
+        handle = await self._create(directory, text, mode, os.O_EXCL | os.O_WRONLY)
+        self._share.close(handle)
+        self.state.changed(directory, text)
+        return self.state.counted(
+            self.state.seen(directory, text, handle.attributes_at_open), handle.attributes_at_open
+        )
+
+    async def _create(self, directory: Inode, name: str, mode: int, flags: int) -> Open:
+        """Have the server create a file; one without write bits becomes read-only for everybody who opens it later."""
+        access = Access.of(flags)
+        readonly = self.state.presentation.readonly_at_creation(mode)
+        return await self.state.below(
+            directory,
+            name,
+            lambda path: self._share.create(
+                path,
+                read=access.read,
+                write=access.write,
+                exclusive=bool(flags & os.O_EXCL),
+                readonly_attribute=readonly,
+            ),
+        )
+
+    async def _empty(self, inode: Inode, handle: Open) -> FileAttributes:
+        """Do what O_TRUNC asks for, to a handle that is known to be the right file's; close it if that fails."""
+        try:
+            return await self._share.truncate(handle, 0)
+        except BaseException:
+            self._share.close(handle)
+            raise
+        finally:
+            self.state.directories.note_change_of(inode)
+
+    def _opened(self, inode: Inode, handle: Open, flags: int) -> OpenResult:
+        """Enter a handle into the table of open files."""
+        # A writer that only appends is kept out of the page cache, which would hold its data at the kernel's idea of
+        # the end of the file, and the file's is what counts.
+        appends = bool(flags & os.O_APPEND) and flags & os.O_ACCMODE == os.O_WRONLY
+        direct = self.state.uncached or bool(flags & os.O_DIRECT) or appends
+        file = self._files.add(inode, handle, flags, direct=direct)
+        return OpenResult(file.fh, direct)
+
+    @waits
+    async def read(self, fh: int, offset: int, size: int) -> Buffer:
+        """Return `size` bytes from `offset`; fewer only at the end of the file."""
+        return await self._share.read(self._files.get(fh).handle, offset, size)
+
+    @waits
+    async def write(self, fh: int, offset: int, data: Buffer) -> int:
+        """Write all of `data`; with O_APPEND at the end of the file as the server has it, wherever the kernel thinks.
+
+        Between asking for the end and writing there, another client may append too: that needs a lock or a lease.
+        """
+        file = self._files.get(fh)
+        try:
+            if file.append:
+                offset = (await self._share.attributes(file.handle)).size
+            count = await self._share.write(file.handle, offset, data)
+            if file.synchronous:
+                await self._share.flush(file.handle)
+        finally:
+            self.state.directories.note_change_of(file.inode)
+        return count
+
+    @answers
+    def flush(self, fh: int) -> None:
+        """Answer close(2): there is nothing to send, since every write is on the server when it returns.
+
+        ENOSYS is a success that the kernel remembers: it does not ask again.
+        """
+        self._files.get(fh)
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    @may_wait
+    def fsync(self, fh: int, datasync: bool) -> Answer[None]:
+        """Have the server put a file onto its disk; where nobody writes to it there is nothing to put there."""
+        writer = self._files.writer(self._files.get(fh).inode)
+        return self._share.flush(writer.handle) if writer is not None else None
+
+    @answers
+    def release(self, fh: int) -> None:
+        """Close a file; the CLOSE is queued before this returns, ahead of whatever the program does next."""
+        self.state.close(self._files.get(fh))
+
+    # -- directories
+
+    @waits
+    async def opendir(self, number: int) -> int:
+        """Open a directory and begin its listing."""
+        directory = self.state.directories.add(self._inodes.get(number))
+        try:
+            await reading.begin(self.state, directory)
+        except BaseException:
+            self._close_directory(directory.fh)
+            raise
+        return directory.fh
+
+    @may_wait
+    def readdir(self, fh: int, cookie: int) -> Answer[Iterator[DirEntry]]:
+        """Return some entries from a position on, none at the end.
+
+        The caller hands each to the kernel as it comes, calls `remember` for those that are `counted`, and stops at
+        the first that the kernel's buffer has no room for.
+        """
+        return reading.read(self.state, self.state.directories.get(fh), cookie)
+
+    @answers
+    def remember(self, entry: DirEntry) -> None:
+        """Count a lookup for an entry that the kernel has taken."""
+        inode = self._inodes.enter(
+            entry.parent,
+            entry.server_name,
+            entry.file_id,
+            entry.created,
+            is_directory=entry.is_directory,
+            number=entry.entry.attr.ino,
+        )
+        inode.lookups += 1
+
+    @answers
+    def releasedir(self, fh: int) -> None:
+        """Close a directory."""
+        self._close_directory(fh)
+
+    def _close_directory(self, fh: int) -> None:
+        """Take an open directory out of its table."""
+        self._inodes.drop_unused(self.state.directories.remove(fh).inode)
+
+    @answers
+    def fsyncdir(self, fh: int, datasync: bool) -> None:
+        """Succeed: what was done to names is done on the server, and this side holds nothing back."""
+        self.state.directories.get(fh)
+
+    @waits
+    async def mkdir(self, parent: int, name: bytes, mode: int) -> Entry:
+        """Make a directory."""
+        inode, told = await namespace.make_directory(self.state, self._inodes.get(parent), name)
+        return self.state.counted(inode, told)
+
+    @waits
+    async def rmdir(self, parent: int, name: bytes) -> None:
+        """Remove an empty directory."""
+        await namespace.remove_directory(self.state, self._inodes.get(parent), name)
+
+    @waits
+    async def unlink(self, parent: int, name: bytes) -> None:
+        """Remove a file."""
+        await namespace.remove_file(self.state, self._inodes.get(parent), name)
+
+    @waits
+    async def rename(self, parent: int, name: bytes, new_parent: int, new_name: bytes, flags: int) -> None:
+        """Rename; `flags` are those of renameat2(2), of which NOREPLACE can be had."""
+        get = self._inodes.get
+        await namespace.rename(self.state, get(parent), name, get(new_parent), new_name, flags)
+
+    @answers
+    def symlink(self, parent: int, name: bytes, target: bytes) -> Entry:
+        """Refuse, with the errno that symlink(2) has for file systems without symbolic links."""
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    @answers
+    def link(self, number: int, new_parent: int, new_name: bytes) -> Entry:
+        """Refuse, with the errno that link(2) has for file systems without hard links."""
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))

@@ -1,0 +1,160 @@
+"""Everything that one mount knows, and the few moves that all verbs are made of.
+
+Who runs: every verb is called by the driver in a task of its own, on one thread, so what stands between two `await`s
+is done at once. Each verb decides synchronously, then waits: it reads the tables, builds its paths, and the share
+queues its request before the first wait, so requests leave in the order of the kernel's. What an answer says is
+entered into the tables in one go when it comes.
+
+Nothing locks a file or a directory here. The kernel does not create, remove or rename in a directory while it looks
+up or lists there; beyond that, an answer that is overtaken by another one leaves a link in the inode table that leads
+nowhere, and whoever follows it tries the next one and then says ESTALE, on which the kernel walks the path anew.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+from smb3fs.errors import Smb3fsError, Status, StatusError, errno_of
+from smb3fs.handles.attributes import FileAttributes
+from smb3fs.handles.opens import Open
+from smb3fs.trace import Trace
+from smb3fs.vfs.attributes import Entry, Presentation, Settings
+from smb3fs.vfs.backend import ShareVerbs
+from smb3fs.vfs.directories import DirectoryTable
+from smb3fs.vfs.files import FileTable, OpenFile
+from smb3fs.vfs.inodes import Inode, InodeTable
+from smb3fs.vfs.names import ServerNames
+
+T = TypeVar("T")
+
+# Answers by which a path shows that it no longer leads to the file that it led to.
+MOVED: Final = frozenset({errno.ENOENT, errno.ESTALE, errno.ENOTDIR, errno.EISDIR})
+# ... and that it is the directory above that has moved.
+PARENT_GONE: Final = frozenset({Status.OBJECT_PATH_NOT_FOUND, Status.OBJECT_PATH_INVALID})
+# Answers by which a handle shows that it no longer stands for anything: its connection was lost.
+HANDLE_LOST: Final = frozenset({errno.EIO, errno.EBADF})
+
+
+def stale() -> OSError:
+    """Return the error that makes the kernel walk the path anew."""
+    return OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+
+class State:
+    """The tables of one mount, and the share that they are about."""
+
+    def __init__(self, share: ShareVerbs, settings: Settings, trace: Trace) -> None:
+        self.share = share
+        self.uncached = settings.cache == "none"
+        self.inodes = InodeTable(server_numbers=settings.server_inodes)
+        self.files = FileTable()
+        self.directories = DirectoryTable()
+        self.presentation = Presentation(settings)
+        self.names = ServerNames(trace)
+        # Files that were removed or replaced while open here, by inode number: the names under which the server keeps
+        # them until they are closed. They are not listed.
+        self.aside: dict[int, str] = {}
+
+    # -- answers into the tables
+
+    def seen(self, parent: Inode, name: str, told: FileAttributes) -> Inode:
+        """Enter what the server says is under a name."""
+        return self.inodes.enter(parent, name, told.file_id, told.created, is_directory=told.is_directory)
+
+    def counted(self, inode: Inode, told: FileAttributes) -> Entry:
+        """Return an entry for the kernel, which will hold one lookup more."""
+        inode.lookups += 1
+        return self.presentation.entry(inode.number, told)
+
+    def is_it(self, inode: Inode, told: FileAttributes) -> bool:
+        """Whether what was found at a path of an inode is that file; if so, learn what is new about it."""
+        if not self.inodes.is_same(inode, told.file_id, told.created, is_directory=told.is_directory):
+            return False
+        self.inodes.adopt(inode, told.file_id, told.created)
+        return True
+
+    def changed(self, parent: Inode, name: str) -> None:
+        """Note that we have changed what is under a name."""
+        self.directories.note_change(parent, name)
+
+    # -- ways to the server
+
+    async def below(self, parent: Inode, name: str, call: Callable[[str], Awaitable[T]]) -> T:
+        """Do something to a name in a directory; ESTALE if the directory is no longer where it was."""
+        path = self.inodes.path_below(parent, name)
+        try:
+            return await call(path)
+        except StatusError as error:
+            if error.status in PARENT_GONE and parent is not self.inodes.root:
+                raise stale() from error
+            raise
+
+    async def by_path(self, inode: Inode, call: Callable[[str], Awaitable[T]]) -> T:
+        """Do something to an inode by each of its paths until one leads to it; ESTALE if none does.
+
+        The paths are asked for again after each attempt: a rename of ours may have been under way.
+        """
+        tried: set[str] = set()
+        while True:
+            path = next((path for path in self.inodes.paths(inode) if path not in tried), None)
+            if path is None:
+                raise stale()
+            tried.add(path)
+            try:
+                return await call(path)
+            except (OSError, Smb3fsError) as error:
+                if errno_of(error) not in MOVED:
+                    raise
+
+    async def attributes(self, inode: Inode) -> FileAttributes:
+        """Return the attributes of an inode: through a handle that writes to it, by path, or through any handle."""
+        told = await self.through_writer(inode, self.share.attributes)
+        if told is not None:
+            return self._learned(inode, told)
+
+        async def look(path: str) -> FileAttributes:
+            told = await self.share.lookup(path)
+            if not self.is_it(inode, told):
+                raise stale()
+            return told
+
+        try:
+            return await self.by_path(inode, look)
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+            for file in self.files.of(inode):
+                told = await self._unless_lost(file, self.share.attributes)
+                if told is not None:
+                    return self._learned(inode, told)
+            raise
+
+    async def through_writer(self, inode: Inode, call: Callable[[Open], Awaitable[T]]) -> T | None:
+        """Do something through an open handle that may write to an inode; None if there is no such handle."""
+        writer = self.files.writer(inode)
+        return None if writer is None else await self._unless_lost(writer, call)
+
+    async def _unless_lost(self, file: OpenFile, call: Callable[[Open], Awaitable[T]]) -> T | None:
+        """Do something with a handle; None if its connection was lost, so that it stands for nothing any more."""
+        try:
+            return await call(file.handle)
+        except (OSError, Smb3fsError) as error:
+            if errno_of(error) not in HANDLE_LOST:
+                raise
+        return None
+
+    def _learned(self, inode: Inode, told: FileAttributes) -> FileAttributes:
+        """Take over what is new about a file that was reached through a handle of its own."""
+        self.inodes.adopt(inode, told.file_id, told.created)
+        return told
+
+    def close(self, file: OpenFile) -> None:
+        """Take an open file out of the table and queue its CLOSE."""
+        self.files.remove(file.fh)
+        self.share.close(file.handle)
+        if not self.files.of(file.inode):
+            self.aside.pop(file.inode.number, None)
+        self.inodes.drop_unused(file.inode)

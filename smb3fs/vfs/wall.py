@@ -1,0 +1,130 @@
+"""The one wall between the program and the kernel: a deadline around every verb, an errno for every exception.
+
+A verb comes in one of three kinds, by the decorator: `answers` (at once, always), `waits` (always a coroutine) and
+`may_wait` (its result where it has one, a coroutine where it does not). What leaves any of them is a result or an
+OSError with an errno; only cancellation passes, which is the end of the mount.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import logging
+import os
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from types import CoroutineType
+from typing import Any, Concatenate, Final, ParamSpec, TypeAlias, TypeVar, cast
+
+import trio
+
+from smb3fs.errors import Smb3fsError, describe, errno_of
+from smb3fs.trace import Trace
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+P = ParamSpec("P")
+V = TypeVar("V", bound="Walled")
+# What a verb returns: its result, or something to wait for.
+Answer: TypeAlias = T | Awaitable[T]
+
+# The same failure of the same verb is told once in this many seconds: a server that is gone fails thousands of calls.
+TELL_AGAIN: Final = 30.0
+
+
+class Walled:
+    """What verbs stand on: the time that each may take, and where failures are told."""
+
+    def __init__(self, timeout: float, trace: Trace) -> None:
+        self._timeout = timeout
+        self._trace = trace
+        self._told: dict[tuple[str, int], float] = {}
+
+    def _as_os_error(self, verb: str, error: Exception) -> OSError:
+        """Return the OSError by which the kernel learns of `error`; tell a person what the errno does not say."""
+        while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+            error = error.exceptions[0]
+        if isinstance(error, trio.TooSlowError):
+            number = errno.ETIMEDOUT
+            self._tell(verb, number, f"{verb}: no answer within {self._timeout:g} seconds")
+        elif isinstance(error, OSError) and error.errno is not None:
+            return error
+        elif isinstance(error, Smb3fsError):
+            number = errno_of(error)
+            if number == errno.EIO:
+                self._tell(verb, number, f"{verb}: {describe(error)}")
+        else:
+            number = errno_of(error)
+            log.error("%s failed for a reason that nobody foresaw", verb, exc_info=error)
+        return OSError(number, os.strerror(number))
+
+    def _tell(self, verb: str, number: int, text: str) -> None:
+        """Remember a failure and log it, unless the like was told just now."""
+        now = time.monotonic()
+        if now - self._told.get((verb, number), -TELL_AGAIN) >= TELL_AGAIN:
+            self._told[verb, number] = now
+            self._trace.error(time.time(), text)
+
+    async def _bounded(self, verb: str, answer: Awaitable[T]) -> T:
+        """Wait for a verb's answer as long as the mount allows."""
+        try:
+            with trio.fail_after(self._timeout):
+                return await answer
+        except Exception as error:
+            raise self._as_os_error(verb, error) from error
+
+
+def waits(
+    verb: Callable[Concatenate[V, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[V, P], Coroutine[Any, Any, T]]:
+    """Make a verb of a coroutine function."""
+    name = verb.__name__
+
+    @functools.wraps(verb)
+    async def walled(self: V, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            with trio.fail_after(self._timeout):
+                return await verb(self, *args, **kwargs)
+        except Exception as error:
+            raise self._as_os_error(name, error) from error
+
+    return walled
+
+
+def answers(verb: Callable[Concatenate[V, P], T]) -> Callable[Concatenate[V, P], T]:
+    """Make a verb of a function that never waits."""
+    name = verb.__name__
+
+    @functools.wraps(verb)
+    def walled(self: V, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return verb(self, *args, **kwargs)
+        except Exception as error:
+            raise self._as_os_error(name, error) from error
+
+    return walled
+
+
+def may_wait(verb: Callable[Concatenate[V, P], Answer[T]]) -> Callable[Concatenate[V, P], Answer[T]]:
+    """Make a verb of a function that returns its result or a coroutine."""
+    name = verb.__name__
+
+    @functools.wraps(verb)
+    def walled(self: V, /, *args: P.args, **kwargs: P.kwargs) -> Answer[T]:
+        try:
+            answer = verb(self, *args, **kwargs)
+        except Exception as error:
+            raise self._as_os_error(name, error) from error
+        if isinstance(answer, CoroutineType):
+            return self._bounded(name, answer)
+        return answer
+
+    return walled
+
+
+async def settle(answer: Answer[T]) -> T:
+    """Return a verb's result, waiting for it if need be."""
+    if isinstance(answer, CoroutineType):
+        return cast(T, await answer)
+    return cast(T, answer)
