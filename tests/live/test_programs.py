@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import subprocess
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -147,13 +148,11 @@ def test_dd_with_odd_sizes_and_sync(work: Work, tmp_path: Path) -> None:
 
 def test_a_database_in_one_process(work: Work) -> None:
     """SQLite with its journal: locks are this machine's own, fsync is the server's."""
-    with sqlite3.connect(work.path / "data.db") as database:
+    with closing(sqlite3.connect(work.path / "data.db")) as database, database:
         database.execute("create table t (n integer primary key, blob blob)")
         database.executemany("insert into t (blob) values (?)", [(os.urandom(500),) for _ in range(500)])
-    with sqlite3.connect(work.path / "data.db") as database:
+    with closing(sqlite3.connect(work.path / "data.db")) as database, database:
         database.execute("delete from t where n % 2")
-    database.close()
-    with sqlite3.connect(f"file:{work.behind}/data.db?mode=ro", uri=True) as database:
+    with closing(sqlite3.connect(f"file:{work.behind}/data.db?mode=ro", uri=True)) as database:
         assert database.execute("select count(*) from t").fetchone() == (250,)
         assert database.execute("pragma integrity_check").fetchone() == ("ok",)
-    database.close()

@@ -99,6 +99,11 @@ class Mount:
         if done.returncode:
             raise MountFailedError(done.returncode, self.output)
 
+    def shown_options(self) -> list[str]:
+        """The options as they may be printed: without passwords."""
+        secret = re.compile(r"\b(pass(word)?2?=)[^,]*")
+        return [secret.sub(r"\1...", option) for option in self.options]
+
     @property
     def mounted(self) -> bool:
         """Whether the mount is there."""

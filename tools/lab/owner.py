@@ -97,7 +97,8 @@ def remove(name: str, owner: Owner | None) -> None:
     """Take down one lab: mounts below its folder first, then their daemons, the server, the network, the folder."""
     folder = BASE / name
     for mountpoint in mounts_below(folder):
-        run("umount", "--lazy", mountpoint, check=False)
+        if run("umount", mountpoint, check=False, timeout=60).returncode:
+            run("umount", "--lazy", mountpoint, check=False)
     end_mentioning(folder)
     Network(name, _ordinal(name), owner.subnet if owner else None).down()
     shutil.rmtree(folder, ignore_errors=True)

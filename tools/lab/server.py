@@ -24,7 +24,7 @@ from typing import Any, Final, Self
 
 from lab.commands import CommandError, run
 from lab.network import end_processes, processes, signal_processes
-from lab.owner import claim, clean
+from lab.owner import claim, clean, keep
 
 USER: Final = "lab"
 PASSWORD: Final = "lab-Passw0rd"
@@ -92,6 +92,7 @@ class Samba:
         self.state = self.folder / "samba"
         self.credentials = self.folder / "credentials"
         self._smbd: subprocess.Popen[bytes] | None = None
+        self._kept = False
 
     @property
     def address(self) -> str:
@@ -119,9 +120,16 @@ class Samba:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._kept:
+            return
         self.stop()
         self.network.down()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def keep(self) -> None:
+        """Let the server outlive this process; `lab.owner.clean(kept=True)` ends it."""
+        keep(self.folder)
+        self._kept = True
 
     def _make_folder(self) -> None:
         """Lay out the lab's folder."""
