@@ -81,7 +81,7 @@ def test_a_compound_comes_apart_with_its_padding(bodies: list[bytes]) -> None:
 @pytest.mark.parametrize("step", [1, 8, 56, 63, 65, 68, 144 + 8, 2**32 - 8])
 def test_next_command_that_leads_nowhere(step: int) -> None:
     message = compound(bytes(8), bytes(8))
-    with pytest.raises(WireError):
+    with pytest.raises(WireError, match=f"NextCommand {step} with 144 bytes left"):
         split_compound(with_next(message, 0, step))
 
 

@@ -85,6 +85,7 @@ CANONICAL: list[tuple[str, Any]] = [
     ("TREE_DISCONNECT_REQUEST", TreeDisconnectRequest),
     ("TREE_DISCONNECT_RESPONSE", TreeDisconnectResponse),
     ("ERROR_RESPONSE", ErrorResponse),
+    ("IOCTL_EMPTY_REQUEST", IoctlRequest),
     ("VALIDATE_NEGOTIATE_RESPONSE", IoctlResponse),
     ("CREATE_DIRECTORY_RESPONSE", CreateResponse),
     ("CREATE_ROOT_REQUEST", CreateRequest),
@@ -291,6 +292,8 @@ def test_a_name_that_was_cut() -> None:
     data = QueryInfoResponse.parse(message).data
     assert len(data) == 104
     assert FileAllInformation.parse(data).name == "\\n"
+    assert FileAllInformation.parse(data[:103]).name == "\\"
+    assert FileAllInformation.parse(data[:100]).name == ""
 
 
 def test_set_info() -> None:
