@@ -45,8 +45,9 @@ SIGNATURE: Final = slice(48, 64)
 CREDIT_UNIT: Final = 65536
 
 # A server that no longer knows the session, the tree or the file says so before it reaches the stage at which it
-# signs. Whoever rejects these for want of a signature never recovers from a server's restart; whoever forges them can
-# only make us reconnect or fail one call, as anyone who can send a TCP reset can.
+# signs; Samba then sends the request's flags and signature back, so that it looks like a wrong signature. Whoever
+# rejects these never recovers from a server's restart; whoever forges them can only make us reconnect or fail one
+# call, as anyone who can send a TCP reset can.
 UNSIGNED_STATUSES: Final = frozenset(
     {
         Status.USER_SESSION_DELETED,
@@ -71,10 +72,14 @@ class SessionSecurity:
 
 @dataclass(slots=True)
 class Answer:
-    """The final answer to one request: its header and the whole element, header included."""
+    """The final answer to one request: its header and the whole element, header included.
+
+    `protected` tells whether a signature or the encryption proves that it comes from the server.
+    """
 
     header: Header
     pdu: memoryview
+    protected: bool
 
     @property
     def status(self) -> int:
@@ -290,10 +295,10 @@ class Connection:
             exchange.async_ids[header.message_id] = header.async_id
             self.credits.grant(header.credits, settled=0)
             return None
-        self._check_protection(header, pdu, exchange, sealed_by)
+        protected = self._check_protection(header, pdu, exchange, sealed_by)
         self.credits.grant(header.credits, settled=exchange.charges[index])
         del self._pending[header.message_id]
-        exchange.answers[index] = Answer(header, pdu)
+        exchange.answers[index] = Answer(header, pdu, protected)
         exchange.missing -= 1
         if exchange.preauth is not None and (
             header.command == Command.NEGOTIATE or header.status == Status.MORE_PROCESSING_REQUIRED
@@ -302,20 +307,23 @@ class Connection:
         return Completed(exchange) if exchange.missing == 0 else None
 
     @staticmethod
-    def _check_protection(header: Header, pdu: memoryview, exchange: Exchange, sealed_by: int | None) -> None:
-        """Raise SecurityError unless the answer is protected as its request was ([MS-SMB2] 3.2.5.1.1, 3.2.5.1.3)."""
+    def _check_protection(header: Header, pdu: memoryview, exchange: Exchange, sealed_by: int | None) -> bool:
+        """Return whether the answer is protected as its request was ([MS-SMB2] 3.2.5.1.1, 3.2.5.1.3).
+
+        Raises SecurityError for an unprotected one, unless it is such as a server sends before it can protect it.
+        """
         session = exchange.session
         if session is None:  # NEGOTIATE and SESSION_SETUP: checked by whoever authenticates, once there is a key
-            return
+            return False
         if sealed_by is not None:
             if sealed_by != session.session_id:
                 raise SecurityError("an answer was encrypted for another session")
-            return
+            return True
+        wrong = "is not encrypted" if exchange.sealed else "is not signed"
         if not exchange.sealed and header.flags & FLAG_SIGNED:
             if session.signer.verify(pdu, header.signature, header.message_id):
-                return
-            raise SecurityError(f"the signature of an answer to {Command(header.command).name} is wrong")
+                return True
+            wrong = "has a wrong signature"
         if header.status in UNSIGNED_STATUSES:
-            return
-        missing = "encrypted" if exchange.sealed else "signed"
-        raise SecurityError(f"an answer to {Command(header.command).name} is not {missing}")
+            return False
+        raise SecurityError(f"an answer to {Command(header.command).name} {wrong}")

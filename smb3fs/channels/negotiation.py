@@ -11,7 +11,7 @@ from smb3fs.channels.channel import Channel
 from smb3fs.connection import Answer, Exchange, SessionSecurity
 from smb3fs.errors import SecurityError, Status, StatusError
 from smb3fs.wire.create import FileId
-from smb3fs.wire.header import FLAG_SIGNED, RELATED_ID64
+from smb3fs.wire.header import RELATED_ID64
 from smb3fs.wire.ioctl import (
     FSCTL_VALIDATE_NEGOTIATE_INFO,
     IoctlRequest,
@@ -164,13 +164,13 @@ async def validate(
     offer = ValidateNegotiateRequest(CAPABILITIES, policy.client_guid, SECURITY_MODE, list(policy.dialects))
     request = IoctlRequest(FSCTL_VALIDATE_NEGOTIATE_INFO, ANY_FILE, offer.encode(), 24)
     (answer,) = await channel.call(Exchange([request], tree_id=tree_id, session=session, seal=seal))
-    check_validation(answer, agreed, sealed=seal or session.seal_everything)
+    check_validation(answer, agreed)
 
 
-def check_validation(answer: Answer, agreed: Negotiated, *, sealed: bool) -> None:
+def check_validation(answer: Answer, agreed: Negotiated) -> None:
     """Raise SecurityError unless the repeated answer says what the first one said."""
-    if not sealed and not answer.header.flags & FLAG_SIGNED:
-        raise SecurityError("the server's confirmation of the negotiation is not signed")
+    if not answer.protected:
+        raise SecurityError("the server's confirmation of the negotiation is neither signed nor encrypted")
     if answer.status in NO_VALIDATION:
         return
     if answer.status != Status.SUCCESS:
