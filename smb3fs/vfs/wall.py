@@ -1,8 +1,9 @@
 """The one wall between the program and the kernel: a deadline around every verb, an errno for every exception.
 
 A verb comes in one of three kinds, by the decorator: `answers` (at once, always), `waits` (always a coroutine) and
-`may_wait` (its result where it has one, a coroutine where it does not). What leaves any of them is a result or an
-OSError with an errno; only cancellation passes, which is the end of the mount.
+`may_wait` (its result where it has one, a coroutine where it does not). To the driver all are `Answer`s, so a verb may
+change its kind. What leaves any of them is a result or an OSError with an errno; only cancellation passes, which is the
+end of the mount.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ class Walled:
 
 def waits(
     verb: Callable[Concatenate[V, P], Coroutine[Any, Any, T]],
-) -> Callable[Concatenate[V, P], Coroutine[Any, Any, T]]:
+) -> Callable[Concatenate[V, P], Answer[T]]:
     """Make a verb of a coroutine function."""
     name = verb.__name__
 
@@ -92,7 +93,7 @@ def waits(
     return walled
 
 
-def answers(verb: Callable[Concatenate[V, P], T]) -> Callable[Concatenate[V, P], T]:
+def answers(verb: Callable[Concatenate[V, P], T]) -> Callable[Concatenate[V, P], Answer[T]]:
     """Make a verb of a function that never waits."""
     name = verb.__name__
 

@@ -1,0 +1,339 @@
+"""The driver that uses libfuse through pyfuse3: a thin translation, and the life of the mount.
+
+pyfuse3 keeps its session in module globals, so there is one mount in a process. It calls each handler in a task of its
+own, and a handler that lets anything but FUSEError out ends the mount, so none does. What it does not offer (locks,
+ioctl, fallocate, parallel lookups in a directory) the mount does not have.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+from collections.abc import Callable, Sequence
+from typing import Final, ParamSpec, Protocol, TypeVar
+
+import pyfuse3
+import trio
+from pyfuse3 import RequestContext as Context
+
+from smb3fs.errors import MountError
+from smb3fs.fuse import kernel
+from smb3fs.vfs.attributes import Entry, SetAttr
+from smb3fs.vfs.operations import OpenResult, Vfs
+from smb3fs.vfs.wall import Answer, settle
+from smb3fs.wire.codec import Buffer
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+# Tasks that wait for requests. Each request that is under way has one, so this bounds how many calls may hang on a
+# server that is gone before the others do too.
+MIN_TASKS: Final = 4
+MAX_TASKS: Final = 1024
+
+
+class FuseOptions(Protocol):
+    """The mount options that the kernel is told, by the names that they have in `MountOptions`."""
+
+    @property
+    def fsname(self) -> str:
+        """What mount(8) shows as the source."""
+
+    @property
+    def subtype(self) -> str:
+        """What mount(8) shows behind `fuse.`."""
+
+    @property
+    def read_only(self) -> bool:
+        """Whether nothing may be changed."""
+
+    @property
+    def allow_other(self) -> bool:
+        """Whether users other than the one who mounted may enter."""
+
+    @property
+    def noperm(self) -> bool:
+        """Whether the kernel leaves permissions to the server."""
+
+    @property
+    def kernel_flags(self) -> Sequence[str]:
+        """The flags of mount(2), in mount(8)'s words."""
+
+    @property
+    def rasize(self) -> int:
+        """How far the kernel reads ahead, in bytes."""
+
+
+def mount_options(options: FuseOptions) -> set[str]:
+    """Return what libfuse is told with -o."""
+    words = {f"fsname={_escape(options.fsname)}", f"subtype={_escape(options.subtype)}", *options.kernel_flags}
+    if options.read_only:
+        words.add("ro")
+    if options.allow_other:
+        words.add("allow_other")
+    if not options.noperm:
+        words.add("default_permissions")
+    return words
+
+
+def _escape(value: str) -> str:
+    """Write a value so that libfuse reads it back: in ASCII, and with a backslash before what it splits at."""
+    return "".join(
+        f"\\{byte:03o}" if byte > 0x7E or byte < 0x21 else f"\\{byte:c}" if byte in b"\\," else f"{byte:c}"
+        for byte in os.fsencode(value)
+    )
+
+
+class Handlers(pyfuse3.Operations):
+    """pyfuse3's calls, put to a `Vfs`.
+
+    Extended attributes and poll are left to the base class, whose ENOSYS the kernel remembers and does not ask again.
+    """
+
+    # Handles of files for NFS export would outlive our inode numbers.
+    supports_dot_lookup = False
+    # With it the kernel trusts its own sizes and times, and never sees those of other clients.
+    enable_writeback_cache = False
+    enable_acl = False
+
+    def __init__(self, vfs: Vfs) -> None:
+        super().__init__()
+        self._vfs = vfs
+        self.initialized = trio.Event()
+
+    def init(self) -> None:
+        """Learn that the kernel has greeted us."""
+        self.initialized.set()
+
+    # -- names and attributes
+
+    async def lookup(self, parent_inode: int, name: bytes, ctx: Context) -> pyfuse3.EntryAttributes:
+        """Find a name in a directory."""
+        return _attributes(await _ask(self._vfs.lookup, parent_inode, name))
+
+    async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
+        """Take back lookups."""
+        try:
+            await settle(self._vfs.forget(inode_list))
+        except OSError as error:
+            log.error("forget: %s", error)
+
+    async def getattr(self, inode: int, ctx: Context) -> pyfuse3.EntryAttributes:
+        """Return attributes."""
+        return _attributes(await _ask(self._vfs.getattr, inode))
+
+    async def setattr(
+        self,
+        inode: int,
+        attr: pyfuse3.EntryAttributes,
+        fields: pyfuse3.SetattrFields,
+        fh: int | None,
+        ctx: Context,
+    ) -> pyfuse3.EntryAttributes:
+        """Change attributes."""
+        changes = SetAttr(
+            mode=attr.st_mode if fields.update_mode else None,
+            uid=attr.st_uid if fields.update_uid else None,
+            gid=attr.st_gid if fields.update_gid else None,
+            size=attr.st_size if fields.update_size else None,
+            atime_ns=attr.st_atime_ns if fields.update_atime else None,
+            mtime_ns=attr.st_mtime_ns if fields.update_mtime else None,
+        )
+        return _attributes(await _ask(self._vfs.setattr, inode, changes, fh))
+
+    async def access(self, inode: int, mode: int, ctx: Context) -> bool:
+        """Answer access(2); the kernel asks only without default_permissions."""
+        return await _ask(self._vfs.access, inode, mode)
+
+    async def statfs(self, ctx: Context) -> pyfuse3.StatvfsData:
+        """Return the size of the share."""
+        told = await _ask(self._vfs.statfs)
+        data = pyfuse3.StatvfsData()
+        data.f_bsize = data.f_frsize = told.block_size
+        data.f_blocks, data.f_bfree, data.f_bavail = told.blocks, told.blocks_free, told.blocks_available
+        data.f_files, data.f_ffree, data.f_favail = told.files, told.files_free, told.files_free
+        data.f_namemax = told.name_max
+        return data
+
+    # -- files
+
+    async def open(self, inode: int, flags: int, ctx: Context) -> pyfuse3.FileInfo:
+        """Open a file."""
+        return _file_info(await _ask(self._vfs.open, inode, flags))
+
+    async def create(
+        self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: Context
+    ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
+        """Create and open a file."""
+        opened, entry = await _ask(self._vfs.create, parent_inode, name, mode, flags)
+        return _file_info(opened), _attributes(entry)
+
+    async def mknod(
+        self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: Context
+    ) -> pyfuse3.EntryAttributes:
+        """Create a file without opening it."""
+        return _attributes(await _ask(self._vfs.mknod, parent_inode, name, mode))
+
+    async def read(self, fh: int, off: int, size: int) -> Buffer:  # type: ignore[override]
+        """Read; the buffer goes to the kernel as it is, though pyfuse3 declares bytes."""
+        return await _ask(self._vfs.read, fh, off, size)
+
+    async def write(self, fh: int, off: int, buf: bytes) -> int:
+        """Write."""
+        return await _ask(self._vfs.write, fh, off, buf)
+
+    async def flush(self, fh: int) -> None:
+        """Answer close(2)."""
+        await _ask(self._vfs.flush, fh)
+
+    async def fsync(self, fh: int, datasync: bool) -> None:
+        """Answer fsync(2)."""
+        await _ask(self._vfs.fsync, fh, datasync)
+
+    async def release(self, fh: int) -> None:
+        """Close a file, after its last descriptor and mapping."""
+        await _ask(self._vfs.release, fh)
+
+    # -- directories
+
+    async def opendir(self, inode: int, ctx: Context) -> int:
+        """Open a directory."""
+        return await _ask(self._vfs.opendir, inode)
+
+    async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
+        """List some entries with their attributes."""
+        entries = await _ask(self._vfs.readdir, fh, start_id)
+        taken = 0
+        try:
+            for entry in entries:
+                if not pyfuse3.readdir_reply(token, entry.name, _attributes(entry.entry), entry.next_cookie):
+                    break
+                if entry.counted:
+                    self._vfs.remember(entry)
+                taken += 1
+        except Exception:
+            log.exception("readdir ends early, after %d entries", taken)
+            # The kernel gets what it has counted; the next call meets the failure first.
+            if not taken:
+                raise pyfuse3.FUSEError(errno.EIO) from None
+
+    async def releasedir(self, fh: int) -> None:
+        """Close a directory."""
+        await _ask(self._vfs.releasedir, fh)
+
+    async def fsyncdir(self, fh: int, datasync: bool) -> None:
+        """Answer fsync(2) of a directory."""
+        await _ask(self._vfs.fsyncdir, fh, datasync)
+
+    async def mkdir(self, parent_inode: int, name: bytes, mode: int, ctx: Context) -> pyfuse3.EntryAttributes:
+        """Make a directory."""
+        return _attributes(await _ask(self._vfs.mkdir, parent_inode, name, mode))
+
+    async def rmdir(self, parent_inode: int, name: bytes, ctx: Context) -> None:
+        """Remove a directory."""
+        await _ask(self._vfs.rmdir, parent_inode, name)
+
+    async def unlink(self, parent_inode: int, name: bytes, ctx: Context) -> None:
+        """Remove a file."""
+        await _ask(self._vfs.unlink, parent_inode, name)
+
+    async def rename(
+        self,
+        parent_inode_old: int,
+        name_old: bytes,
+        parent_inode_new: int,
+        name_new: bytes,
+        flags: int,
+        ctx: Context,
+    ) -> None:
+        """Rename."""
+        await _ask(self._vfs.rename, parent_inode_old, name_old, parent_inode_new, name_new, flags)
+
+    async def symlink(self, parent_inode: int, name: bytes, target: bytes, ctx: Context) -> pyfuse3.EntryAttributes:
+        """Refuse symbolic links."""
+        return _attributes(await _ask(self._vfs.symlink, parent_inode, name, target))
+
+    async def link(self, inode: int, new_parent_inode: int, new_name: bytes, ctx: Context) -> pyfuse3.EntryAttributes:
+        """Refuse hard links."""
+        return _attributes(await _ask(self._vfs.link, inode, new_parent_inode, new_name))
+
+
+async def _ask(verb: Callable[P, Answer[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call a verb and return its result; whatever it raises becomes the exception that pyfuse3 takes for an errno."""
+    try:
+        return await settle(verb(*args, **kwargs))
+    except OSError as error:
+        raise pyfuse3.FUSEError(error.errno or errno.EIO) from None
+    except Exception as error:
+        log.exception("a verb let an exception out")
+        raise pyfuse3.FUSEError(errno.EIO) from error
+
+
+def _attributes(entry: Entry) -> pyfuse3.EntryAttributes:
+    """Translate an entry."""
+    attr, out = entry.attr, pyfuse3.EntryAttributes()
+    out.st_ino = attr.ino
+    out.generation = entry.generation
+    out.entry_timeout = entry.entry_timeout
+    out.attr_timeout = entry.attr_timeout
+    out.st_mode = attr.mode
+    out.st_nlink = attr.nlink
+    out.st_uid = attr.uid
+    out.st_gid = attr.gid
+    out.st_size = attr.size
+    out.st_blocks = attr.blocks
+    out.st_blksize = attr.blksize
+    out.st_atime_ns = attr.atime_ns
+    out.st_mtime_ns = attr.mtime_ns
+    out.st_ctime_ns = attr.ctime_ns
+    return out
+
+
+def _file_info(opened: OpenResult) -> pyfuse3.FileInfo:
+    """Translate the result of an open; pyfuse3's own choice would be to keep the page cache."""
+    return pyfuse3.FileInfo(fh=opened.fh, direct_io=opened.direct_io, keep_cache=opened.keep_cache)
+
+
+async def serve(vfs: Vfs, mountpoint: str, options: FuseOptions, ready: Callable[[], None]) -> None:
+    """Mount, call `ready` once the kernel can use the mount, and serve it until it is unmounted.
+
+    It ends by umount(8), by `terminate`, or by cancellation; nothing is mounted afterwards.
+    """
+    handlers = Handlers(vfs)
+    _mount(handlers, mountpoint, options)
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_announce, handlers, mountpoint, options, ready)
+            # From the mount to here nothing gives way, so `terminate` cannot come in between.
+            await pyfuse3.main(min_tasks=MIN_TASKS, max_tasks=MAX_TASKS)
+            nursery.cancel_scope.cancel()
+    finally:
+        pyfuse3.close(unmount=True)
+
+
+def _mount(handlers: Handlers, mountpoint: str, options: FuseOptions) -> None:
+    """Make the mount, or raise MountError."""
+    if not os.path.exists("/dev/fuse"):
+        raise MountError("/dev/fuse is missing: load the kernel module fuse, or give the container this device")
+    try:
+        pyfuse3.init(handlers, os.path.abspath(mountpoint), mount_options(options))
+    except RuntimeError as error:
+        raise MountError(
+            f"the kernel or fusermount3 refused to mount at {mountpoint} ({error}); what it said stands above"
+        ) from error
+
+
+async def _announce(handlers: Handlers, mountpoint: str, options: FuseOptions, ready: Callable[[], None]) -> None:
+    """Once the kernel has our answer to its greeting, by which it sets its read-ahead, set that and report."""
+    await handlers.initialized.wait()
+    await trio.to_thread.run_sync(kernel.tune, mountpoint, options.rasize)
+    ready()
+
+
+def terminate() -> None:
+    """End `serve`: requests under way are still answered, then the mount is taken down."""
+    if pyfuse3.trio_token is not None:  # the loop runs
+        pyfuse3.terminate()
