@@ -43,10 +43,6 @@ class FuseOptions(Protocol):
         """What mount(8) shows as the source."""
 
     @property
-    def subtype(self) -> str:
-        """What mount(8) shows behind `fuse.`."""
-
-    @property
     def read_only(self) -> bool:
         """Whether nothing may be changed."""
 
@@ -69,7 +65,7 @@ class FuseOptions(Protocol):
 
 def mount_options(options: FuseOptions) -> set[str]:
     """Return what libfuse is told with -o."""
-    words = {f"fsname={_escape(options.fsname)}", f"subtype={_escape(options.subtype)}", *options.kernel_flags}
+    words = {f"fsname={_escape(options.fsname)}", "subtype=smb3fs", *options.kernel_flags}
     if options.read_only:
         words.add("ro")
     if options.allow_other:
