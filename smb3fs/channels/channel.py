@@ -134,6 +134,7 @@ class Channel:
         self._waiters.pop(exchange, None)
         if not exchange.sent:
             (self._urgent if exchange.urgent else self._queue).remove(exchange)
+            self._pump()  # what stood behind it may cost less
             return
         self._unwaited[exchange] = trio.current_time()
         for message in self.connection.cancel(exchange):
@@ -224,7 +225,10 @@ class Channel:
         first, answer = exchange.requests[0], exchange.answers[0]
         if first.command != Command.CREATE or answer is None or answer.status != 0:
             return
-        if any(request.command == Command.CLOSE for request in exchange.requests):
+        if any(
+            request.command == Command.CLOSE and closed is not None and closed.status == 0
+            for request, closed in zip(exchange.requests, exchange.answers, strict=True)
+        ):
             return
         try:
             file_id = CreateResponse.parse(answer.pdu).file_id
@@ -258,7 +262,8 @@ class Channel:
                 return
             ask = silence > self._dead_after / 3
         else:
-            ask = now - self._last_received > self._echo_interval
+            # Whoever is queued with nothing on its way lacks credits, which only an answer can bring.
+            ask = bool(self._queue or self._urgent) or now - self._last_received > self._echo_interval
         if any(now - since > self._timeout for since in self._unwaited.values()):
             self.fail(ConnectionLost("the server left a request unanswered for too long"))
             return
