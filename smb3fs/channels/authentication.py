@@ -57,12 +57,15 @@ async def authenticate(
             raise StatusError(answer.status, "SESSION_SETUP")
         session_id = answer.header.session_id
         told = SessionSetupResponse.parse(answer.pdu)
-        if told.security_buffer:
-            token = await _step(mechanism, bytes(told.security_buffer))
+        token = await _step(mechanism, told.security_buffer) if told.security_buffer else None
         if answer.status == Status.SUCCESS:
             break
+        if not token:
+            raise AuthenticationError("the server asks for more than this login has to say")
     if told.session_flags & (SessionFlag.IS_GUEST | SessionFlag.IS_NULL):
         raise SecurityError("the server let us in as a guest, whose traffic nothing protects; guest is not accepted")
+    if not mechanism.complete:
+        raise SecurityError("the server ended the login before it proved that it knows the password")
     session = _protect(agreed, policy, preauth, session_id, mechanism.session_key, told.session_flags)
     if not answer.header.flags & FLAG_SIGNED or not session.signer.verify(
         answer.pdu, answer.header.signature, answer.header.message_id
@@ -91,7 +94,7 @@ async def _step(mechanism: spnego.ContextProxy, token: bytes | None) -> bytes | 
     """Take one step of the login in a thread, since a mechanism may compute or ask other servers."""
     try:
         return await trio.to_thread.run_sync(mechanism.step, token)
-    except spnego.exceptions.SpnegoError as error:
+    except Exception as error:  # a token of nonsense raises whatever its parser ran into, KeyError for one
         raise AuthenticationError(f"the server's part of the login makes no sense: {error}") from error
 
 
