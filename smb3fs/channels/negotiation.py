@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from smb3fs.channels.channel import Channel
-from smb3fs.connection import Answer, Exchange, SessionSecurity
+from smb3fs.connection import CREDIT_UNIT, Answer, Exchange, SessionSecurity
 from smb3fs.errors import SecurityError, Status, StatusError
 from smb3fs.wire.create import FileId
 from smb3fs.wire.header import RELATED_ID64
@@ -97,7 +97,8 @@ async def negotiate(channel: Channel, policy: Policy) -> Negotiated:
         raise StatusError(answer.status, "NEGOTIATE")
     agreed = accept(NegotiateResponse.parse(answer.pdu), policy)
     channel.connection.negotiated(agreed.capabilities)
-    channel.transport.limit = max(agreed.max_transact, agreed.max_read) + SMALLEST_MAXIMUM
+    # The longest answer is one to a READ, or to a chain with the first two pages of a listing.
+    channel.transport.limit = max(2 * agreed.max_transact, agreed.max_read) + SMALLEST_MAXIMUM
     return agreed
 
 
@@ -107,6 +108,8 @@ def accept(answer: NegotiateResponse, policy: Policy) -> Negotiated:
         raise SecurityError(f"the server chose dialect 0x{answer.dialect:04x}, which was not offered")
     if min(answer.max_transact, answer.max_read, answer.max_write) < SMALLEST_MAXIMUM:
         raise SecurityError("the server allows less than 64 KiB a request, which no SMB3 server does")
+    # Without multi-credit requests one credit is the limit, whatever the sizes say ([MS-SMB2] 3.2.4.1.5).
+    largest = 0xFFFFFFFF if answer.capabilities & Capability.LARGE_MTU else CREDIT_UNIT
     signing: int = SigningAlgorithm.AES_CMAC
     cipher: int | None = None
     if answer.dialect == Dialect.SMB_3_1_1:
@@ -122,9 +125,9 @@ def accept(answer: NegotiateResponse, policy: Policy) -> Negotiated:
         answer.security_mode,
         signing,
         cipher,
-        answer.max_transact,
-        answer.max_read,
-        answer.max_write,
+        min(answer.max_transact, largest),
+        min(answer.max_read, largest),
+        min(answer.max_write, largest),
         bytes(answer.security_buffer),
     )
 
