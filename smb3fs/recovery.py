@@ -50,6 +50,7 @@ class Recovery:
         self._connect = connect
         self._trace = trace
         self._last_session_id = 0
+        self._not_before = 0.0
 
     def lost(self, channel: Channel, error: Smb3fsError) -> None:
         """Take notice that a channel has ended; detaches the session that lived on it."""
@@ -74,6 +75,8 @@ class Recovery:
         """Try until there is a session or the mount ends."""
         began = trio.current_time()
         failures = 0
+        # A server that takes our login and drops us at the first request must not have us log in without a pause.
+        await trio.sleep_until(self._not_before)
         while not self._pool.closed:
             tried = trio.current_time()
             try:
@@ -85,6 +88,7 @@ class Recovery:
                     self._trace.error(time.time(), f"reconnecting failed, next attempt in {interval:.1f} s: {error}")
                 await trio.sleep(max(0.0, tried + interval - trio.current_time()))
                 continue
+            self._not_before = tried + QUICK_INTERVAL
             self._attach(session)
             self._trace.reconnects += 1
             self._trace.event(
