@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -31,6 +33,7 @@ class Listing:
         self.complete = False
         self.begun = False
         self.on_close: Callable[[], None] | None = None
+        self._torn = False
         self._pool = pool
         self._file_id = RELATED_FILE_ID
         self._generation = 0
@@ -53,10 +56,15 @@ class Listing:
         """Fetch another page; False when there is none."""
         if self.complete:
             return False
+        if self._torn:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        # The server goes on whether its answer is taken or not: a page that did not come is missing for good.
+        self._torn = True
         request = self._query(self._file_id)
         _, (answer,) = await self._pool.call([request], generation=self._generation)
         pages = len(self.pages)
         self._take(answer)
+        self._torn = False
         if len(self.pages) == pages:
             self.close()
             return False

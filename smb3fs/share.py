@@ -19,7 +19,7 @@ from smb3fs.handles.attributes import FileAttributes
 from smb3fs.handles.opens import Open, OpenTable
 from smb3fs.listing import PAGE_SIZE, Listing
 from smb3fs.trace import Trace
-from smb3fs.wire.codec import Buffer, ns_to_filetime
+from smb3fs.wire.codec import Buffer, ns_to_filetime, utf16
 from smb3fs.wire.create import (
     RELATED_FILE_ID,
     AccessMask,
@@ -50,6 +50,8 @@ from smb3fs.wire.query import InfoType, QueryInfoRequest, QueryInfoResponse, Set
 ALL_INFORMATION_ROOM: Final = 1024
 # The longest component that SMB servers accept, in UTF-16 units.
 NAME_MAX: Final = 255
+# The longest path whose length in bytes the 16-bit field of a CREATE can express, in UTF-16 units ([MS-SMB2] 2.2.13).
+PATH_MAX: Final = 0x7FFF
 
 READ_ACCESS: Final = AccessMask.READ_DATA | AccessMask.READ_ATTRIBUTES | AccessMask.SYNCHRONIZE
 WRITE_ACCESS: Final = (
@@ -205,7 +207,7 @@ class Share:
 
     async def read(self, handle: Open, offset: int, size: int) -> memoryview:
         """Return up to `size` bytes from `offset`; fewer only at the end of the file."""
-        session = await self._pool.ready()
+        session = await self._pool.ready(handle.generation)
         limit = session.payload_limit(min(session.agreed.max_read, self._rsize))
         data = await self._read(handle, offset, min(size, limit))
         if size <= limit or len(data) < limit:
@@ -233,7 +235,7 @@ class Share:
 
     async def write(self, handle: Open, offset: int, data: Buffer) -> int:
         """Write all of `data` at `offset` and return its length."""
-        session = await self._pool.ready()
+        session = await self._pool.ready(handle.generation)
         limit = session.payload_limit(min(session.agreed.max_write, self._wsize))
         view = memoryview(data)
         done = 0
@@ -356,7 +358,10 @@ class Share:
 
     def _full(self, path: str) -> str:
         """Return the name on the share of a path in the mount."""
-        return "\\".join(part for part in (self._prefix, path) if part)
+        full = "\\".join(part for part in (self._prefix, path) if part)
+        if len(full) > PATH_MAX // 2 and len(utf16(full)) > 2 * PATH_MAX:
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+        return full
 
     def _create(
         self,

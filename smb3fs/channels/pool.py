@@ -54,8 +54,13 @@ class Pool:
         """Wait for the next attach, detach or close."""
         await self._changed.wait()
 
-    async def ready(self) -> Session:
-        """Return the current session, waiting for one if need be; the caller's deadline bounds the wait."""
+    async def ready(self, generation: int | None = None) -> Session:
+        """Return the current session, waiting for one if need be; the caller's deadline bounds the wait.
+
+        That of a `generation` is there or gone for good, and then ConnectionLost is raised.
+        """
+        if generation is not None:
+            return self._of_generation(generation)
         while self.session is None:
             if self.closed:
                 raise ConnectionLost("the mount is being closed")
@@ -72,7 +77,7 @@ class Pool:
         `repeatable`: doing it twice must be the same as doing it once. Raises ConnectionLost otherwise.
         """
         while True:
-            session = await self.ready() if generation is None else self._of_generation(generation)
+            session = await self.ready(generation)
             try:
                 answers = await session.call(requests)
             except ConnectionLost:
