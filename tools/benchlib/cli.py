@@ -156,7 +156,7 @@ def run(arguments: argparse.Namespace, command: str) -> report.Run:
 
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:
-    """SIGTERM takes the same orderly way out as Ctrl-C."""
+    """Take the orderly way out, whichever signal asks for it."""
     del frame
     raise KeyboardInterrupt(signal.Signals(number).name)
 
@@ -166,7 +166,8 @@ def main() -> int:
     arguments = parser().parse_args()
     if os.geteuid() != 0:
         stop("needs root: it makes network namespaces and mounts (sudo tools/bench)")
-    signal.signal(signal.SIGTERM, _end)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _end)
     machine.install_missing([name.partition("-")[0] for name in arguments.only])
     try:
         found = run(arguments, shlex.join(["tools/bench", *sys.argv[1:]]))

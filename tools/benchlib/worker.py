@@ -27,11 +27,14 @@ class Worker:
         self._reader, writer = os.pipe()
         self._pid = os.fork()
         if self._pid == 0:
+            os.setpgid(0, 0)
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent takes everything down in order
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             os.close(self._reader)
             _report(writer, work)
         os.close(writer)
+        with suppress(OSError):
+            os.setpgid(self._pid, self._pid)  # a group for it and what it starts, whoever of us comes first
 
     def result(self, timeout: float) -> float:
         """What the work returned; WorkError when it raised, died or took longer than `timeout` seconds."""
@@ -48,11 +51,11 @@ class Worker:
         return float(report["value"])
 
     def end(self, patience: float) -> bool:
-        """End the child if it still works, collect it; whether it has gone within `patience` seconds."""
+        """End the child and what it started, collect it; whether it has gone within `patience` seconds."""
         limit = time.monotonic() + patience
         while not self._gone:
             with suppress(ProcessLookupError):
-                os.kill(self._pid, signal.SIGKILL)
+                os.killpg(self._pid, signal.SIGKILL)
             self._gone = os.waitpid(self._pid, os.WNOHANG)[0] != 0
             if self._gone:
                 os.close(self._reader)
