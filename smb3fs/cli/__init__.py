@@ -1,0 +1,1 @@
+"""The commands: argument lists, exit codes, the terminal, the daemon's birth."""

@@ -1,0 +1,73 @@
+"""The status of a mount as a person reads it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+# As many events and errors as fit on a screen beside the rest; the JSON has them all.
+SHOWN: Final = 5
+
+
+def status_text(snapshot: Mapping[str, Any]) -> str:
+    """Return the lines for a snapshot; what it lacks is left out."""
+    return "\n".join(_lines(snapshot))
+
+
+def _lines(snapshot: Mapping[str, Any]) -> Iterator[str]:
+    """Make the lines one after the other."""
+    yield f"//{snapshot.get('server', '?')}/{snapshot.get('share', '?')} on {snapshot.get('mountpoint', '?')}"
+    known: list[tuple[str, Any]] = [
+        ("state", snapshot.get("state")),
+        ("mounted for", _span(snapshot.get("uptime"))),
+        ("dialect", snapshot.get("dialect")),
+        ("signing", snapshot.get("signing")),
+        ("encryption", snapshot.get("encryption") or "none"),
+        ("reconnects", snapshot.get("reconnects")),
+        ("open handles", snapshot.get("open_handles")),
+        ("round trips", snapshot.get("round_trips")),
+        ("not waited for", snapshot.get("unwaited")),
+        ("read", _bytes(snapshot.get("bytes", {}).get("read"))),
+        ("written", _bytes(snapshot.get("bytes", {}).get("written"))),
+    ]
+    for name, value in known:
+        if value is not None:
+            yield f"  {name:<15}{value}"
+    for number, channel in enumerate(snapshot.get("channels", [])):
+        details = ", ".join(
+            f"{name.replace('_', ' ')} {channel[name]}" for name in ("in_flight", "credits") if name in channel
+        )
+        yield f"  channel {number:<7}{channel.get('connection', '?')} ({channel.get('transport', '?')}; {details})"
+    requests = snapshot.get("requests", {})
+    if requests:
+        yield "  requests"
+        for name, count in sorted(requests.items(), key=lambda item: -item[1]):
+            yield f"    {name:<17}{count:>12,}"
+    for title, key in (("events", "events"), ("last errors", "last_errors")):
+        rows = snapshot.get(key, [])[-SHOWN:]
+        if rows:
+            yield f"  {title}"
+        for row in rows:
+            yield f"    {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(row['time']))}  {row['text']}"
+
+
+def _span(seconds: float | None) -> str | None:
+    """Return a time span in hours, minutes and seconds."""
+    if seconds is None:
+        return None
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}"
+
+
+def _bytes(count: int | None) -> str | None:
+    """Return a number of bytes with a unit that keeps it short."""
+    if count is None:
+        return None
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            return f"{value:.1f} {unit}" if unit != "B" else f"{count} B"
+        value /= 1024
+    return f"{value:.1f} TiB"
