@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import subprocess
 import time
@@ -36,17 +37,34 @@ def test_stat_tells_what_the_server_has(work: Work) -> None:
     assert stat.S_ISDIR(work.path.stat().st_mode)
 
 
-def test_inode_numbers_are_the_servers_and_stay(work: Work, mounted: Mounter) -> None:
+def test_inode_numbers_are_the_servers_and_stay(samba: Samba, mounted: Mounter) -> None:
+    """From one mount to the next and across a rename; by stat and by listing."""
+    place = mounted().path / "numbered"
+    place.mkdir()
     for name in ("one", "two"):
-        (work.path / name).write_bytes(b"")
-    first = {name: (work.path / name).stat().st_ino for name in ("one", "two")}
-    assert first["one"] != first["two"]
-    again = mounted()
-    assert {name: (again.path / work.name / name).stat().st_ino for name in first} == first
-    (work.path / "one").rename(work.path / "renamed")
-    assert (work.path / "renamed").stat().st_ino == first["one"]
-    listed = {entry.name: entry.inode() for entry in os.scandir(work.path)}
+        (place / name).write_bytes(b"")
+    first = {name: (place / name).stat().st_ino for name in ("one", "two")}
+    assert first == {name: (samba.directory() / "numbered" / name).stat().st_ino for name in first}
+    again = mounted().path / "numbered"
+    assert {name: (again / name).stat().st_ino for name in first} == first
+    (again / "one").rename(again / "renamed")
+    assert (again / "renamed").stat().st_ino == first["one"]
+    listed = {entry.name: entry.inode() for entry in os.scandir(again)}
     assert listed == {"renamed": first["one"], "two": first["two"]}
+    shutil.rmtree(place)
+
+
+def test_without_the_servers_numbers(samba: Samba, mounted: Mounter) -> None:
+    """noserverino: numbers of our own, different for different files, the same as long as a file is in use."""
+    mount = mounted("noserverino")
+    for name in ("own-1", "own-2"):
+        samba.put(name, b"")
+    numbers = [(mount.path / name).stat().st_ino for name in ("own-1", "own-2")]
+    assert len(set(numbers)) == 2
+    assert numbers == [(mount.path / name).stat().st_ino for name in ("own-1", "own-2")]
+    assert not set(numbers) & {(samba.directory() / name).stat().st_ino for name in ("own-1", "own-2")}
+    for name in ("own-1", "own-2"):
+        (mount.path / name).unlink()
 
 
 def test_chmod_sets_and_clears_the_read_only_attribute(work: Work, samba: Samba) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import subprocess
 import threading
 from pathlib import Path
 
 import pytest
 from lab.mounting import Mount
+from lab.server import UNIX_ACCOUNT
 
 from .conftest import Work
 
@@ -17,8 +19,10 @@ MANY = 3000
 
 
 def fill(folder: Path, count: int, prefix: str = "entry") -> set[str]:
-    """Make files at the server's side."""
-    folder.mkdir(exist_ok=True)
+    """Make files at the server's side, in a folder that clients may change."""
+    if not folder.exists():
+        folder.mkdir()
+        shutil.chown(folder, UNIX_ACCOUNT)
     names = {f"{prefix}-{number:06}" for number in range(count)}
     for name in names:
         (folder / name).write_bytes(b"")

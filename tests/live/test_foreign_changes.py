@@ -84,13 +84,14 @@ def test_a_replaced_directory_is_not_listed(work: Work) -> None:
 def test_a_name_walked_anew_finds_the_new_file(work: Work, samba: Samba) -> None:
     """Once the name has aged (actimeo), the path leads to what is there now, under another inode number."""
     (work.path / "file").write_bytes(b"ours")
-    before = (work.path / "file").stat().st_ino
-    swap(work, samba)
-    deadline = os.times().elapsed + 5
-    while outcome((work.path / "file").read_bytes) != b"SOMEBODY ELSE'S":
-        assert os.times().elapsed < deadline, "the old file is still found 5 s later"
-    assert (work.path / "file").stat().st_ino != before
-    assert (work.path / "aside").stat().st_ino == before
+    with (work.path / "file").open("rb") as known:
+        before = os.fstat(known.fileno()).st_ino
+        swap(work, samba)
+        deadline = os.times().elapsed + 5
+        while outcome((work.path / "file").read_bytes) != b"SOMEBODY ELSE'S":
+            assert os.times().elapsed < deadline, "the old file is still found 5 s later"
+        assert (work.path / "file").stat().st_ino != before
+        assert (work.path / "aside").stat().st_ino == before
 
 
 def test_an_open_file_stays_what_it_was(work: Work, samba: Samba) -> None:
