@@ -1,0 +1,478 @@
+"""A scripted server in memory, built from the same wire code, and the transport that leads to it.
+
+The peer keeps the books that a server keeps: which message ids and credits the client may use, whether what must be
+signed or sealed is. A breach is noted in `violations`, which `linked` finds empty when the channel has ended.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import trio
+import trio.testing
+
+from smb3fs.channels.channel import Channel
+from smb3fs.connection import SessionSecurity
+from smb3fs.crypto import NonceCounter, Sealer, Signer, Unsealer, make_signer
+from smb3fs.errors import ConnectionLost, Smb3fsError, Status, WireError
+from smb3fs.trace import Trace
+from smb3fs.wire.codec import Buffer, pad8
+from smb3fs.wire.control import CancelRequest, EchoRequest, EchoResponse, ErrorResponse
+from smb3fs.wire.create import CreateRequest, CreateResponse, FileId
+from smb3fs.wire.header import (
+    FLAG_ASYNC,
+    FLAG_RELATED,
+    FLAG_RESPONSE,
+    FLAG_SIGNED,
+    HEADER_SIZE,
+    Command,
+    Header,
+    TransformHeader,
+    is_transform,
+    split_compound,
+)
+from smb3fs.wire.io import CloseRequest, CloseResponse, FlushRequest, ReadRequest, WriteRequest
+from smb3fs.wire.ioctl import IoctlRequest
+from smb3fs.wire.negotiate import Cipher, NegotiateRequest, SigningAlgorithm
+from smb3fs.wire.query import QueryDirectoryRequest, QueryInfoRequest, SetInfoRequest
+from smb3fs.wire.session import LogoffRequest, SessionSetupRequest
+from smb3fs.wire.tree import TreeConnectRequest, TreeDisconnectRequest
+
+REQUESTS: Final[dict[int, Any]] = {
+    request.command: request
+    for request in (
+        NegotiateRequest,
+        SessionSetupRequest,
+        LogoffRequest,
+        TreeConnectRequest,
+        TreeDisconnectRequest,
+        CreateRequest,
+        CloseRequest,
+        FlushRequest,
+        ReadRequest,
+        WriteRequest,
+        IoctlRequest,
+        QueryDirectoryRequest,
+        QueryInfoRequest,
+        SetInfoRequest,
+        EchoRequest,
+        CancelRequest,
+    )
+}
+
+SESSION_ID: Final = 0x5E55_1000_0000_0001
+TREE_ID: Final = 0x77
+SIGNING_KEY: Final = bytes(range(16))
+TO_SERVER: Final = bytes(range(16, 48))
+TO_CLIENT: Final = bytes(range(48, 80))
+
+
+def trio_test(function: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """Run an async test on a clock that jumps as soon as everybody sleeps, so that hours cost nothing."""
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> None:
+        clock = trio.testing.MockClock(autojump_threshold=0)
+        trio.run(functools.partial(function, *args, **kwargs), clock=clock)
+
+    return wrapper
+
+
+def real_time_test(function: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """Run an async test that waits for threads or sockets, which a jumping clock would outrun."""
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> None:
+        async def bounded() -> None:
+            with trio.fail_after(20):
+                await function(*args, **kwargs)
+
+        trio.run(bounded)
+
+    return wrapper
+
+
+class MemoryTransport:
+    """The Transport that leads to a peer, with every mishap that a transport can have."""
+
+    def __init__(self, deliver: Callable[[bytes], None]) -> None:
+        self.limit = 1 << 24
+        self.room: int | None = None
+        """How many bytes the way to the peer takes at present; None: any number."""
+        self.closed = False
+        self.sends = self.receives = 0
+        self.fail_send: int | None = None
+        self.fail_receive: int | None = None
+        self._deliver = deliver
+        self._partial = bytearray()
+        self._missing = 0
+        self._room_made = trio.Event()
+        self._inbox: deque[bytes] = deque()
+        self._arrival = trio.Event()
+
+    @property
+    def description(self) -> str:
+        return "memory"
+
+    def send_now(self, buffers: Sequence[Buffer]) -> list[Buffer]:
+        assert not self._missing, "a message was begun before the one before it was finished"
+        self._count_send()
+        self._missing = sum(len(buffer) for buffer in buffers)
+        return self._take(list(buffers))
+
+    async def send_rest(self, buffers: Sequence[Buffer]) -> None:
+        rest = list(buffers)
+        assert sum(len(buffer) for buffer in rest) == self._missing, "the rest is not what was left"
+        while rest:
+            while self.room == 0 and not self.closed:
+                self._room_made = trio.Event()
+                await self._room_made.wait()
+            await trio.lowlevel.checkpoint()
+            self._count_send()
+            rest = self._take(rest)
+
+    def _count_send(self) -> None:
+        self.sends += 1
+        if self.closed or self.sends == self.fail_send:
+            raise ConnectionLost("sending failed")
+
+    def _take(self, buffers: list[Buffer]) -> list[Buffer]:
+        """Take what there is room for; a message that is complete reaches the peer."""
+        while buffers and self.room != 0:
+            count = len(buffers[0]) if self.room is None else min(self.room, len(buffers[0]))
+            self._partial += memoryview(buffers[0])[:count]
+            self._missing -= count
+            if self.room is not None:
+                self.room -= count
+            if count < len(buffers[0]):
+                buffers[0] = memoryview(buffers[0])[count:]
+            else:
+                del buffers[0]
+        if not self._missing:
+            message, self._partial = bytes(self._partial), bytearray()
+            self._deliver(message)
+        return buffers
+
+    def make_room(self, size: int | None) -> None:
+        """Let the way to the peer take `size` more bytes, or any number."""
+        self.room = size
+        self._room_made.set()
+
+    def put(self, message: bytes) -> None:
+        """Have the peer's message arrive."""
+        self._inbox.append(message)
+        self._arrival.set()
+
+    async def receive(self) -> memoryview:
+        # As with a socket, what is there already is returned without letting others run.
+        while not self._inbox:
+            if self.closed:
+                raise ConnectionLost("closed")
+            self._arrival = trio.Event()
+            await self._arrival.wait()
+        self.receives += 1
+        if self.closed or self.receives == self.fail_receive:
+            raise ConnectionLost("receiving failed")
+        message = self._inbox.popleft()
+        if len(message) > self.limit:
+            raise WireError("longer than the limit")
+        return memoryview(bytearray(message))
+
+    def close(self) -> None:
+        self.closed = True
+        self._arrival.set()
+        self._room_made.set()
+
+    def hang_up(self) -> None:
+        """The peer ends the connection behind what it has sent."""
+        self.fail_receive = self.receives + len(self._inbox) + 1
+        self.put(b"")
+
+
+@dataclass(slots=True)
+class Keys:
+    """Both ends of a session's protection."""
+
+    client: SessionSecurity
+    signer: Signer
+    sealer: Sealer
+    unsealer: Unsealer
+
+
+def make_keys(
+    signing: int = SigningAlgorithm.AES_GMAC, cipher: int = Cipher.AES_128_GCM, *, seal_everything: bool = False
+) -> Keys:
+    """Return protection with fixed keys, of each end its own objects."""
+    size = 16 if cipher in (Cipher.AES_128_CCM, Cipher.AES_128_GCM) else 32
+    to_server, to_client = TO_SERVER[:size], TO_CLIENT[:size]
+    client = SessionSecurity(
+        SESSION_ID,
+        make_signer(signing, SIGNING_KEY),
+        Sealer(cipher, to_server, NonceCounter()),
+        Unsealer(cipher, to_client),
+        seal_everything,
+    )
+    return Keys(
+        client,
+        make_signer(signing, SIGNING_KEY),
+        Sealer(cipher, to_client, NonceCounter()),
+        Unsealer(cipher, to_server),
+    )
+
+
+@dataclass(slots=True, eq=False)
+class Element:
+    """One request as the peer received it."""
+
+    header: Header
+    pdu: memoryview
+    request: Any
+    message: Message
+
+    @property
+    def command(self) -> int:
+        return self.header.command
+
+
+@dataclass(slots=True, eq=False)
+class Message:
+    """One message as the peer received it."""
+
+    elements: list[Element] = field(default_factory=list)
+    sealed: bool = False
+
+    @property
+    def commands(self) -> list[str]:
+        return [Command(element.command).name for element in self.elements]
+
+
+@dataclass(slots=True)
+class Reply:
+    """One answer before it is protected and joined with others."""
+
+    header: Header
+    body: Buffer
+
+
+class Peer:
+    """A server that does what the test says: by hand, or by `handler` for each message that arrives."""
+
+    def __init__(self, keys: Keys | None = None) -> None:
+        self.keys = keys
+        self.transport = MemoryTransport(self._arrived)
+        self.messages: list[Message] = []
+        self.cancels: list[Element] = []
+        self.handler: Callable[[Message], None] | None = None
+        self.grant: Callable[[Header], int] = lambda header: header.credits
+        self.violations: list[str] = []
+        self.credits = 1
+        self.next_id = 0
+        self._looked_at = 0
+
+    # -- from the client
+
+    def _arrived(self, raw: bytes) -> None:
+        """Take in one message, as a server checks it."""
+        message = Message()
+        data = memoryview(bytearray(raw))
+        if is_transform(data):
+            assert self.keys is not None, "sealed without keys"
+            if TransformHeader.parse(data).session_id != SESSION_ID:
+                self.violations.append("sealed for another session")
+            data = self.keys.unsealer.unseal(data)
+            message.sealed = True
+        for pdu in split_compound(data):
+            header = Header.parse(pdu)
+            self._check(header, pdu, message)
+            message.elements.append(Element(header, pdu, REQUESTS[header.command].parse(pdu), message))
+        if message.elements[0].command == Command.CANCEL:
+            self.cancels += message.elements
+        else:
+            self.messages.append(message)
+        if self.handler is not None:
+            self.handler(message)
+
+    def _check(self, header: Header, pdu: memoryview, message: Message) -> None:
+        """Note what a server would not put up with."""
+        cancel = header.command == Command.CANCEL
+        if header.flags & FLAG_RESPONSE:
+            self.violations.append("a request with the flag of a response")
+        if header.flags & FLAG_SIGNED:
+            assert self.keys is not None, "signed without keys"
+            if message.sealed:
+                self.violations.append("signed inside of a sealed message")
+            elif not self.keys.signer.verify(
+                pdu, header.signature, header.message_id, is_cancel=cancel, from_server=False
+            ):
+                self.violations.append(f"wrong signature of {Command(header.command).name}")
+        elif header.session_id == SESSION_ID and self.keys is not None and not message.sealed:
+            self.violations.append(f"{Command(header.command).name} is neither signed nor sealed")
+        if bool(header.flags & FLAG_RELATED) != bool(message.elements):
+            self.violations.append("the flag RELATED stands where it should not, or does not where it should")
+        if cancel:
+            return
+        charge = max(header.credit_charge, 1)
+        if header.message_id != self.next_id:
+            self.violations.append(f"message id {header.message_id} in place of {self.next_id}")
+        self.next_id += charge
+        self.credits -= charge
+        if self.credits < 0:
+            self.violations.append(f"{-self.credits} more credits used than granted")
+
+    def take(self) -> Message:
+        """Return the next message that the test has not looked at; there must be one."""
+        assert self._looked_at < len(self.messages), "the client has sent nothing more"
+        self._looked_at += 1
+        return self.messages[self._looked_at - 1]
+
+    @property
+    def unseen(self) -> list[Message]:
+        """The messages that the test has not looked at."""
+        return self.messages[self._looked_at :]
+
+    # -- to the client
+
+    def reply(
+        self, element: Element, body: Buffer | None = None, status: int = Status.SUCCESS, *, credits: int | None = None
+    ) -> Reply:
+        """Make the final answer to one request: a body, or the error that goes with the status."""
+        if body is None:
+            body = ErrorResponse().encode()
+        header = Header(
+            element.command,
+            element.header.message_id,
+            status,
+            element.header.credit_charge,
+            self.grant(element.header) if credits is None else credits,
+            FLAG_RESPONSE | element.header.flags & FLAG_RELATED,
+            element.header.tree_id,
+            element.header.session_id,
+        )
+        return Reply(header, body)
+
+    def pending(self, element: Element, async_id: int, *, credits: int = 0) -> Reply:
+        """Make the interim answer: it will take some time, and `async_id` names it until then."""
+        reply = self.reply(element, status=Status.PENDING, credits=credits)
+        reply.header.flags |= FLAG_ASYNC
+        reply.header.async_id = async_id
+        return reply
+
+    def frame(self, *replies: Reply, sealed: bool = False, protect: bool = True) -> bytes:
+        """Join answers into one message, each signed, or all sealed together."""
+        message = bytearray()
+        for reply in replies:
+            element = bytearray(HEADER_SIZE) + reply.body
+            last = reply is replies[-1]
+            if not last:
+                element += bytes(pad8(len(element)) - len(element))
+            sign = protect and not sealed and self.keys is not None and bool(reply.header.session_id)
+            sign = sign and reply.header.status != Status.PENDING
+            if sign:
+                reply.header.flags |= FLAG_SIGNED
+            element[:HEADER_SIZE] = reply.header.encode(0 if last else len(element))
+            if sign:
+                assert self.keys is not None
+                element[48:64] = self.keys.signer.sign([element], reply.header.message_id, from_server=True)
+            message += element
+        if sealed:
+            assert self.keys is not None
+            return b"".join(self.keys.sealer.seal([message], SESSION_ID))
+        return bytes(message)
+
+    def send(self, *replies: Reply, sealed: bool | None = None, protect: bool = True) -> None:
+        """Send answers as one message, sealed if the requests were."""
+        self.credits += sum(reply.header.credits for reply in replies)
+        self.transport.put(self.frame(*replies, sealed=bool(sealed), protect=protect))
+
+    def answer(
+        self, message: Message, *bodies: Buffer | None, statuses: Sequence[int] | None = None, apart: bool = False
+    ) -> None:
+        """Answer all of a message: success with the bodies given, or the statuses; in one frame or each in its own."""
+        elements = message.elements
+        given = [*bodies, *[None] * (len(elements) - len(bodies))]
+        replies = []
+        for index, element in enumerate(elements):
+            status = statuses[index] if statuses is not None else Status.SUCCESS
+            body = given[index]
+            replies.append(self.reply(element, plain_body(element) if body is None and not status else body, status))
+        if apart:
+            for reply in replies:
+                self.send(reply, sealed=message.sealed)
+        else:
+            self.send(*replies, sealed=message.sealed)
+
+    def obey(self, message: Message) -> None:
+        """Be a handler that answers everything with success."""
+        if message.elements[0].command != Command.CANCEL:
+            self.answer(message)
+
+
+def plain_body(element: Element) -> bytes:
+    """Return the body of a success that says nothing of interest."""
+    match element.command:
+        case Command.ECHO:
+            return EchoResponse().encode()
+        case Command.CREATE:
+            return created(FileId(1, 2))
+        case Command.CLOSE:
+            return CloseResponse().encode()
+        case _:
+            return EchoResponse().encode()  # enough for whoever looks only at the status
+
+
+def created(file_id: FileId, action: int = 1) -> bytes:
+    """Return the body of an answer to CREATE."""
+    return CreateResponse(0, 0, action, 0, 0, 0, 0, 0, 0, 0x80, file_id).encode()
+
+
+@dataclass(slots=True)
+class Link:
+    """A channel that runs, and what it told its owner."""
+
+    channel: Channel
+    peer: Peer
+    trace: Trace
+    losses: list[Smb3fsError]
+
+
+@asynccontextmanager
+async def linked(
+    peer: Peer, *, timeout: float = 30, echo_interval: float = 60, credits: int | None = 512
+) -> AsyncIterator[Link]:
+    """Run a channel to `peer`; with `credits`, it has these and multi-credit requests, as after a login."""
+    trace, losses = Trace(), list[Smb3fsError]()
+    channel = Channel(
+        peer.transport,
+        trace,
+        timeout=timeout,
+        echo_interval=echo_interval,
+        on_lost=lambda _, error: losses.append(error),
+    )
+    link = Link(channel, peer, trace, losses)
+    if peer.keys is not None:
+        channel.connection.session = peer.keys.client
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(channel.run)
+        if credits is not None:
+            channel.connection.negotiated(0x04)
+            fetch_credits(channel, peer, credits)
+            await settle()
+        yield link
+        nursery.cancel_scope.cancel()
+    assert not peer.violations
+
+
+def fetch_credits(channel: Channel, peer: Peer, credits: int) -> None:
+    """Have the client own `credits` credits, as after a login."""
+    channel.connection.credits.grant(credits - 1, settled=0)
+    peer.credits += credits - 1
+
+
+async def settle() -> None:
+    """Let everybody run until nobody can."""
+    await trio.testing.wait_all_tasks_blocked()
