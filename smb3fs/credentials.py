@@ -138,7 +138,7 @@ def complete(login: Login, share: str, ask_password: Callable[[str], str] | None
     if password is None:
         if ask_password is None:
             raise MountError(
-                f"no password is given for {login.username}, and standard input is not a terminal to ask at: "
+                f"no password is given for username={login.username}, and standard input is no terminal to ask at; "
                 "use credentials=FILE"
             )
         password = ask_password(f"Password for {login.username} on {share}: ")

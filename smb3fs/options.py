@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 from smb3fs import credentials
 from smb3fs.credentials import Credentials, Login
 from smb3fs.errors import MountError, OptionError
-from smb3fs.option_table import CIPHERS, OPTIONS, SMB_3_0, SMB_3_1_1, Takes, Verdict, find, number
+from smb3fs.option_table import CIPHERS, OPTIONS, SMB_3_0, SMB_3_1_1, Option, Takes, Verdict, find, number
 
 # Options whose values are never shown: not in a message, not in the list of processes.
 SECRET: Final = frozenset({"password", "pass", "password2", "pass2"})
@@ -71,10 +71,9 @@ class MountOptions:
     fsname: str
     # What the mount command does with all this.
     nofail: bool = False
-    foreground: bool = False
-    verbose: bool = False
-    # One line for the log about each option that was accepted and changed nothing.
+    # Lines for the log: options that were accepted and changed nothing, and what somebody should put right.
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 class Source(NamedTuple):
@@ -123,12 +122,6 @@ def split_options(text: str) -> list[Item]:
             items.append(Item(name, value, match["raw"]))
         position = match.end()
     return items
-
-
-def quote(value: str) -> str:
-    """Write a value so that `split_options` reads it back."""
-    escaped = value.replace("\\", "\\\\").replace(",", "\\,")
-    return '"' + value.replace('"', '""') + '"' if value.startswith('"') else escaped
 
 
 def parse_source(text: str) -> Source:
@@ -201,8 +194,17 @@ def parse_mount_options(
         "nodev": True,
     }
     notes: list[str] = []
+    warnings: list[str] = []
     for previous, item in zip([None, *items], items, strict=False):
-        settings |= _effect_of(item, previous, sloppy, notes)
+        row = find(item.name, item.value)
+        if row is not None:
+            settings |= _effect_of(row, item)
+            if row.verdict is Verdict.STATED:
+                notes.append(f"option {item.name} changes nothing: {row.sentence}")
+        elif sloppy:
+            warnings.append(f"{_unknown(item, previous)}; it is ignored, as -s demands")
+        else:
+            raise OptionError(_unknown(item, previous))
 
     if "prefixpath" in settings:
         prefix = join_prefix([part for part in re.split(r"[/\\]", settings.pop("prefixpath")) if part])
@@ -213,23 +215,22 @@ def parse_mount_options(
         settings.setdefault("port", place.port)
     settings["kernel_flags"] = tuple(name for name in KERNEL_FLAGS if settings.pop(name, False))
     _check_ciphers(settings)
-    settings["credentials"] = _credentials(
-        settings, notes, f"//{place.server}/{place.share}", environment, cwd, ask_password
+    login = _login(settings, notes, warnings, cwd)
+    settings["credentials"] = credentials.complete(
+        credentials.from_environment(login, environment, cwd), f"//{place.server}/{place.share}", ask_password
     )
     return MountOptions(
-        server=place.server, share=place.share, prefix_path=place.prefix_path, notes=tuple(notes), **settings
+        server=place.server,
+        share=place.share,
+        prefix_path=place.prefix_path,
+        notes=tuple(notes),
+        warnings=tuple(warnings),
+        **settings,
     )
 
 
-def _effect_of(item: Item, previous: Item | None, sloppy: bool, notes: list[str]) -> Mapping[str, Any]:
-    """Look one option up and return the fields that it sets; what it has to say goes to `notes`."""
-    row = find(item.name, item.value)
-    if row is None:
-        sentence = _unknown(item, previous)
-        if not sloppy:
-            raise OptionError(sentence)
-        notes.append(f"{sentence}; it is ignored, as -s demands")
-        return {}
+def _effect_of(row: Option, item: Item) -> Mapping[str, Any]:
+    """Return the fields that an option sets, or raise what is wrong with it."""
     if row.verdict is Verdict.REFUSED:
         raise OptionError(f"option {item.name} is refused: {row.sentence}")
     if row.takes is Takes.VALUE and item.value is None:
@@ -237,13 +238,10 @@ def _effect_of(item: Item, previous: Item | None, sloppy: bool, notes: list[str]
     if row.takes is Takes.NOTHING and item.value is not None:
         raise OptionError(f"option {item.name} takes no value; write {item.name} alone")
     try:
-        effect = row.effect(item.value or "")
+        return row.effect(item.value or "")
     except ValueError as error:
         shown = item.value if item.value and item.value.isprintable() else repr(item.value or "")
         raise OptionError(f"option {item.name}={shown}: {error}") from None
-    if row.verdict is Verdict.STATED:
-        notes.append(f"option {item.name} changes nothing: {row.sentence}")
-    return effect
 
 
 def _unknown(item: Item, previous: Item | None) -> str:
@@ -263,21 +261,14 @@ def _check_ciphers(settings: Mapping[str, Any]) -> None:
         )
 
 
-def _credentials(
-    settings: dict[str, Any],
-    notes: list[str],
-    share: str,
-    environment: Mapping[str, str],
-    cwd: str,
-    ask_password: Callable[[str], str] | None,
-) -> Credentials:
-    """Take what the options say about the login out of `settings` and complete it from the other sources."""
+def _login(settings: dict[str, Any], notes: list[str], warnings: list[str], cwd: str) -> Login:
+    """Take out of `settings` what the options say about the login, and add what the credentials file says."""
     named = credentials.split_username(settings.pop("username")) if "username" in settings else Login()
     login = Login(password=settings.pop("password", None), domain=settings.pop("domain", None)).over(named)
     if "credentials_file" in settings:
         path = os.path.join(cwd, settings.pop("credentials_file"))
         from_file, remarks = credentials.read_credentials_file(path)
-        notes += remarks
+        warnings += remarks
         login = login.over(from_file)
     if "user" in settings:
         user = credentials.split_username(settings.pop("user"))
@@ -285,4 +276,4 @@ def _credentials(
             login = login.over(user)
         elif login.username != user.username:
             notes.append(f"option user={user.username} is not used: the login is that of {login.username}")
-    return credentials.complete(credentials.from_environment(login, environment, cwd), share, ask_password)
+    return login

@@ -39,13 +39,12 @@ def hide(text: str) -> str:
     seen = []
     behind_secret = False
     for item in items:
+        known = find(item.name, item.value) is not None
+        behind_secret = (behind_secret and not known) or (item.name in SECRET and item.value is not None)
         if item.name in SECRET and item.value is not None:
             seen.append(f"{item.name}={HIDDEN}")
-            behind_secret = True
-            continue
-        # No option, and behind a password: the password had a comma in it that nobody quoted.
-        behind_secret = behind_secret and find(item.name, item.value) is None
-        if behind_secret:
+        elif behind_secret or (item.value is not None and not known):
+            # No option, and behind a password: the password had a comma in it that nobody quoted.
             seen.append(HIDDEN)
         elif item.name in SECRET_AFTER_PERCENT and item.value is not None and "%" in item.value:
             seen.append(f"{item.raw.partition('%')[0]}%{HIDDEN}")
@@ -63,6 +62,10 @@ def hide_in(words: Sequence[str]) -> list[str]:
         if expects_options:
             seen.append(hide(word))
             expects_options = False
+        elif word.startswith("--options"):
+            name, equals, text = word.partition("=")
+            seen.append(name + equals + hide(text))
+            expects_options = not equals
         elif o and letters.startswith("-") and set(letters[1:]) <= set(FLAGS):
             seen.append(letters + o + hide(text))
             expects_options = not text

@@ -1,100 +1,134 @@
 """Going into the background: the parent stays until the mount is live or has failed, and exits with what it heard.
 
-The fork comes before any thread and before trio, neither of which survives one.
+The fork comes before any thread and before trio, neither of which survives one. Between the two processes runs a pipe
+with at most one word: a byte that is the exit status, and behind it the sentence for the terminal. The end of the pipe
+without a word means that the child died.
 """
 
 from __future__ import annotations
 
 import logging
-import logging.handlers
 import os
-import sys
+import signal
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
+
+from smb3fs.errors import MountError
 
 log = logging.getLogger(__name__)
 
-# Where syslog listens, as every libc assumes.
-SYSLOG: Final = "/dev/log"
-FORMAT: Final = "smb3fs[%(process)d]: %(levelname)s: %(message)s"
-# The first byte of the child's word to the parent: the exit status; behind it the sentence for the terminal.
-LIVE: Final = 0
-# The child ended without a word, which is a bug of ours or a kill: mount(8)'s "internal error".
-SILENT: Final = 4
+# Exit statuses of mount(8): all is well, wrong usage, a system call failed, interrupted, the mount failed.
+OK: Final = 0
+USAGE: Final = 1
+SYSTEM: Final = 2
+INTERRUPTED: Final = 8
+FAILURE: Final = 32
 
 
-def log_to_stderr(verbose: bool) -> None:
-    """Send the log to standard error: warnings and worse, or everything that is worth a line."""
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO if verbose else logging.WARNING, format="%(levelname)s: %(message)s"
-    )
+class Outcome(NamedTuple):
+    """How a mount command ends: mount(8)'s exit status, and one sentence, empty where there is nothing to say."""
+
+    status: int
+    sentence: str
 
 
-def _log_to_syslog() -> None:
-    """Send the log to syslog instead of a terminal that nobody watches any more; without syslog it is not kept."""
-    root = logging.getLogger()
-    for handler in list(root.handlers):
-        root.removeHandler(handler)
-    syslog: logging.Handler
-    try:
-        syslog = logging.handlers.SysLogHandler(SYSLOG, facility=logging.handlers.SysLogHandler.LOG_DAEMON)
-    except OSError:  # a container without syslog; `smb3fs status` has the last events all the same
-        syslog = logging.NullHandler()
-    syslog.setFormatter(logging.Formatter(FORMAT))
-    root.addHandler(syslog)
-    root.setLevel(logging.INFO)
+# Runs a mount to its end; it is given what it has to call once the mount is live.
+Serve = Callable[[Callable[[], None]], Outcome]
 
 
-def detach(serve: Callable[[Callable[[], None]], tuple[int, str]]) -> tuple[int, str]:
-    """Run `serve` in a child process of its own session; return its word in the parent.
+def detach(serve: Serve, on_live: Callable[[], None]) -> Outcome:
+    """Run `serve` in a process of its own session; return when the mount is live, or has failed.
 
-    `serve` is given what it has to call once the mount is live, and returns an exit status and a sentence. In the
-    child this function does not return.
+    `on_live` is called in the child, which still has the terminal then and loses it right afterwards. The child does
+    not return from here.
     """
     reader, writer = os.pipe()
-    if os.fork():
-        os.close(writer)
+    try:
+        child = os.fork()
+    except OSError as error:
+        return Outcome(SYSTEM, f"no process can be started for the mount: {error.strerror}")
+    if child == 0:
+        status = FAILURE
+        try:
+            status = _live_in_background(serve, on_live, writer)
+        finally:
+            os._exit(status)
+    os.close(writer)
+    return _hear(child, reader)
+
+
+def _hear(child: int, reader: int) -> Outcome:
+    """Wait for the child's word; signals that would end this process end the child first."""
+    interrupted = False
+
+    def end_child(*_: object) -> None:
+        nonlocal interrupted
+        interrupted = True
+        os.kill(child, signal.SIGTERM)
+
+    old = {number: signal.signal(number, end_child) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
         with open(reader, "rb") as pipe:
             word = pipe.read()
-        if not word:
-            return SILENT, "the daemon ended without a word; run with --foreground to see why"
-        return word[0], word[1:].decode(errors="replace")
-    os.close(reader)
-    status = SILENT
-    try:
-        os.setsid()
-        os.chdir("/")  # keeps no directory busy; every path of ours is absolute by now
-        status = _run(serve, writer)
-    except BaseException:
-        log.critical("the mount ended by a bug of smb3fs", exc_info=True)
+        if word and word[0] == OK:
+            return Outcome(OK, "")
+        # Failed or dead: see it gone before we go, so that nothing of the mount is left when the command returns.
+        _, ending = os.waitpid(child, 0)
     finally:
-        logging.shutdown()
-        os._exit(status)
+        for number, handler in old.items():
+            signal.signal(number, handler)
+    if interrupted:
+        return Outcome(INTERRUPTED, "interrupted; nothing is mounted")
+    if word:
+        return Outcome(word[0], word[1:].decode(errors="replace"))
+    code = os.waitstatus_to_exitcode(ending)
+    how = f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
+    return Outcome(FAILURE, f"the daemon {how} before the mount was live; --foreground shows what it does")
 
 
-def _run(serve: Callable[[Callable[[], None]], tuple[int, str]], writer: int) -> int:
-    """Serve in the child; a failure before the mount is live is told to the parent, a later one to the log."""
+def _live_in_background(serve: Serve, on_live: Callable[[], None], writer: int) -> int:
+    """Be the child: leave the terminal's session, serve, and tell the parent how it went; return the exit status."""
+    os.setsid()
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    os.chdir("/")  # keeps no directory busy; every path of ours is absolute by now
+    _close_all_but(writer)
     live = False
 
     def ready() -> None:
         nonlocal live
+        on_live()
+        _leave_terminal()
+        try:
+            os.write(writer, bytes([OK]))
+        except BrokenPipeError:
+            raise MountError("the command that mounts was killed before the mount was live") from None
+        os.close(writer)
         live = True
-        _become_quiet(writer)
 
     status, sentence = serve(ready)
     if not live:
+        if status == OK:
+            status, sentence = FAILURE, "the mount was taken down before it was live"
         os.write(writer, bytes([status]) + sentence.encode(errors="replace"))
     elif sentence:
         log.error("%s", sentence)
     return status
 
 
-def _become_quiet(writer: int) -> None:
-    """Tell the parent that the mount is live, and let go of the terminal."""
-    _log_to_syslog()
+def _close_all_but(kept: int) -> None:
+    """Close what the caller has left open: whoever waits for the end of such a pipe must not wait for the mount's."""
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2 and int(name) != kept:
+            try:
+                os.close(int(name))
+            except OSError:  # the listing's own descriptor, which is closed by now
+                continue
+
+
+def _leave_terminal() -> None:
+    """Put /dev/null in the place of the standard streams."""
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(null, descriptor)
-    os.close(null)
-    os.write(writer, bytes([LIVE]))
-    os.close(writer)
+    if null > 2:
+        os.close(null)

@@ -7,6 +7,8 @@ import os
 import socket
 from typing import Final
 
+import trio
+
 from smb3fs.errors import (
     AuthenticationError,
     ConnectionLost,
@@ -14,6 +16,7 @@ from smb3fs.errors import (
     MountError,
     OptionError,
     SecurityError,
+    Smb3fsError,
     Status,
     StatusError,
     WireError,
@@ -28,53 +31,80 @@ LOGIN: Final[dict[int, str]] = {
     Status.WRONG_PASSWORD: "{server} refuses the password of {user}; check the credentials file",
     Status.NO_SUCH_USER: "{server} knows no user {user}; check username= and domain=",
     Status.ACCOUNT_RESTRICTION: "{server} restricts the account {user} (an empty password, a time, a group); "
-    "its administrator can tell",
-    Status.ACCOUNT_DISABLED: "the account {user} is disabled on {server}",
-    Status.ACCOUNT_LOCKED_OUT: "the account {user} is locked on {server} after too many failed logins",
+    "its administrator can tell, or use another username=",
+    Status.ACCOUNT_DISABLED: "the account {user} is disabled on {server}; its administrator can enable it, or use "
+    "another username=",
+    Status.ACCOUNT_LOCKED_OUT: "the account {user} is locked on {server} after too many failed logins; correct the "
+    "credentials file and wait, or have it unlocked",
     Status.PASSWORD_EXPIRED: "the password of {user} has expired; change it on {server} and in the credentials file",
     Status.PASSWORD_MUST_CHANGE: "{user} has to change the password on {server} before the first login",
-    Status.INVALID_LOGON_HOURS: "{server} does not let {user} in at this hour",
-    Status.INVALID_WORKSTATION: "{server} does not let {user} in from this machine",
-    Status.LOGON_TYPE_NOT_GRANTED: "{user} may not log in to {server} over the network",
-    Status.NO_LOGON_SERVERS: "{server} cannot reach a domain controller to check the login of {user}",
-    Status.TRUSTED_RELATIONSHIP_FAILURE: "{server} has lost the trust of its domain and cannot check logins",
-    Status.TIME_DIFFERENCE_AT_DC: "the clocks of {server} and of its domain controller differ too much",
-    Status.NOT_SUPPORTED: "{server} does not accept NTLM, the only kind of login that this version has",
-    Status.NTLM_BLOCKED: "{server} does not accept NTLM, the only kind of login that this version has",
+    Status.INVALID_LOGON_HOURS: "{server} does not let {user} in at this hour; use another username=",
+    Status.INVALID_WORKSTATION: "{server} does not let {user} in from this machine; use another username=",
+    Status.LOGON_TYPE_NOT_GRANTED: "{user} may not log in to {server} over the network; use another username=",
+    Status.NO_LOGON_SERVERS: "{server} cannot reach a domain controller to check the login of {user}; "
+    "try again later, or use a local account with domain=",
+    Status.TRUSTED_RELATIONSHIP_FAILURE: "{server} has lost the trust of its domain and cannot check logins; "
+    "its administrator must join it again, or use a local account with domain=",
+    Status.TIME_DIFFERENCE_AT_DC: "the clocks of {server} and of its domain controller differ too much; set them right",
+    Status.NOT_SUPPORTED: "{server} does not accept NTLM, the only login that this version has; allow NTLM for "
+    "{user} there (sec=krb5 is not supported yet)",
+    Status.NTLM_BLOCKED: "{server} does not accept NTLM, the only login that this version has; allow NTLM for "
+    "{user} there (sec=krb5 is not supported yet)",
     Status.ACCESS_DENIED: "{server} refuses the session of {user}: the account may not log in over the network, or the "
     "server demands encryption; try the option seal",
-    Status.REQUEST_NOT_ACCEPTED: "{server} accepts no more sessions at present",
-    Status.INSUFFICIENT_RESOURCES: "{server} has no resources for another session at present",
+    Status.REQUEST_NOT_ACCEPTED: "{server} accepts no more sessions at present; try again later",
+    Status.INSUFFICIENT_RESOURCES: "{server} has no resources for another session at present; try again later",
+    Status.INVALID_PARAMETER: "{server} finds fault with the login of {user}; check username=, domain= and vers=",
 }
 NEGOTIATION: Final[dict[int, str]] = {
     Status.NOT_SUPPORTED: "{server} speaks none of the dialects that are allowed here; vers= changes which are "
     "(this version speaks 3.0, 3.0.2 and 3.1.1)",
-    Status.SMB_NO_PREAUTH_INTEGRITY_HASH_OVERLAP: "{server} and this client have no hash for the negotiation in common",
+    Status.SMB_NO_PREAUTH_INTEGRITY_HASH_OVERLAP: "{server} and this client have no hash for the negotiation "
+    "in common; vers=3.0.2 does without",
+    Status.SMB_NO_SIGNING_ALGORITHM_OVERLAP: "{server} and this client have no way of signing in common; "
+    "vers=3.0.2 has only one, which every server has",
     Status.INVALID_PARAMETER: "{server} does not understand our way of negotiating; try vers=3.0.2",
 }
 TREE: Final[dict[int, str]] = {
     Status.BAD_NETWORK_NAME: "{server} has no share {share}; check its name (smbclient -L lists the shares)",
     Status.OBJECT_NAME_NOT_FOUND: "{server} has no share {share}; check its name",
     Status.OBJECT_PATH_NOT_FOUND: "{server} has no share {share}; check its name",
-    Status.ACCESS_DENIED: "{user} may not use the share {share} on {server}, or the share demands encryption and an "
-    "option (vers=, cipher=) prevents it",
-    Status.NETWORK_ACCESS_DENIED: "{user} may not use the share {share} on {server} over the network",
+    Status.ACCESS_DENIED: "{user} may not use the share {share} on {server}: use another username=, or seal where "
+    "the share demands encryption",
+    Status.NETWORK_ACCESS_DENIED: "{user} may not use the share {share} on {server} over the network; "
+    "use another username=",
     Status.PATH_NOT_COVERED: "{share} on {server} is a DFS namespace, which this version does not follow; "
     "mount the target share itself",
-    Status.REQUEST_NOT_ACCEPTED: "the share {share} has as many users as {server} allows",
-    Status.INSUFFICIENT_RESOURCES: "{server} has no resources for another connection to {share}",
+    Status.REQUEST_NOT_ACCEPTED: "the share {share} has as many users as {server} allows; try again later",
+    Status.INSUFFICIENT_RESOURCES: "{server} has no resources for another connection to {share}; try again later",
 }
+NO_DIRECTORY: Final = "the share {share} on {server} has no directory {prefix}; check what follows the share's name"
 ROOT: Final[dict[int, str]] = {
-    Status.OBJECT_NAME_NOT_FOUND: "the share {share} has no directory {prefix}; check what follows the share's name",
-    Status.OBJECT_PATH_NOT_FOUND: "the share {share} has no directory {prefix}; check what follows the share's name",
-    Status.ACCESS_DENIED: "{user} may not look into the root of the mount on {server}",
+    Status.OBJECT_NAME_NOT_FOUND: NO_DIRECTORY,
+    Status.OBJECT_PATH_NOT_FOUND: NO_DIRECTORY,
+    Status.OBJECT_NAME_INVALID: NO_DIRECTORY,
+    Status.OBJECT_PATH_SYNTAX_BAD: NO_DIRECTORY,
+    Status.NO_SUCH_FILE: NO_DIRECTORY,
+    Status.NOT_A_DIRECTORY: "{prefix} in the share {share} is a file; only a directory can be mounted",
+    Status.ACCESS_DENIED: "{user} may not look into {prefix} of the share {share}; use another username= or directory",
+    Status.STOPPED_ON_SYMLINK: "{prefix} in the share {share} goes through a symbolic link; name its target instead",
     Status.PATH_NOT_COVERED: "{prefix} on {share} is a DFS link, which this version does not follow; mount its target",
 }
-BY_COMMAND: Final = {"NEGOTIATE": NEGOTIATION, "SESSION_SETUP": LOGIN, "TREE_CONNECT": TREE, "CREATE": ROOT}
+VALIDATION: Final[dict[int, str]] = {
+    Status.ACCESS_DENIED: "{server} denies the negotiation that it took part in: somebody in between may have "
+    "changed it; vers=3.1.1 protects itself against that",
+}
+BY_COMMAND: Final = {
+    "NEGOTIATE": NEGOTIATION,
+    "SESSION_SETUP": LOGIN,
+    "TREE_CONNECT": TREE,
+    "FSCTL_VALIDATE_NEGOTIATE_INFO": VALIDATION,
+}
 
 
 def explain(error: BaseException, options: MountOptions) -> str:
     """Return the sentence about a mount that failed with `error`."""
+    error = _cause(error)
     match error:
         case StatusError():
             return _refusal(error, options)
@@ -84,24 +114,39 @@ def explain(error: BaseException, options: MountOptions) -> str:
             return f"not mounted, for safety: {error}{_hint(str(error))}"
         case AuthenticationError():
             return f"{error}; check username=, domain= and the credentials file"
-        case DeadlineExceeded():
-            return f"{options.server} did not answer within {options.timeout:g} s; timeout= changes how long to wait"
+        case DeadlineExceeded() | trio.TooSlowError():
+            return (
+                f"{options.server} did not answer within {options.timeout:g} s: it is down or busy, or a firewall "
+                "drops the packets; timeout= changes how long to wait"
+            )
         case ConnectionLost():
             return (
                 f"{options.server} ended the connection during the login ({error}); "
-                "it may speak only SMB1 or refuse this machine"
+                "it may speak only SMB 1, refuse this machine, or understand another vers="
             )
         case WireError():
-            return f"what answers at port {options.port} of {options.server} does not speak SMB3: {error}"
+            return (
+                f"what answers at port {options.port} of {options.server} does not speak SMB 3 ({error}); "
+                "check the server's name, ip= and port="
+            )
         case OSError():
             return _connecting(error, options)
         case _:
             return f"an unexpected error, which is a bug of smb3fs: {type(error).__name__}: {error}"
 
 
+def _cause(error: BaseException) -> BaseException:
+    """Return what is behind a group of exceptions: the first that somebody raised on purpose, else the first."""
+    while isinstance(error, BaseExceptionGroup):
+        foreseen = [member for member in error.exceptions if isinstance(member, Smb3fsError | OSError)]
+        error = [*foreseen, *error.exceptions][0]
+    return error
+
+
 def _refusal(error: StatusError, options: MountOptions) -> str:
     """Explain an NTSTATUS by the request that it answers."""
-    sentence = BY_COMMAND.get(error.command, {}).get(error.status)
+    # Whatever is asked behind the tree connect concerns the root of the mount.
+    sentence = BY_COMMAND.get(error.command, ROOT).get(error.status)
     if sentence is None:
         sentence = "{server} refuses " + error.command
     login = options.credentials
@@ -109,13 +154,15 @@ def _refusal(error: StatusError, options: MountOptions) -> str:
         server=options.server,
         share=options.share,
         user=f"{login.domain}\\{login.username}" if login.domain else login.username,
-        prefix=options.prefix_path.replace("\\", "/") or "root",
+        prefix=options.prefix_path.replace("\\", "/") or "the root",
     )
     return f"{filled} ({status_name(error.status)})"
 
 
 def _hint(text: str) -> str:
     """Name the option that changes a refusal for safety's sake, where there is one."""
+    if "guest" in text:
+        return "; check the user name and the password in the credentials file"
     if "cipher" in text or "encrypt" in text:
         return "; cipher= and vers= change what is offered, seal is what demands it"
     if "dialect" in text:
@@ -124,7 +171,7 @@ def _hint(text: str) -> str:
 
 
 def _connecting(error: OSError, options: MountOptions) -> str:
-    """Explain why there is no connection."""
+    """Explain an error of the system: as a rule there is no connection."""
     place = options.address or options.server
     if isinstance(error, socket.gaierror):
         return f"the name {place} does not resolve ({error.strerror}); ip= names the address instead"
@@ -132,13 +179,21 @@ def _connecting(error: OSError, options: MountOptions) -> str:
         case errno.ECONNREFUSED:
             return f"nothing listens on port {options.port} of {place}; port= names another one"
         case errno.ETIMEDOUT:
-            return f"{place} does not answer on port {options.port}: it is down, or a firewall drops the packets"
+            return (
+                f"{place} does not answer on port {options.port}: it is down, or a firewall drops the packets; "
+                "ip= and port= name another place, timeout= changes how long to wait"
+            )
         case errno.EHOSTUNREACH | errno.ENETUNREACH | errno.ENETDOWN | errno.EHOSTDOWN:
-            return f"there is no way to {place}: {error.strerror}"
+            return f"there is no way to {place} ({error.strerror}); check the network, or name an address with ip="
         case errno.ECONNRESET | errno.EPIPE:
-            return f"{place} reset the connection; it may refuse this machine"
+            return f"{place} reset the connection; it may refuse this machine, or port= is not that of SMB"
         case errno.ENOTDIR:
             return f"{options.fsname} names a file; only a directory can be mounted"
+        case errno.ENOENT if error.filename is not None and "fuse" in str(error.filename):
+            return f"{error.filename} is missing; install the package fuse3 and load the kernel module fuse"
+        case errno.EPERM | errno.EACCES:
+            what = f" ({error.filename})" if error.filename else ""
+            return f"this user or container may not mount{what}: be root, or install fuse3, or give it CAP_SYS_ADMIN"
         case None:
             return str(error)
         case number:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
@@ -17,7 +16,11 @@ from smb3fs.errors import MountError
 from smb3fs.status import StatusUnavailableError, query_status
 
 # Where mount(8) looks for `mount.TYPE`, and the two types by which people write it in fstab.
-HELPERS: Final = ("/sbin/mount.smb3fs", "/sbin/mount.fuse.smb3fs")
+HELPER_DIRECTORY: Final = "/sbin"
+HELPERS: Final = ("mount.smb3fs", "mount.fuse.smb3fs")
+PROGRAM: Final = "mount.smb3fs"
+# The exit status where there was nothing wrong with the command line, and the answer is no.
+FAILED: Final = 2
 
 
 def main() -> int:
@@ -25,13 +28,16 @@ def main() -> int:
     arguments, had_secret = without_secrets(os.environ)
     if arguments[:1] == ["mount"]:
         return mount_command.run(arguments[1:], "smb3fs mount", had_secret=had_secret)
+    # As mount.fuse3 calls it for the type fuse.smb3fs or fuse./path/to/smb3fs.
+    if arguments and arguments[0].lower().startswith(("//", "\\\\", "smb://")):
+        return mount_command.run(arguments, "smb3fs", had_secret=had_secret)
     return run(arguments)
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run one of the subcommands other than mount."""
-    parser = argparse.ArgumentParser(prog="smb3fs", description="SMB3 shares as directories; see smb3fs(1).")
-    parser.add_argument("--version", action="version", version=f"smb3fs {version('smb3fs')}")
+    parser = mount_command.Parser(prog="smb3fs", description="SMB3 shares as directories; see smb3fs(1).")
+    parser.add_argument("-V", "--version", action="version", version=f"smb3fs {version('smb3fs')}")
     commands = parser.add_subparsers(required=True, dest="command", metavar="COMMAND")
     commands.add_parser("mount", help="mount a share, as mount.smb3fs does")
     status = commands.add_parser("status", help="show the state and the counters of a mount")
@@ -39,15 +45,16 @@ def run(arguments: Sequence[str]) -> int:
     status.add_argument("mountpoint")
     helper = commands.add_parser("install-helper", help="let mount(8) find mount.smb3fs")
     helper.add_argument("--remove", action="store_true", help="remove the links again")
+    helper.add_argument("--directory", default=HELPER_DIRECTORY, help="where the links go (%(default)s)")
     given = parser.parse_args(arguments)
     try:
         if given.command == "status":
             _show_status(given.mountpoint, as_json=given.json)
         else:
-            _link_helpers(remove=given.remove)
+            _link_helpers(given.directory, remove=given.remove)
     except (StatusUnavailableError, MountError) as error:
         print(f"smb3fs: {error}", file=sys.stderr)
-        return 1
+        return FAILED
     return 0
 
 
@@ -57,20 +64,25 @@ def _show_status(mountpoint: str, *, as_json: bool) -> None:
     print(json.dumps(snapshot, indent=2) if as_json else status_text(snapshot))
 
 
-def _link_helpers(*, remove: bool) -> None:
-    """Make or remove the links in /sbin; a file there that is no link to this program is left alone."""
-    program = os.path.join(os.path.dirname(os.path.abspath(sys.argv[0])), "mount.smb3fs")
+def _link_helpers(directory: str, *, remove: bool) -> None:
+    """Make or remove the links that mount(8) looks for; whatever is no link to this program is left alone."""
+    program = os.path.join(os.path.dirname(os.path.abspath(sys.argv[0])), PROGRAM)
     if not remove and not os.access(program, os.X_OK):
         raise MountError(f"{program} is not there; install smb3fs with its console scripts")
-    for link in HELPERS:
-        ours = os.path.islink(link) and os.path.basename(os.readlink(link)) == "mount.smb3fs"
-        if os.path.lexists(link) and not ours:
-            raise MountError(f"{link} is another program's; it is left alone")
+    links = [os.path.join(directory, name) for name in HELPERS]
+    ours = [link for link in links if os.path.islink(link) and os.path.basename(os.readlink(link)) == PROGRAM]
+    for link in links:
+        if os.path.lexists(link) and link not in ours:
+            raise MountError(f"{link} is another program's and stays as it is; remove it first")
+    for link in links:
         try:
-            if ours:
+            if link in ours:
                 os.unlink(link)
             if not remove:
                 os.symlink(program, link)
         except OSError as error:
-            raise MountError(f"{link}: {error.strerror}; this needs root") from error
-        print(f"removed {link}" if remove else f"{link} -> {program}")
+            raise MountError(f"{link} cannot be changed: {error.strerror}; run this as root") from error
+        if not remove:
+            print(f"{link} -> {program}")
+        elif link in ours:
+            print(f"removed {link}")

@@ -23,33 +23,35 @@ def _lines(snapshot: Mapping[str, Any]) -> Iterator[str]:
         ("mounted for", _span(snapshot.get("uptime"))),
         ("dialect", snapshot.get("dialect")),
         ("signing", snapshot.get("signing")),
-        ("encryption", snapshot.get("encryption") or "none"),
+        ("encryption", (snapshot["encryption"] or "none") if "encryption" in snapshot else None),
         ("reconnects", snapshot.get("reconnects")),
         ("open handles", snapshot.get("open_handles")),
         ("round trips", snapshot.get("round_trips")),
         ("not waited for", snapshot.get("unwaited")),
-        ("read", _bytes(snapshot.get("bytes", {}).get("read"))),
-        ("written", _bytes(snapshot.get("bytes", {}).get("written"))),
+        ("read", _bytes((snapshot.get("bytes") or {}).get("read"))),
+        ("written", _bytes((snapshot.get("bytes") or {}).get("written"))),
+        ("error", snapshot.get("error")),
     ]
     for name, value in known:
         if value is not None:
             yield f"  {name:<15}{value}"
-    for number, channel in enumerate(snapshot.get("channels", [])):
-        details = ", ".join(
-            f"{name.replace('_', ' ')} {channel[name]}" for name in ("in_flight", "credits") if name in channel
+    for number, channel in enumerate(snapshot.get("channels") or []):
+        details = "".join(
+            f", {name.replace('_', ' ')} {channel[name]}" for name in ("in_flight", "credits") if name in channel
         )
-        yield f"  channel {number:<7}{channel.get('connection', '?')} ({channel.get('transport', '?')}; {details})"
-    requests = snapshot.get("requests", {})
+        yield f"  channel {number:<7}{channel.get('connection', '?')} ({channel.get('transport', '?')}{details})"
+    requests = snapshot.get("requests") or {}
     if requests:
         yield "  requests"
         for name, count in sorted(requests.items(), key=lambda item: -item[1]):
             yield f"    {name:<17}{count:>12,}"
     for title, key in (("events", "events"), ("last errors", "last_errors")):
-        rows = snapshot.get(key, [])[-SHOWN:]
+        rows = (snapshot.get(key) or [])[-SHOWN:]
         if rows:
             yield f"  {title}"
         for row in rows:
-            yield f"    {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(row['time']))}  {row['text']}"
+            when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row.get("time", 0)))
+            yield f"    {when}  {row.get('text', '?')}"
 
 
 def _span(seconds: float | None) -> str | None:
