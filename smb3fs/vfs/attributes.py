@@ -135,7 +135,7 @@ class Presentation:
         self.blksize = settings.bsize
         self.file_permissions = settings.file_mode & 0o7777
         self.directory_permissions = settings.dir_mode & 0o7777
-        self._file_timeout = float(settings.acregmax)
+        self.file_timeout = float(settings.acregmax)
         self._directory_timeout = float(settings.acdirmax)
 
     # -- from the server
@@ -192,7 +192,7 @@ class Presentation:
         else:
             permissions = self.file_permissions & ~WRITE_BITS if attributes & READONLY else self.file_permissions
             mode = stat.S_IFREG | permissions
-            attr_timeout = max(0.0, self._file_timeout - age)
+            attr_timeout = max(0.0, self.file_timeout - age)
         return Entry(
             Attr(
                 number,

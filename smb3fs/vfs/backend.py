@@ -34,8 +34,11 @@ class ShareVerbs(Protocol):
     async def lookup(self, path: str, /) -> FileAttributes:
         """Return the attributes of what is at `path`."""
 
-    async def open(self, path: str, /, *, read: bool, write: bool, expect: int | None) -> Open:
-        """Open an existing file; ESTALE, and nothing touched, if its file id is not `expect`."""
+    async def open(self, path: str, /, *, read: bool, write: bool, expect: int | None, head: int = 0) -> Open:
+        """Open an existing file; ESTALE, and nothing changed, if its file id is not `expect`.
+
+        The handle's `head` is up to as many of the file's first bytes, or None.
+        """
 
     async def create(self, path: str, /, *, read: bool, write: bool, exclusive: bool, readonly_attribute: bool) -> Open:
         """Create a file, or open the one that is there unless `exclusive`; never truncates."""

@@ -5,12 +5,17 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final, NamedTuple
 
 from smb3fs.handles.opens import Open
 from smb3fs.vfs.inodes import Inode
 
 SYNCHRONOUS: Final = os.O_SYNC | os.O_DSYNC
+
+
+# What an open for reading brings along: all of a small file. One credit pays for it.
+HEAD_SIZE: Final = 65536
 
 
 class Access(NamedTuple):
@@ -30,7 +35,7 @@ class Access(NamedTuple):
 class OpenFile:
     """One open(2) and the handle that serves it."""
 
-    __slots__ = ("append", "fh", "handle", "inode", "synchronous")
+    __slots__ = ("append", "fh", "handle", "head_of", "head_until", "inode", "synchronous")
 
     def __init__(self, fh: int, inode: Inode, handle: Open, flags: int, *, direct: bool) -> None:
         self.fh = fh
@@ -39,6 +44,21 @@ class OpenFile:
         self.append = bool(flags & os.O_APPEND)
         # Through the page cache the kernel follows each write with an fsync by itself; past it, it does not.
         self.synchronous = direct and bool(flags & SYNCHRONOUS)
+        # The count of changes when the handle's head was asked for, and the time until which it may be shown.
+        self.head_of = -1
+        self.head_until = 0.0
+
+    def head(self, offset: int, size: int, changes: int, now: float) -> memoryview | None:
+        """Return a read's answer from what the open has brought along, if that is still good and has all of it."""
+        head = self.handle.head
+        if head is None:
+            return None
+        if changes != self.head_of or now > self.head_until:
+            self.handle.head = None
+            return None
+        if len(head) == HEAD_SIZE and offset + size > HEAD_SIZE:
+            return None
+        return head[offset : offset + size]
 
 
 class FileTable:
@@ -48,9 +68,21 @@ class FileTable:
         self._files: dict[int, OpenFile] = {}
         self._of_inode: dict[int, list[OpenFile]] = {}
         self._next = 1
+        # Counts up when any file's contents begin to change and when they have: data asked for at an older count may
+        # be older than a write that has returned since.
+        self.changes = 0
 
     def __len__(self) -> int:
         return len(self._files)
+
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """Enclose what changes the contents of a file."""
+        self.changes += 1
+        try:
+            yield
+        finally:
+            self.changes += 1
 
     def __iter__(self) -> Iterator[OpenFile]:
         return iter(tuple(self._files.values()))

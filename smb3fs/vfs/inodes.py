@@ -103,11 +103,11 @@ class InodeTable:
 
     def find(self, parent: Inode, name: str, file_id: int, created: int, *, is_directory: bool) -> Inode | None:
         """Return the known inode of what was just seen under a name; None for a newcomer."""
-        inode = parent.child(name)
-        if inode is not None and self.is_same(inode, file_id, created, is_directory=is_directory):
-            return inode
-        if file_id in NO_IDS:
-            return None
+        named = parent.child(name)
+        if named is not None and not self.is_same(named, file_id, created, is_directory=is_directory):
+            named = None
+        if file_id in NO_IDS or (named is not None and named.file_id == file_id):
+            return named
         inode = self._by_number.get(file_id) if file_id != ROOT else None
         if (
             inode is not None
@@ -115,7 +115,7 @@ class InodeTable:
             and self.is_same(inode, file_id, created, is_directory=is_directory)
         ):
             return inode
-        return self._displaced.get((file_id, is_directory, created))
+        return self._displaced.get((file_id, is_directory, created), named)
 
     def choose_number(self, file_id: int) -> int:
         """Return the number for a newcomer with that file id: the id itself if it is free."""

@@ -15,6 +15,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+import trio
+
 from smb3fs.handles.attributes import FileAttributes
 from smb3fs.handles.opens import Open
 from smb3fs.trace import Trace
@@ -22,7 +24,7 @@ from smb3fs.vfs import namespace, reading
 from smb3fs.vfs.attributes import Entry, SetAttr, Settings
 from smb3fs.vfs.backend import ShareVerbs
 from smb3fs.vfs.directories import DirEntry
-from smb3fs.vfs.files import Access
+from smb3fs.vfs.files import HEAD_SIZE, Access
 from smb3fs.vfs.inodes import Inode
 from smb3fs.vfs.names import to_server
 from smb3fs.vfs.state import State, stale
@@ -106,7 +108,8 @@ class Vfs(Walled):
         told: FileAttributes | None = None
         try:
             if changes.size is not None:
-                told = await self._truncate(inode, changes.size, fh)
+                with self._files.changing():
+                    told = await self._truncate(inode, changes.size, fh)
             attributes = 0
             if readonly is not None:
                 told = told or await self.state.attributes(inode)
@@ -176,9 +179,17 @@ class Vfs(Walled):
         """Open an existing file; what is not the file that the kernel means is not touched."""
         inode = self._inodes.get(number)
         access = Access.of(flags)
+        brings_head = not access.write and not self.state.uncached and not flags & os.O_DIRECT
+        changes, now = self._files.changes, trio.current_time()
 
         async def open_it(path: str) -> Open:
-            handle = await self._share.open(path, read=access.read, write=access.write, expect=inode.expect)
+            handle = await self._share.open(
+                path,
+                read=access.read,
+                write=access.write,
+                expect=inode.expect,
+                head=HEAD_SIZE if brings_head else 0,
+            )
             if not self.state.is_it(inode, handle.attributes_at_open):
                 self._share.close(handle)
                 raise stale()
@@ -187,7 +198,10 @@ class Vfs(Walled):
         handle = await self.state.by_path(inode, open_it)
         if flags & os.O_TRUNC:
             await self._empty(inode, handle)
-        return self._opened(inode, handle, flags)
+        opened = self._opened(inode, handle, flags)
+        file = self._files.get(opened.fh)
+        file.head_of, file.head_until = changes, now + self.state.presentation.file_timeout
+        return opened
 
     @waits
     async def create(self, parent: int, name: bytes, mode: int, flags: int) -> tuple[OpenResult, Entry]:
@@ -237,7 +251,8 @@ class Vfs(Walled):
     async def _empty(self, inode: Inode, handle: Open) -> FileAttributes:
         """Do what O_TRUNC asks for, to a handle that is known to be the right file's; close it if that fails."""
         try:
-            return await self._share.truncate(handle, 0)
+            with self._files.changing():
+                return await self._share.truncate(handle, 0)
         except BaseException:
             self._share.close(handle)
             raise
@@ -253,10 +268,12 @@ class Vfs(Walled):
         file = self._files.add(inode, handle, flags, direct=direct)
         return OpenResult(file.fh, direct)
 
-    @waits
-    async def read(self, fh: int, offset: int, size: int) -> Buffer:
+    @may_wait
+    def read(self, fh: int, offset: int, size: int) -> Answer[Buffer]:
         """Return `size` bytes from `offset`; fewer only at the end of the file."""
-        return await self._share.read(self._files.get(fh).handle, offset, size)
+        file = self._files.get(fh)
+        head = file.head(offset, size, self._files.changes, trio.current_time())
+        return head if head is not None else self._share.read(file.handle, offset, size)
 
     @waits
     async def write(self, fh: int, offset: int, data: Buffer) -> int:
@@ -268,7 +285,8 @@ class Vfs(Walled):
         try:
             if file.append:
                 offset = (await self._share.attributes(file.handle)).size
-            count = await self._share.write(file.handle, offset, data)
+            with self._files.changing():
+                count = await self._share.write(file.handle, offset, data)
             if file.synchronous:
                 await self._share.flush(file.handle)
         finally:

@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 P = ParamSpec("P")
+F = TypeVar("F", bound=Callable[..., Any])
 V = TypeVar("V", bound="Walled")
 # What a verb returns: its result, or something to wait for.
 Answer: TypeAlias = T | Awaitable[T]
@@ -107,12 +108,12 @@ def answers(verb: Callable[Concatenate[V, P], T]) -> Callable[Concatenate[V, P],
     return walled
 
 
-def may_wait(verb: Callable[Concatenate[V, P], Answer[T]]) -> Callable[Concatenate[V, P], Answer[T]]:
+def may_wait(verb: F) -> F:
     """Make a verb of a function that returns its result or a coroutine."""
     name = verb.__name__
 
     @functools.wraps(verb)
-    def walled(self: V, /, *args: P.args, **kwargs: P.kwargs) -> Answer[T]:
+    def walled(self: Walled, /, *args: Any, **kwargs: Any) -> Any:
         try:
             answer = verb(self, *args, **kwargs)
         except Exception as error:
@@ -121,7 +122,7 @@ def may_wait(verb: Callable[Concatenate[V, P], Answer[T]]) -> Callable[Concatena
             return self._bounded(name, answer)
         return answer
 
-    return walled
+    return cast(F, walled)
 
 
 async def settle(answer: Answer[T]) -> T:

@@ -1,0 +1,402 @@
+"""A share in memory: the verbs that the filesystem stands on, with a server's habits and failures on demand."""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import trio
+
+from smb3fs.errors import ConnectionLost, Status, StatusError
+from smb3fs.handles.attributes import FileAttributes
+from smb3fs.handles.opens import Open
+from smb3fs.share import VolumeSpace
+from smb3fs.wire.codec import Buffer, ns_to_filetime
+from smb3fs.wire.create import FileAttribute, FileId
+from smb3fs.wire.directory import DirectoryEntry, encode_page
+
+BEGINNING = 1_700_000_000 * 10**9
+TICK = 10**9  # every change is a second after the one before
+
+
+@dataclass(eq=False)
+class Node:
+    """A file or directory of the server."""
+
+    file_id: int
+    created: int
+    is_directory: bool
+    data: bytearray = field(default_factory=bytearray)
+    children: dict[str, Node] = field(default_factory=dict)
+    attributes: int = 0
+    links: int = 1
+    accessed: int = 0
+    modified: int = 0
+    changed: int = 0
+
+    def told(self) -> FileAttributes:
+        """What the server says of it."""
+        return FileAttributes(
+            self.file_id,
+            self.attributes | (FileAttribute.DIRECTORY if self.is_directory else 0),
+            len(self.data),
+            (len(self.data) + 4095) // 4096 * 4096,
+            self.links,
+            self.created,
+            self.accessed,
+            self.modified,
+            self.changed,
+        )
+
+    def listed(self, name: str) -> DirectoryEntry:
+        """What a listing says of it."""
+        told = self.told()
+        times = (ns_to_filetime(time) for time in (told.created, told.accessed, told.modified, told.changed))
+        return DirectoryEntry(name, told.file_id, told.attributes, told.size, told.allocation, *times, ea_size=0)
+
+
+def error(status: Status) -> StatusError:
+    """The server's refusal."""
+    return StatusError(status, "CREATE")
+
+
+class FakeListing:
+    """The pages of one directory, encoded when they are asked for from a snapshot taken at the beginning."""
+
+    def __init__(self, share: FakeShare, entries: list[DirectoryEntry]) -> None:
+        self.pages: list[memoryview] = []
+        self.complete = False
+        self.closed = False
+        self._share = share
+        self._rest = deque(entries)
+        self._take()
+
+    def _take(self) -> None:
+        count = min(self._share.page_entries, len(self._rest))
+        page = [self._rest.popleft() for _ in range(count)]
+        if page:
+            self.pages.append(memoryview(encode_page(page)))
+        self.complete = not self._rest
+
+    async def next_page(self) -> bool:
+        if self.complete:
+            return False
+        await self._share.exchange("next_page")
+        self._take()
+        return True
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class FakeShare:
+    """The verbs. `calls` has the name of each exchange; `fail` and `hang` script what becomes of the next ones."""
+
+    def __init__(self, *, case_sensitive: bool = True, page_entries: int = 100) -> None:
+        self._ids = itertools.count(100)
+        self._handles = itertools.count(1)
+        self.now = BEGINNING
+        self.root = Node(5, BEGINNING, is_directory=True)
+        self.case_sensitive = case_sensitive
+        self.page_entries = page_entries
+        self.calls: list[str] = []
+        self.opens: dict[Open, Node] = {}
+        self.generation = 1
+        self.doomed: dict[int, tuple[Node, str]] = {}  # deleted with handles open, by id: (directory, name)
+        self.failures: dict[str, deque[Exception | None]] = {}
+        self.gates: dict[str, trio.Event] = {}
+        self.latency = 0.0
+        self.listings: list[FakeListing] = []
+        self.server_dots = True
+        self.before: Callable[[str], None] = lambda call: None
+
+    # -- scripts
+
+    def fail(self, call: str, *outcomes: Exception | Status | None) -> None:
+        """Have the next exchanges of that name fail so (None: succeed)."""
+        self.failures.setdefault(call, deque()).extend(
+            error(outcome) if isinstance(outcome, Status) else outcome for outcome in outcomes
+        )
+
+    def hang(self, call: str) -> trio.Event:
+        """Have exchanges of that name wait until the event is set."""
+        self.gates[call] = trio.Event()
+        return self.gates[call]
+
+    def count(self, call: str) -> int:
+        """How often a call was made."""
+        return self.calls.count(call)
+
+    async def exchange(self, call: str) -> None:
+        """One round trip: queued at once, answered later."""
+        self.calls.append(call)
+        self.before(call)
+        if call in self.gates:
+            await self.gates[call].wait()
+        if self.latency:
+            await trio.sleep(self.latency)
+        else:
+            await trio.lowlevel.checkpoint()
+        if self.failures.get(call):
+            outcome = self.failures[call].popleft()
+            if outcome is not None:
+                raise outcome
+
+    def lose_connection(self) -> None:
+        """Every handle is gone."""
+        self.generation += 1
+
+    # -- the server's tree, for tests and for the verbs
+
+    def tick(self) -> int:
+        """The time of a change."""
+        self.now += TICK
+        return self.now
+
+    def split(self, path: str) -> tuple[Node, str]:
+        """The directory of a path, and its last component."""
+        *above, name = path.split("\\")
+        node = self.root
+        for part in above:
+            found = self.in_directory(node, part)
+            if found is None or not node.children[found].is_directory:
+                raise error(Status.OBJECT_PATH_NOT_FOUND)
+            node = node.children[found]
+        return node, name
+
+    def in_directory(self, node: Node, name: str) -> str | None:
+        """The name in a directory that a request for `name` means."""
+        if name in node.children:
+            return name
+        if not self.case_sensitive:
+            return next((other for other in node.children if other.casefold() == name.casefold()), None)
+        return None
+
+    def find(self, path: str) -> Node:
+        """What is at a path."""
+        if not path:
+            return self.root
+        node, name = self.split(path)
+        found = self.in_directory(node, name)
+        if found is None:
+            raise error(Status.OBJECT_NAME_NOT_FOUND)
+        if node.children[found].file_id in self.doomed:
+            raise error(Status.DELETE_PENDING)
+        return node.children[found]
+
+    def put(
+        self, path: str, data: bytes | None = b"", *, file_id: int | None = None, created: int | None = None
+    ) -> Node:
+        """Make a file (None: a directory) as somebody else would, replacing what is there."""
+        node, name = self.split(path)
+        now = self.tick()
+        new = Node(
+            next(self._ids) if file_id is None else file_id,
+            now if created is None else created,
+            data is None,
+            bytearray(data or b""),
+        )
+        new.accessed = new.modified = new.changed = now
+        node.children[name] = new
+        return new
+
+    def remove(self, path: str) -> Node:
+        """Remove something as somebody else would."""
+        node, name = self.split(path)
+        return node.children.pop(name)
+
+    def move(self, old: str, new: str) -> None:
+        """Rename something as somebody else would."""
+        moved = self.remove(old)
+        node, name = self.split(new)
+        node.children[name] = moved
+
+    def walk(self, node: Node | None = None, prefix: str = "") -> Iterator[str]:
+        """All paths."""
+        for name, child in (node or self.root).children.items():
+            yield prefix + name
+            yield from self.walk(child, f"{prefix}{name}\\")
+
+    def is_open(self, node: Node) -> bool:
+        return any(other is node for other in self.opens.values())
+
+    # -- the verbs
+
+    async def lookup(self, path: str) -> FileAttributes:
+        await self.exchange("lookup")
+        return self.find(path).told()
+
+    def _open(self, path: str, node: Node, *, write: bool, created: bool = False) -> Open:
+        if write and node.attributes & FileAttribute.READONLY and not created:
+            raise error(Status.ACCESS_DENIED)
+        handle = Open(path, FileId(next(self._handles), 0), self.generation, node.told(), write, created)
+        self.opens[handle] = node
+        return handle
+
+    async def open(self, path: str, *, read: bool, write: bool, expect: int | None, head: int = 0) -> Open:
+        await self.exchange("open")
+        node = self.find(path)
+        if node.is_directory:
+            raise error(Status.FILE_IS_A_DIRECTORY)
+        if expect is not None and expect != node.file_id:
+            raise OSError(116, "stale")
+        return self._open(path, node, write=write)
+
+    async def create(self, path: str, *, read: bool, write: bool, exclusive: bool, readonly_attribute: bool) -> Open:
+        await self.exchange("create")
+        node, name = self.split(path)
+        found = self.in_directory(node, name)
+        if found is None:
+            new = self.put(path)
+            new.attributes = int(FileAttribute.READONLY) if readonly_attribute else 0
+            return self._open(path, new, write=write, created=True)
+        if exclusive:
+            raise error(Status.OBJECT_NAME_COLLISION)
+        child = self.find(path)
+        if child.is_directory:
+            raise error(Status.FILE_IS_A_DIRECTORY)
+        return self._open(path, child, write=write)
+
+    def _node(self, handle: Open) -> Node:
+        if handle.generation != self.generation:
+            raise ConnectionLost("the file was opened on a connection that is gone")
+        if handle not in self.opens:
+            raise error(Status.FILE_CLOSED)
+        return self.opens[handle]
+
+    async def attributes(self, handle: Open) -> FileAttributes:
+        await self.exchange("attributes")
+        return self._node(handle).told()
+
+    async def read(self, handle: Open, offset: int, size: int) -> memoryview:
+        await self.exchange("read")
+        return memoryview(bytes(self._node(handle).data[offset : offset + size]))
+
+    async def write(self, handle: Open, offset: int, data: Buffer) -> int:
+        await self.exchange("write")
+        node = self._node(handle)
+        if offset > len(node.data):
+            node.data += bytes(offset - len(node.data))
+        node.data[offset : offset + len(data)] = data
+        node.modified = node.changed = self.tick()
+        return len(data)
+
+    async def flush(self, handle: Open) -> None:
+        await self.exchange("flush")
+        self._node(handle)
+
+    def close(self, handle: Open) -> None:
+        self.calls.append("close")
+        handle.closed = True
+        node = self.opens.pop(handle, None)
+        if node is not None and node.file_id in self.doomed and not self.is_open(node):
+            directory, name = self.doomed.pop(node.file_id)
+            directory.children.pop(name, None)
+
+    def _resize(self, node: Node, size: int) -> FileAttributes:
+        node.data = bytearray(node.data[:size].ljust(size, b"\0"))
+        node.modified = node.changed = self.tick()
+        return node.told()
+
+    async def truncate(self, handle: Open, size: int) -> FileAttributes:
+        await self.exchange("truncate")
+        return self._resize(self._node(handle), size)
+
+    async def truncate_path(self, path: str, size: int, expect: int | None) -> FileAttributes:
+        handle = await self.open(path, read=False, write=True, expect=expect)
+        try:
+            return await self.truncate(handle, size)
+        finally:
+            self.close(handle)
+
+    def _set(self, node: Node, accessed: int | None, modified: int | None, attributes: int) -> FileAttributes:
+        node.accessed = node.accessed if accessed is None else accessed
+        node.modified = node.modified if modified is None else modified
+        if attributes:
+            node.attributes = attributes & ~int(FileAttribute.NORMAL)
+        node.changed = self.tick()
+        return node.told()
+
+    async def set_basic(
+        self, path: str, *, expect: int | None, accessed: int | None, modified: int | None, attributes: int
+    ) -> FileAttributes:
+        await self.exchange("set_basic")
+        node = self.find(path)
+        if expect is not None and expect != node.file_id:
+            raise OSError(116, "stale")
+        return self._set(node, accessed, modified, attributes)
+
+    async def set_basic_open(
+        self, handle: Open, *, accessed: int | None, modified: int | None, attributes: int
+    ) -> FileAttributes:
+        await self.exchange("set_basic_open")
+        return self._set(self._node(handle), accessed, modified, attributes)
+
+    async def make_directory(self, path: str) -> FileAttributes:
+        await self.exchange("make_directory")
+        node, name = self.split(path)
+        if self.in_directory(node, name) is not None:
+            raise error(Status.OBJECT_NAME_COLLISION)
+        return self.put(path, None).told()
+
+    async def remove_file(self, path: str) -> None:
+        await self.exchange("remove_file")
+        child = self.find(path)
+        if child.is_directory:
+            raise error(Status.FILE_IS_A_DIRECTORY)
+        node, name = self.split(path)
+        found = self.in_directory(node, name)
+        assert found is not None
+        if self.is_open(child):
+            self.doomed[child.file_id] = (node, found)  # [MS-FSA]: the name stays until the last close
+        else:
+            del node.children[found]
+
+    async def remove_directory(self, path: str) -> None:
+        await self.exchange("remove_directory")
+        child = self.find(path)
+        if not child.is_directory:
+            raise error(Status.NOT_A_DIRECTORY)
+        if child.children:
+            raise error(Status.DIRECTORY_NOT_EMPTY)
+        node, name = self.split(path)
+        found = self.in_directory(node, name)
+        assert found is not None
+        del node.children[found]
+
+    async def rename(self, old: str, new: str, *, replace: bool) -> None:
+        await self.exchange("rename")
+        moved = self.find(old)
+        node, name = self.split(new)
+        found = self.in_directory(node, name)
+        target = node.children[found] if found is not None else None
+        if target is not None and target is not moved:
+            if not replace:
+                raise error(Status.OBJECT_NAME_COLLISION)
+            if target.is_directory or self.is_open(target) or target.attributes & FileAttribute.READONLY:
+                raise error(Status.ACCESS_DENIED)
+            assert found is not None
+            del node.children[found]
+        above, old_name = self.split(old)
+        spelled = self.in_directory(above, old_name)
+        assert spelled is not None
+        del above.children[spelled]
+        node.children[name] = moved
+
+    async def list_directory(self, path: str, expect: int | None) -> FakeListing:
+        await self.exchange("list_directory")
+        node = self.find(path)
+        if not node.is_directory:
+            raise error(Status.NOT_A_DIRECTORY)
+        if expect is not None and expect != node.file_id:
+            raise OSError(116, "stale")
+        entries = [node.listed("."), self.root.listed("..")] if self.server_dots else []
+        entries += [child.listed(name) for name, child in node.children.items()]
+        self.listings.append(FakeListing(self, entries))
+        return self.listings[-1]
+
+    async def space(self) -> VolumeSpace:
+        await self.exchange("space")
+        return VolumeSpace(4096, 1000, 500, 400)

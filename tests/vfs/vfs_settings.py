@@ -1,0 +1,28 @@
+"""The mount options of the tests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Options:
+    """What MountOptions has for the verbs and for the driver, with the tests' values."""
+
+    uid: int = 1000
+    gid: int = 1001
+    file_mode: int = 0o755
+    dir_mode: int = 0o755
+    noperm: bool = False
+    server_inodes: bool = True
+    cache: str = "strict"
+    acregmax: float = 1.0
+    acdirmax: float = 2.0
+    bsize: int = 1 << 20
+    timeout: float = 30.0
+    fsname: str = "//server/share"
+    subtype: str = "smb3fs"
+    read_only: bool = False
+    allow_other: bool = False
+    kernel_flags: tuple[str, ...] = ("nosuid", "nodev")
+    rasize: int = 1 << 20
