@@ -151,22 +151,35 @@ class Share:
 
     # -- opening
 
-    async def open(self, path: str, *, read: bool, write: bool, expect: int | None) -> Open:
-        """Open an existing file; if it is not the file with the id `expect`, raise ESTALE having touched nothing."""
+    async def open(self, path: str, *, read: bool, write: bool, expect: int | None, head: int = 0) -> Open:
+        """Open an existing file; if it is not the file with the id `expect`, raise ESTALE having changed nothing.
+
+        With `head` the handle brings along up to as many of the file's first bytes, in the same round trip.
+        """
         chain: list[Request] = [
             self._create(path, _access(read, write), options=CreateOptions.NON_DIRECTORY_FILE),
             QUERY_ALL,
         ]
+        if head:
+            chain.append(ReadRequest(RELATED_FILE_ID, 0, head))
         session, answers = await self._pool.call(chain, repeatable=True)
         handle = self._opened(answers[0], path, session.generation, writable=write)
         try:
-            _raise_first(chain[1:], answers[1:])
+            _raise_first(chain[1:2], answers[1:2])
             handle.attributes_at_open = _all_information(answers[1])
             _expect(expect, handle.attributes_at_open.file_id)
+            if head:
+                handle.head = self._head(answers[2], head)
         except BaseException:
             self.close(handle)
             raise
         return handle
+
+    def _head(self, answer: Answer, size: int) -> memoryview | None:
+        """Return what a file begins with; None where it cannot be read just now, which the next read will explain."""
+        if answer.status == Status.END_OF_FILE:
+            return memoryview(b"")
+        return self._data(answer, size) if answer.status == Status.SUCCESS else None
 
     async def create(
         self, path: str, *, read: bool, write: bool, exclusive: bool, readonly_attribute: bool = False
@@ -227,6 +240,10 @@ class Share:
         if answer.status == Status.END_OF_FILE:
             return memoryview(b"")
         _raise_first(chain, [answer])
+        return self._data(answer, size)
+
+    def _data(self, answer: Answer, size: int) -> memoryview:
+        """Return the data of an answer to a READ of `size` bytes."""
         data = ReadResponse.parse(answer.pdu).data
         if len(data) > size:
             raise WireError(f"the server sent {len(data)} bytes where {size} were asked for")

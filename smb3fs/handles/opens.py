@@ -14,7 +14,8 @@ class Open:
     """One open on the server.
 
     `file_id` is valid only in the session of the same `generation`; `path` is relative to the root of the mount.
-    `created` tells whether the CREATE made the file rather than found it.
+    `created` tells whether the CREATE made the file rather than found it. `head` is what the file began with at that
+    moment, if it was asked for and could be read.
     """
 
     path: str
@@ -23,6 +24,7 @@ class Open:
     attributes_at_open: FileAttributes
     writable: bool = False
     created: bool = False
+    head: memoryview | None = None
     closed: bool = False
 
 
