@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 import time
@@ -155,6 +156,9 @@ async def run_mount(options: MountOptions, target: str, *, ready: Callable[[], N
             nursery.start_soon(mount.recovery.run)
             nursery.start_soon(serve_status, socket_path(target), mount.snapshot)
             nursery.start_soon(_end_on_signal)
+            # What exists by now lives as long as the mount; the collector need not look at it ever again.
+            gc.collect()
+            gc.freeze()
             await serve(mount.vfs, target, options, ready)
         except (Smb3fsError, OSError) as error:
             failure = error  # raised outside the nursery, which would wrap it into a group

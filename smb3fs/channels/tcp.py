@@ -44,6 +44,7 @@ class TcpTransport:
         self._start = 0
         self._end = 0
         self._closed = False
+        self._drained = False
         self.limit = LIMIT_BEFORE_NEGOTIATE
 
     @property
@@ -107,6 +108,8 @@ class TcpTransport:
 
     async def _receive_into(self, target: memoryview) -> int:
         """Receive at least one byte into `target`."""
+        if self._drained:
+            await self._wait(trio.lowlevel.wait_readable)
         while True:
             if self._closed:
                 raise ConnectionLost("the connection is closed")
@@ -119,6 +122,8 @@ class TcpTransport:
                 raise ConnectionLost(f"receiving failed: {error.strerror}") from error
             if count == 0:
                 raise ConnectionLost("the server closed the connection")
+            # Less than there was room for: the next attempt would most likely find nothing.
+            self._drained = count < len(target)
             return count
 
     async def _wait(self, wait: Callable[[socket.socket], Awaitable[None]]) -> None:
