@@ -17,7 +17,7 @@ import trio
 import trio.testing
 
 from smb3fs.channels.channel import Channel
-from smb3fs.connection import SessionSecurity
+from smb3fs.connection import Answer, Exchange, SessionSecurity
 from smb3fs.crypto import NonceCounter, Sealer, Signer, Unsealer, make_signer
 from smb3fs.errors import ConnectionLost, Smb3fsError, Status, WireError
 from smb3fs.trace import Trace
@@ -32,6 +32,7 @@ from smb3fs.wire.header import (
     HEADER_SIZE,
     Command,
     Header,
+    Request,
     TransformHeader,
     is_transform,
     split_compound,
@@ -438,6 +439,16 @@ class Link:
     peer: Peer
     trace: Trace
     losses: list[Smb3fsError]
+    nursery: trio.Nursery
+    lost: trio.Event = field(default_factory=trio.Event)
+
+    def exchange(self, *requests: Request, seal: bool = False, urgent: bool = False) -> Exchange:
+        session = self.peer.keys.client if self.peer.keys else None
+        return Exchange(requests, tree_id=TREE_ID, session=session, seal=seal, urgent=urgent)
+
+    def call(self, *requests: Request, seal: bool = False, urgent: bool = False) -> Call:
+        """Have a task of its own call with these requests; they leave as soon as the test waits for something."""
+        return Call(self.nursery, self.channel, self.exchange(*requests, seal=seal, urgent=urgent))
 
 
 @asynccontextmanager
@@ -445,23 +456,22 @@ async def linked(
     peer: Peer, *, timeout: float = 30, echo_interval: float = 60, credits: int | None = 512
 ) -> AsyncIterator[Link]:
     """Run a channel to `peer`; with `credits`, it has these and multi-credit requests, as after a login."""
-    trace, losses = Trace(), list[Smb3fsError]()
-    channel = Channel(
-        peer.transport,
-        trace,
-        timeout=timeout,
-        echo_interval=echo_interval,
-        on_lost=lambda _, error: losses.append(error),
-    )
-    link = Link(channel, peer, trace, losses)
+    trace, losses, lost = Trace(), list[Smb3fsError](), trio.Event()
+
+    def on_lost(_: Channel, error: Smb3fsError) -> None:
+        losses.append(error)
+        lost.set()
+
+    channel = Channel(peer.transport, trace, timeout=timeout, echo_interval=echo_interval, on_lost=on_lost)
     if peer.keys is not None:
         channel.connection.session = peer.keys.client
     async with trio.open_nursery() as nursery:
+        link = Link(channel, peer, trace, losses, nursery, lost)
         nursery.start_soon(channel.run)
         if credits is not None:
             channel.connection.negotiated(0x04)
             fetch_credits(channel, peer, credits)
-            await settle()
+        await settle()
         yield link
         nursery.cancel_scope.cancel()
     assert not peer.violations
@@ -476,3 +486,37 @@ def fetch_credits(channel: Channel, peer: Peer, credits: int) -> None:
 async def settle() -> None:
     """Let everybody run until nobody can."""
     await trio.testing.wait_all_tasks_blocked()
+
+
+class Call:
+    """A call of a channel in a task of its own, with what came of it."""
+
+    def __init__(self, nursery: trio.Nursery, channel: Channel, exchange: Exchange) -> None:
+        self.exchange = exchange
+        self.answers: list[Answer] | None = None
+        self.errors: list[BaseException] = []
+        self.cancelled = False
+        self.scope = trio.CancelScope()
+        nursery.start_soon(self._run, channel)
+
+    async def _run(self, channel: Channel) -> None:
+        with self.scope:
+            try:
+                self.answers = await channel.call(self.exchange)
+            except Smb3fsError as error:
+                self.errors.append(error)
+        self.cancelled = self.scope.cancelled_caught
+
+    @property
+    def statuses(self) -> list[int]:
+        assert self.answers is not None, f"no answers: {self.errors or 'still waiting'}"
+        return [answer.status for answer in self.answers]
+
+    @property
+    def lost(self) -> bool:
+        """Whether it ended with one ConnectionLost, and nothing else."""
+        return self.answers is None and [type(error) for error in self.errors] == [ConnectionLost]
+
+    @property
+    def waiting(self) -> bool:
+        return self.answers is None and not self.errors and not self.cancelled
