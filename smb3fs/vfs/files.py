@@ -53,10 +53,9 @@ class OpenFile:
         head = self.handle.head
         if head is None:
             return None
-        if changes != self.head_of or now > self.head_until:
-            self.handle.head = None
-            return None
-        if len(head) == HEAD_SIZE and offset + size > HEAD_SIZE:
+        beyond = len(head) == HEAD_SIZE and offset + size > HEAD_SIZE
+        if beyond or changes != self.head_of or now > self.head_until:
+            self.handle.head = None  # of no use any more, and thousands of files may be open
             return None
         return head[offset : offset + size]
 

@@ -251,6 +251,9 @@ class Move:
         except (OSError, Smb3fsError):
             # The rename itself is done.
             _leave_aside(self.state, target, hidden, self.new)
+        except BaseException:
+            _leave_aside(self.state, target, hidden, self.new)
+            raise
         else:
             self.state.inodes.unlink(self.new_parent, hidden)
             if not self.state.files.of(target):

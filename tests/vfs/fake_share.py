@@ -242,7 +242,9 @@ class FakeShare:
             raise error(Status.FILE_IS_A_DIRECTORY)
         if expect is not None and expect != node.file_id:
             raise OSError(116, "stale")
-        return self._open(path, node, write=write)
+        handle = self._open(path, node, write=write)
+        handle.head = memoryview(bytes(node.data[:head])) if head else None
+        return handle
 
     async def create(self, path: str, *, read: bool, write: bool, exclusive: bool, readonly_attribute: bool) -> Open:
         await self.exchange("create")

@@ -12,6 +12,7 @@ from vfs_world import ROOT, World, fails, in_trio
 
 from smb3fs.errors import ConnectionLost, Status
 from smb3fs.vfs.attributes import SetAttr
+from smb3fs.vfs.files import HEAD_SIZE
 from smb3fs.vfs.wall import Answer, settle
 from smb3fs.wire.create import FileAttribute
 
@@ -54,7 +55,84 @@ async def test_round_trips_of_a_small_file() -> None:
     opened = await settle(world.vfs.open(number, os.O_RDONLY))
     await world.read(opened.fh)
     world.vfs.release(opened.fh)
-    assert world.share.calls == ["open", "read", "close"]
+    assert world.share.calls == ["open", "close"]  # the open has brought the contents along
+
+
+@in_trio
+async def test_what_an_open_brings_along() -> None:
+    world = World(acregmax=1.0)
+    content = os.urandom(HEAD_SIZE - 1)
+    world.share.put("small", content)
+    fh = await world.open("small")
+    world.share.calls.clear()
+    for offset, size in ((0, 100), (1000, 4096), (0, 1 << 20), (HEAD_SIZE - 10, 100), (HEAD_SIZE, 1)):
+        assert await world.read(fh, offset, size) == content[offset : offset + size]
+    assert world.share.calls == []
+    await trio.sleep(1.5)  # nothing is shown for longer than attributes are believed
+    world.share.find("small").data[:4] = b"NEW!"
+    assert await world.read(fh, 0, 4) == b"NEW!"
+    assert world.share.calls == ["read"]
+
+
+@in_trio
+async def test_what_an_open_brings_along_of_a_large_file() -> None:
+    world = World()
+    content = os.urandom(HEAD_SIZE + 5)
+    world.share.put("large", content)
+    fh = await world.open("large")
+    world.share.calls.clear()
+    assert await world.read(fh, 0, HEAD_SIZE) == content[:HEAD_SIZE]
+    assert world.share.calls == []
+    assert await world.read(fh, 10, HEAD_SIZE) == content[10 : HEAD_SIZE + 10]
+    assert world.share.calls == ["read"]
+    assert world.state.files.get(fh).handle.head is None
+
+
+@pytest.mark.parametrize("change", ["write", "truncate", "truncate by path", "O_TRUNC"])
+@in_trio
+async def test_what_an_open_brought_along_is_old_after_a_change_of_ours(change: str) -> None:
+    world = World()
+    world.share.put("file", b"old content")
+    fh = await world.open("file")
+    number = await world.number("file")
+    match change:
+        case "write":
+            await world.write(await world.open("file", os.O_WRONLY), 0, b"NEW")
+        case "truncate":
+            await settle(world.vfs.setattr(number, SetAttr(size=3), await world.open("file", os.O_WRONLY)))
+        case "truncate by path":
+            await settle(world.vfs.setattr(number, SetAttr(size=3)))
+        case "O_TRUNC":
+            await world.open("file", os.O_WRONLY | os.O_TRUNC)
+    assert await world.read(fh) == bytes(world.share.find("file").data)
+
+
+@in_trio
+async def test_what_an_open_brings_along_amid_a_write_of_ours() -> None:
+    """Asked for before the write is done, arriving after it: nobody knows which contents these are."""
+    world = World()
+    world.share.put("file", b"old content")
+    writer = await world.open("file", os.O_WRONLY)
+    number = await world.number("file")
+    gate = world.share.hang("write")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.write, writer, 0, b"NEW")
+        await trio.testing.wait_all_tasks_blocked()
+        fh = (await settle(world.vfs.open(number, os.O_RDONLY))).fh
+        gate.set()
+    assert await world.read(fh) == b"NEW content"
+
+
+@pytest.mark.parametrize(
+    ("flags", "options"), [(os.O_RDWR, {}), (os.O_DIRECT, {}), (os.O_RDONLY, {"cache": "none"})], ids=str
+)
+@in_trio
+async def test_opens_that_bring_nothing_along(flags: int, options: dict[str, str]) -> None:
+    world = World(**options)
+    world.share.put("file", b"content")
+    fh = await world.open("file", flags)
+    assert await world.read(fh) == b"content"
+    assert world.share.calls[-1] == "read"
 
 
 @pytest.mark.parametrize(
