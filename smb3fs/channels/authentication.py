@@ -57,13 +57,15 @@ async def authenticate(
             raise StatusError(answer.status, "SESSION_SETUP")
         session_id = answer.header.session_id
         told = SessionSetupResponse.parse(answer.pdu)
+        if told.session_flags & (SessionFlag.IS_GUEST | SessionFlag.IS_NULL):
+            raise SecurityError(
+                "the server let us in as a guest, whose traffic nothing protects; guest is not accepted"
+            )
         token = await _step(mechanism, told.security_buffer) if told.security_buffer else None
         if answer.status == Status.SUCCESS:
             break
         if not token:
             raise AuthenticationError("the server asks for more than this login has to say")
-    if told.session_flags & (SessionFlag.IS_GUEST | SessionFlag.IS_NULL):
-        raise SecurityError("the server let us in as a guest, whose traffic nothing protects; guest is not accepted")
     if not mechanism.complete:
         raise SecurityError("the server ended the login before it proved that it knows the password")
     session = _protect(agreed, policy, preauth, session_id, mechanism.session_key, told.session_flags)
