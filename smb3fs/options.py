@@ -140,7 +140,10 @@ def parse_source(text: str) -> Source:
                 port = number(1, 65535)(match[2])
             except ValueError as error:
                 raise OptionError(f"the port in the source {text!r}: {error}") from None
-        path = urllib.parse.unquote(path, errors="strict") if "%" in path else path
+        try:
+            path = urllib.parse.unquote(path, errors="strict")
+        except UnicodeDecodeError:
+            raise OptionError(f"the source {text!r} has percent escapes that are not UTF-8; correct them") from None
     elif text.startswith(("//", "\\\\")):
         place, _, path = text[2:].replace("\\", "/").partition("/")
     else:

@@ -104,7 +104,7 @@ BY_COMMAND: Final = {
 
 def explain(error: BaseException, options: MountOptions) -> str:
     """Return the sentence about a mount that failed with `error`."""
-    error = _cause(error)
+    error = cause_of(error)
     match error:
         case StatusError():
             return _refusal(error, options)
@@ -132,15 +132,19 @@ def explain(error: BaseException, options: MountOptions) -> str:
         case OSError():
             return _connecting(error, options)
         case _:
-            return f"an unexpected error, which is a bug of smb3fs: {type(error).__name__}: {error}"
+            return f"an unexpected error, which is a bug of smb3fs: {type(error).__name__}: {error}; -v shows more"
 
 
-def _cause(error: BaseException) -> BaseException:
-    """Return what is behind a group of exceptions: the first that somebody raised on purpose, else the first."""
+def cause_of(error: BaseException) -> BaseException:
+    """Return what is behind a group of exceptions: the first that `is_foreseen`, else the first."""
     while isinstance(error, BaseExceptionGroup):
-        foreseen = [member for member in error.exceptions if isinstance(member, Smb3fsError | OSError)]
-        error = [*foreseen, *error.exceptions][0]
+        error = next(filter(is_foreseen, error.exceptions), error.exceptions[0])
     return error
+
+
+def is_foreseen(error: BaseException) -> bool:
+    """Tell what happens to mounts from what is a mistake in this program."""
+    return isinstance(error, Smb3fsError | OSError | trio.TooSlowError)
 
 
 def _refusal(error: StatusError, options: MountOptions) -> str:

@@ -109,14 +109,19 @@ def _serve(options: MountOptions, target: str, run_mount: RunMount | None, ready
     try:
         import trio
 
-        from smb3fs.cli.explain import explain
-        from smb3fs.mount import run_mount as real
+        from smb3fs.cli.explain import cause_of, explain, is_foreseen
+
+        if run_mount is None:
+            from smb3fs import mount
+
+            run_mount = mount.run_mount
     except ImportError as error:
         return Outcome(FAILURE, f"smb3fs is not installed completely ({error}); install it again with what it needs")
     try:
-        trio.run(partial(run_mount or real, options, target, ready=ready))
+        trio.run(partial(run_mount, options, target, ready=ready))
     except Exception as error:
-        log.debug("the mount failed", exc_info=True)
+        if not is_foreseen(cause_of(error)):
+            log.error("the mount ended by an unexpected error", exc_info=True)
         return Outcome(FAILURE, explain(error, options))
     return Outcome(OK, "")
 
