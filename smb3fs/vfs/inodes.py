@@ -4,10 +4,15 @@ An inode lives while the kernel knows it (lookups not yet forgotten), has it ope
 holds no attributes, so that a hundred thousand of them cost some 40 MB.
 
 Its number is the server's file id. Where that cannot be (0, all ones, the root's number 1, or the number of another
-file that is alive), it gets one with the highest bit set, counting upward, so that none comes twice. Two sightings are
-one file if id, type and creation time agree; a file system that reuses ids is told apart by the last two. What has no
-id is known by its name. A file seen under several names has several links, the one seen last first; a directory has
-one, and the path of what is below it follows from there, so renaming a directory changes one link.
+file that is alive), it gets one with the highest bit set, counting upward, so that none comes twice.
+
+Two sightings under one name are one file if id and type agree. Under different names the creation time must agree too:
+file systems reuse ids, and then it is what tells a new file from the old one that the kernel still knows. Under one
+name it must not be asked for, since Samba makes it up from the oldest of the other times for what was not created
+through it, so that it moves. What has no id is known by name, type and creation time.
+
+A file seen under several names has several links, the one seen last first; a directory has one, and the path of what is
+below it follows from there, so renaming a directory changes one link.
 """
 
 from __future__ import annotations
@@ -95,11 +100,13 @@ class InodeTable:
 
     def is_same(self, inode: Inode, file_id: int, created: int, *, is_directory: bool) -> bool:
         """Whether what a server found at a path of `inode` is that file and no other."""
-        return inode.number == ROOT or (
-            inode.is_directory == is_directory
-            and (inode.file_id == file_id or inode.file_id in NO_IDS or file_id in NO_IDS)
-            and (inode.created == created or not inode.created or not created)
-        )
+        if inode.number == ROOT:
+            return True
+        if inode.is_directory != is_directory:
+            return False
+        if file_id in NO_IDS or inode.file_id in NO_IDS:
+            return _agree(inode.created, created)
+        return inode.file_id == file_id
 
     def find(self, parent: Inode, name: str, file_id: int, created: int, *, is_directory: bool) -> Inode | None:
         """Return the known inode of what was just seen under a name; None for a newcomer."""
@@ -112,7 +119,8 @@ class InodeTable:
         if (
             inode is not None
             and inode.file_id == file_id
-            and self.is_same(inode, file_id, created, is_directory=is_directory)
+            and inode.is_directory == is_directory
+            and _agree(inode.created, created)
         ):
             return inode
         return self._displaced.get((file_id, is_directory, created), named)
@@ -149,7 +157,7 @@ class InodeTable:
     def adopt(self, inode: Inode, file_id: int, created: int) -> None:
         """Take over what the server now says of a file that is known to be `inode`, through a handle for example."""
         if (inode.file_id in NO_IDS and file_id not in NO_IDS) or (created and created != inode.created):
-            self._displaced.pop((inode.file_id, inode.is_directory, inode.created), None)
+            self._unindex(inode)
             if file_id not in NO_IDS:
                 inode.file_id = file_id
             inode.created = created or inode.created
@@ -158,7 +166,12 @@ class InodeTable:
     def _index(self, inode: Inode) -> None:
         """Make an inode findable by its file id where its number does not do that."""
         if inode.number != inode.file_id and inode.file_id not in NO_IDS and inode.number != ROOT:
-            self._displaced[inode.file_id, inode.is_directory, inode.created] = inode
+            self._displaced.setdefault((inode.file_id, inode.is_directory, inode.created), inode)
+
+    def _unindex(self, inode: Inode) -> None:
+        """Undo `_index`."""
+        if self._displaced.get((inode.file_id, inode.is_directory, inode.created)) is inode:
+            del self._displaced[inode.file_id, inode.is_directory, inode.created]
 
     # -- names
 
@@ -255,12 +268,16 @@ class InodeTable:
             if inode.lookups or inode.opens or inode.names or self._by_number.get(inode.number) is not inode:
                 continue
             del self._by_number[inode.number]
-            if self._displaced.get((inode.file_id, inode.is_directory, inode.created)) is inode:
-                del self._displaced[inode.file_id, inode.is_directory, inode.created]
+            self._unindex(inode)
             for parent, name in inode.links:
                 _take_out(parent, name)
                 doubtful.append(parent)
             inode.links = ()
+
+
+def _agree(one: int, other: int) -> bool:
+    """Whether two creation times may be the same; 0 is an unknown one."""
+    return one == other or not one or not other
 
 
 def _take_out(parent: Inode, name: str) -> None:

@@ -240,18 +240,43 @@ async def test_another_file_in_its_place_is_not_touched() -> None:
 
 
 @in_trio
-async def test_a_reused_id_is_another_file() -> None:
+async def test_a_reused_id_under_another_name_is_another_file() -> None:
     """Server file systems give the id of a deleted file to the next one; the creation time tells them apart."""
     world = World()
-    world.share.put("file", b"old", file_id=500)
-    number = await world.number("file")
-    world.share.put("file", b"new", file_id=500)
+    world.share.put("old", b"old", file_id=500)
+    number = await world.number("old")
+    world.share.remove("old")
+    world.share.put("new", b"new", file_id=500)
+    assert await world.number("new") != number
     with fails(errno.ESTALE):
         await settle(world.vfs.open(number, os.O_RDONLY))
+
+
+@in_trio
+async def test_a_server_without_ids_is_asked_for_the_creation_time() -> None:
+    world = World()
+    world.share.put("file", b"old", file_id=0)
+    number = await world.number("file")
+    theirs = world.share.put("file", b"new", file_id=0)
+    for verb in (world.vfs.open(number, os.O_WRONLY | os.O_TRUNC), world.vfs.getattr(number)):
+        with fails(errno.ESTALE):
+            await settle(verb)
+    assert bytes(theirs.data) == b"new"
     assert not world.share.opens
-    with fails(errno.ESTALE):
-        await world.stat(number)
     assert await world.number("file") != number
+
+
+@in_trio
+async def test_a_creation_time_that_moves_changes_nothing() -> None:
+    world = World()
+    node = world.share.put("folder", None)
+    number = await world.number("folder")
+    for _ in range(3):
+        node.created = world.share.tick()
+        assert await world.number("folder") == number
+        node.created = world.share.tick()
+        world.vfs.releasedir(await settle(world.vfs.opendir(number)))
+        assert (await world.stat(number)).attr.ino == number
 
 
 @in_trio
