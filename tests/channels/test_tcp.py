@@ -1,0 +1,424 @@
+"""The TCP transport over real sockets: framing however the bytes fall, limits, closing, connecting."""
+
+from __future__ import annotations
+
+import errno
+import gc
+import random
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import pytest
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from peer import real_time_test, settle
+
+from smb3fs.channels.tcp import LIMIT_BEFORE_NEGOTIATE, MAX_FRAME, STAGING_SIZE, TcpTransport, connect
+from smb3fs.errors import ConnectionLost, WireError
+
+SMALLEST = 52  # a transform header
+
+
+@contextmanager
+def pair(buffer: int | None = None) -> Iterator[tuple[TcpTransport, socket.socket]]:
+    """A transport, and the socket at the other end."""
+    ours, theirs = socket.socketpair()
+    if buffer is not None:
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+    theirs.settimeout(10)
+    transport = TcpTransport(ours)
+    with theirs:
+        try:
+            yield transport, theirs
+        finally:
+            transport.close()
+
+
+def framed(*messages: bytes) -> bytes:
+    """What a peer puts on the wire."""
+    return b"".join(struct.pack(">I", len(message)) + message for message in messages)
+
+
+def message(size: int, seed: int = 0) -> bytes:
+    """A message that is like no other."""
+    return random.Random(seed * 1_000_003 + size).randbytes(size)
+
+
+# -- receiving
+
+
+@real_time_test
+async def test_a_message_that_is_cut_anywhere_is_put_together() -> None:
+    expected = [message(SMALLEST), message(60, 1), message(77, 2)]
+    stream = framed(*expected)
+    for cut in range(1, len(stream)):
+        with pair() as (transport, peer):
+            peer.send(stream[:cut])
+            received = []
+
+            async def reader(transport: TcpTransport = transport, received: list[bytes] = received) -> None:
+                received.extend([bytes(await transport.receive()) for _ in expected])
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(reader)
+                await settle()
+                peer.send(stream[cut:])
+            assert received == expected
+
+
+@real_time_test
+async def test_byte_by_byte() -> None:
+    expected = [message(SMALLEST), message(100, 1)]
+    with pair() as (transport, peer):
+
+        async def writer() -> None:
+            for byte in framed(*expected):
+                peer.send(bytes([byte]))
+                await trio.lowlevel.checkpoint()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(writer)
+            for each in expected:
+                assert bytes(await transport.receive()) == each
+
+
+@real_time_test
+async def test_many_messages_in_one_segment() -> None:
+    expected = [message(SMALLEST + index % 60, index) for index in range(2000)]
+    with pair() as (transport, peer):
+        peer.setblocking(False)
+        stream = memoryview(framed(*expected))
+
+        async def writer() -> None:
+            rest = stream
+            while rest:
+                await trio.lowlevel.wait_writable(peer)
+                rest = rest[peer.send(rest) :]
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(writer)
+            for each in expected:
+                assert bytes(await transport.receive()) == each
+
+
+# Sizes around which the staging buffer is exactly full, lacks one byte of a length, or ends inside of one.
+edges = st.one_of(
+    st.integers(SMALLEST, 200),
+    st.integers(STAGING_SIZE - 12, STAGING_SIZE + 12),
+    st.integers(STAGING_SIZE // 2 - 8, STAGING_SIZE // 2 + 8),
+    st.integers(2 * STAGING_SIZE - 12, 2 * STAGING_SIZE + 12),
+    st.sampled_from([100_000, LIMIT_BEFORE_NEGOTIATE]),
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(edges, min_size=1, max_size=8), st.integers(0, 1 << 32), st.booleans())
+def test_messages_of_all_sizes_in_segments_of_all_sizes(sizes: list[int], seed: int, fragmented: bool) -> None:
+    rnd = random.Random(seed)
+    expected = [message(size, index) for index, size in enumerate(sizes)]
+    stream = framed(*expected)
+
+    @real_time_test
+    async def check() -> None:
+        with pair() as (transport, peer):
+            peer.setblocking(False)
+
+            async def writer() -> None:
+                rest = memoryview(stream)
+                while rest:
+                    count = rnd.choice([1, 3, 4, 5, 100, 4096, STAGING_SIZE - 1, STAGING_SIZE, STAGING_SIZE + 1])
+                    try:
+                        rest = rest[peer.send(rest[:count] if fragmented else rest) :]
+                    except BlockingIOError:
+                        await trio.lowlevel.wait_writable(peer)
+                    if rnd.random() < 0.5:
+                        await trio.lowlevel.checkpoint()
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(writer)
+                for each in expected:
+                    received = await transport.receive()
+                    assert not received.readonly
+                    assert received == each
+
+    check()
+
+
+@real_time_test
+async def test_a_message_belongs_to_its_receiver_alone() -> None:
+    with pair() as (transport, peer):
+        peer.send(framed(message(60, 1), message(60, 2)))
+        first = await transport.receive()
+        await transport.receive()
+        peer.send(framed(message(60, 3)))
+        await transport.receive()
+        assert first == message(60, 1)
+
+
+@pytest.mark.parametrize(
+    "announced", [0, 1, SMALLEST - 1, LIMIT_BEFORE_NEGOTIATE + 1, MAX_FRAME, MAX_FRAME + 1, 2**32 - 1]
+)
+@real_time_test
+async def test_a_length_beyond_reason_is_refused_before_anything_is_allocated(announced: int) -> None:
+    with pair() as (transport, peer):
+        peer.send(struct.pack(">I", announced))
+        with pytest.raises(WireError):
+            await transport.receive()
+
+
+@real_time_test
+async def test_the_limit_can_be_raised_but_not_beyond_a_frame() -> None:
+    with pair() as (transport, peer):
+        transport.limit = 1 << 30
+        peer.send(struct.pack(">I", MAX_FRAME + 1))
+        with pytest.raises(WireError):
+            await transport.receive()
+    with pair() as (transport, peer):
+        transport.limit = 200_000
+        peer.setblocking(False)
+        async with trio.open_nursery() as nursery:
+
+            async def writer() -> None:
+                rest = memoryview(framed(message(200_000)))
+                while rest:
+                    await trio.lowlevel.wait_writable(peer)
+                    rest = rest[peer.send(rest) :]
+
+            nursery.start_soon(writer)
+            assert await transport.receive() == message(200_000)
+
+
+@pytest.mark.parametrize("sent", [0, 1, 3, 4, 10, 4 + SMALLEST - 1])
+@real_time_test
+async def test_the_end_inside_of_a_message_is_the_end(sent: int) -> None:
+    with pair() as (transport, peer):
+        peer.send(framed(message(SMALLEST))[:sent])
+        peer.shutdown(socket.SHUT_WR)
+        with pytest.raises(ConnectionLost):
+            await transport.receive()
+
+
+# -- sending
+
+
+@real_time_test
+async def test_a_small_message_is_sent_at_once() -> None:
+    with pair() as (transport, peer):
+        assert transport.send_now([b"abc", bytearray(b""), memoryview(b"defg")]) == []
+        assert peer.recv(100) == b"\0\0\0\x07abcdefg"
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.integers(0, 300_000), min_size=1, max_size=6), st.integers(0, 1 << 32))
+def test_a_message_of_many_buffers_arrives_whole_through_a_narrow_socket(sizes: list[int], seed: int) -> None:
+    buffers = [message(size, seed + index) for index, size in enumerate(sizes)]
+
+    @real_time_test
+    async def check() -> None:
+        with pair(4096) as (transport, peer):
+            peer.setblocking(False)
+            arrived = bytearray()
+            total = 4 + sum(sizes)
+
+            async def reader() -> None:
+                while len(arrived) < total:
+                    await trio.lowlevel.wait_readable(peer)
+                    arrived.extend(peer.recv(50_000))
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(reader)
+                rest = transport.send_now(buffers)
+                if rest:
+                    await transport.send_rest(rest)
+            assert arrived == framed(b"".join(buffers))
+
+    check()
+
+
+@real_time_test
+async def test_more_buffers_than_one_call_takes() -> None:
+    with pair() as (transport, peer):
+        assert transport.send_now([b"ab"] * 3000) == []
+        data = b""
+        while len(data) < 6004:
+            data += peer.recv(10_000)
+        assert data == framed(b"ab" * 3000)
+
+
+@real_time_test
+async def test_buffers_are_left_as_they_are() -> None:
+    with pair(4096) as (transport, _):
+        data = bytearray(message(1_000_000))
+        buffers = [b"head", data]
+        rest = transport.send_now(buffers)
+        assert buffers == [b"head", data]
+        assert bytes(rest[-1]) == data[-len(rest[-1]) :]
+        assert data == message(1_000_000)
+
+
+@real_time_test
+async def test_a_message_that_does_not_fit_into_a_frame_is_the_callers_fault() -> None:
+    with pair() as (transport, _), pytest.raises(ValueError, match="frame"):
+        transport.send_now([bytes(MAX_FRAME + 1)])
+
+
+@real_time_test
+async def test_sending_to_nobody() -> None:
+    with pair() as (transport, peer):
+        peer.close()
+        with pytest.raises(ConnectionLost):
+            transport.send_now([b"x"])
+
+
+# -- closing
+
+
+@real_time_test
+async def test_closing_wakes_who_receives_and_who_sends() -> None:
+    with pair(4096) as (transport, _):
+        rest = transport.send_now([bytes(1_000_000)])
+        lost = []
+
+        async def waits(way: str) -> None:
+            with pytest.raises(ConnectionLost):
+                await (transport.receive() if way == "receive" else transport.send_rest(rest))
+            lost.append(way)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(waits, "receive")
+            nursery.start_soon(waits, "send")
+            await settle()
+            transport.close()
+            transport.close()
+        assert sorted(lost) == ["receive", "send"]
+        with pytest.raises(ConnectionLost):
+            await transport.receive()
+        with pytest.raises(ConnectionLost):
+            transport.send_now([b"x"])
+        with pytest.raises(ConnectionLost):
+            await transport.send_rest([b"x"])
+
+
+@real_time_test
+async def test_a_reset_is_a_loss() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        transport = await connect(*server.getsockname(), attempt_timeout=5, dead_after=10)
+        peer, _ = server.accept()
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        peer.close()
+        with pytest.raises(ConnectionLost, match="reset"):
+            await transport.receive()
+        transport.close()
+
+
+# -- connecting
+
+
+@real_time_test
+async def test_connected_it_carries_messages_and_says_between_whom() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        transport = await connect(*server.getsockname(), attempt_timeout=5, dead_after=7)
+        peer, address = server.accept()
+        with peer:
+            assert transport.description == f"127.0.0.1:{address[1]} -> 127.0.0.1:{server.getsockname()[1]}"
+            transport.send_now([b"hello"])
+            assert peer.recv(100) == framed(b"hello")
+            ours = transport._socket
+            assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 7000
+            transport.close()
+            assert peer.recv(100) == b""
+
+
+def unused_port() -> int:
+    """A port at which nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+@real_time_test
+async def test_nobody_there() -> None:
+    with pytest.raises(OSError) as error:
+        await connect("127.0.0.1", unused_port(), attempt_timeout=5, dead_after=10)
+    assert error.value.errno == errno.ECONNREFUSED
+
+
+@real_time_test
+async def test_a_name_that_does_not_exist() -> None:
+    with pytest.raises(socket.gaierror):
+        await connect("no such name.invalid", 445, attempt_timeout=5, dead_after=10)
+
+
+class Addresses(trio.abc.HostnameResolver):
+    """A resolver that gives several addresses for one name."""
+
+    def __init__(self, *addresses: tuple[str, int]) -> None:
+        self.addresses = addresses
+
+    async def getaddrinfo(self, *_: object, **__: object) -> list[tuple[int, int, int, str, tuple[str, int]]]:  # type: ignore[override]
+        return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", address) for address in self.addresses]
+
+    async def getnameinfo(self, *_: object) -> tuple[str, str]:
+        raise NotImplementedError
+
+
+@real_time_test
+async def test_the_first_address_that_answers_is_taken() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        trio.socket.set_custom_hostname_resolver(Addresses(("127.0.0.2", port), ("127.0.0.1", port)))
+        transport = await connect("server", port, attempt_timeout=5, dead_after=10)
+        assert transport.description.endswith(f"127.0.0.1:{port}")
+        transport.close()
+
+
+@contextmanager
+def silent() -> Iterator[tuple[str, int]]:
+    """An address at which nobody answers: its queue is full, and what comes then is dropped."""
+    with socket.create_server(("127.0.0.3", 0), backlog=0) as full, ExitStack() as fillers:
+        for _ in range(3):
+            filler = fillers.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(full.getsockname())
+        yield full.getsockname()
+
+
+@real_time_test
+async def test_an_address_that_says_nothing_costs_its_time_and_no_more() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, silent() as address:
+        trio.socket.set_custom_hostname_resolver(Addresses(address, server.getsockname()))
+        began = trio.current_time()
+        transport = await connect("server", 445, attempt_timeout=0.3, dead_after=10)
+        assert 0.2 < trio.current_time() - began < 3
+        assert "-> 127.0.0.1" in transport.description
+        transport.close()
+        trio.socket.set_custom_hostname_resolver(Addresses(address))
+        with pytest.raises(OSError) as error:
+            await connect("server", 445, attempt_timeout=0.2, dead_after=10)
+        assert error.value.errno == errno.ETIMEDOUT
+
+
+@real_time_test
+async def test_the_last_failure_is_the_one_that_is_told() -> None:
+    trio.socket.set_custom_hostname_resolver(Addresses(("127.0.0.1", unused_port()), ("127.0.0.2", unused_port())))
+    with pytest.raises(ConnectionRefusedError):
+        await connect("server", 445, attempt_timeout=5, dead_after=10)
+    trio.socket.set_custom_hostname_resolver(Addresses())
+    with pytest.raises(OSError) as error:
+        await connect("server", 445, attempt_timeout=5, dead_after=10)
+    assert error.value.errno == errno.EHOSTUNREACH
+
+
+@real_time_test
+async def test_a_cancelled_attempt_leaves_no_socket_behind() -> None:
+    with silent() as (host, port):
+        with trio.move_on_after(0.1) as scope:
+            await connect(host, port, attempt_timeout=5, dead_after=10)
+        assert scope.cancelled_caught
+        gc.collect()  # a socket left open is a ResourceWarning, which is an error here
