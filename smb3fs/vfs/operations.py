@@ -21,7 +21,8 @@ from smb3fs.handles.attributes import FileAttributes
 from smb3fs.handles.opens import Open
 from smb3fs.trace import Trace
 from smb3fs.vfs import namespace, reading
-from smb3fs.vfs.attributes import Entry, SetAttr, Settings
+from smb3fs.vfs.anticipation import Anticipation
+from smb3fs.vfs.attributes import DIRECTORY, Entry, SetAttr, Settings
 from smb3fs.vfs.backend import ShareVerbs
 from smb3fs.vfs.directories import DirEntry
 from smb3fs.vfs.files import HEAD_SIZE, Access
@@ -29,7 +30,7 @@ from smb3fs.vfs.inodes import Inode
 from smb3fs.vfs.names import to_server
 from smb3fs.vfs.state import State, stale
 from smb3fs.vfs.wall import Answer, Walled, answers, may_wait, waits
-from smb3fs.wire.codec import Buffer
+from smb3fs.wire.codec import Buffer, filetime_to_ns
 
 # Inode numbers are the server's to give out, so how many are left nobody knows; statvfs(3) has 0 for that.
 UNKNOWN_COUNT: Final = 0
@@ -67,6 +68,9 @@ class Vfs(Walled):
         self._share = share
         self._inodes = self.state.inodes
         self._files = self.state.files
+        self._ahead = Anticipation(
+            self.state, 0.0 if self.state.uncached else min(settings.acregmax, settings.acdirmax)
+        )
 
     def set_root(self, told: FileAttributes) -> None:
         """Take in what the server says of the root of the mount, which must be a directory."""
@@ -78,10 +82,34 @@ class Vfs(Walled):
 
     # -- names and attributes
 
-    @waits
-    async def lookup(self, parent: int, name: bytes) -> Entry:
+    @may_wait
+    def lookup(self, parent: int, name: bytes) -> Answer[Entry]:
         """Find a name in a directory; the kernel holds one lookup more of what was found."""
-        inode, told = await namespace.look_up(self.state, self._inodes.get(parent), name)
+        directory = self._inodes.get(parent)
+        entry = self._look_up_ahead(directory, to_server(name))
+        return entry if entry is not None else self._look_up(directory, name)
+
+    def _look_up_ahead(self, directory: Inode, text: str) -> Entry | None:
+        """Find a name in a fresh listing, if there is one."""
+        found = self._ahead.find(directory, text, trio.current_time())
+        if found is None:
+            return None
+        told, age = found
+        is_directory = bool(told.file_attributes & DIRECTORY)
+        created = filetime_to_ns(told.creation_time)
+        inode = self._inodes.enter(directory, text, told.file_id, created, is_directory=is_directory)
+        inode.lookups += 1
+        return self.state.presentation.listed(inode.number, told, age)
+
+    async def _look_up(self, directory: Inode, name: bytes) -> Entry:
+        """Find a name by asking the server: for it alone, or for the whole directory if that promises to pay."""
+        if self._ahead.worth_listing(directory, trio.current_time()):
+            await self._ahead.list(directory)
+            entry = self._look_up_ahead(directory, to_server(name))
+            if entry is not None:
+                return entry
+        inode, told = await namespace.look_up(self.state, directory, name)
+        self._ahead.note(directory, trio.current_time())
         return self.state.counted(inode, told)
 
     @answers

@@ -1,0 +1,152 @@
+"""Lookups answered ahead: who has looked up many names of a directory is about to look up more of them.
+
+A program that opens or stats file after file costs a round trip for each name. So after some lookups in one directory
+within the time for which attributes may be shown (`actimeo`), the directory is listed, once, and lookups of names that
+are in the listing are answered from it, until that time is over. The kernel gets no older attributes by this than it
+would by keeping those of an `ls -l`. A name that is not in the listing, and one that this mount has changed since,
+is asked for as ever: an absence is never concluded from a listing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from typing import Final
+
+import trio
+
+from smb3fs.errors import WireError
+from smb3fs.vfs.directories import OpenDirectory
+from smb3fs.vfs.inodes import Inode
+from smb3fs.vfs.state import State
+from smb3fs.wire.directory import DirectoryEntry
+
+# Lookups of names that exist, none long after the one before, that make a listing of unknown size worth its price, ...
+ENOUGH: Final = 16
+# ... and how many of its entries each lookup must stand for when it is known. A listed entry costs a server a few
+# microseconds, a lookup some hundred.
+ENTRIES_A_LOOKUP: Final = 50
+# Directories that are watched at a time; programs walk one or two.
+WATCHED: Final = 8
+# A directory that did not fit into the first answer is not listed for this purpose again for so long, in seconds.
+TOO_LARGE_FOR: Final = 60.0
+# Entries to index before other tasks get their turn: about a millisecond.
+SLICE: Final = 500
+
+
+class _Watched:
+    """What is known of one directory: how often it was asked, and a listing if there is one."""
+
+    __slots__ = ("count", "entries", "index", "last", "listing", "too_large_until", "until")
+
+    def __init__(self, now: float) -> None:
+        self.last = now
+        self.count = 0
+        self.entries = 0
+        self.listing: OpenDirectory | None = None
+        self.index: dict[str, int] = {}
+        self.until = -math.inf
+        self.too_large_until = 0.0
+
+
+class Anticipation:
+    """The directories of one mount in which names are being looked up."""
+
+    def __init__(self, state: State, lifetime: float) -> None:
+        """`lifetime` is how many seconds a listing may be used; 0 switches this off."""
+        self._state = state
+        self._lifetime = lifetime
+        self._watched: OrderedDict[int, _Watched] = OrderedDict()
+
+    def find(self, parent: Inode, name: str, now: float) -> tuple[DirectoryEntry, float] | None:
+        """Return a name's entry and its age in seconds, if there is a listing that may still be used and has it."""
+        watched = self._watched.get(parent.number)
+        if watched is None or watched.listing is None:
+            return None
+        if now > watched.until:
+            self._drop(watched)
+            return None
+        index = watched.index.get(name)
+        if index is None or name in watched.listing.changed or name in self._state.aside.values():
+            return None
+        watched.count += 1
+        watched.last = now
+        try:
+            entry, came = watched.listing.entry(index)
+        except WireError:
+            return None
+        return entry, now - came
+
+    def note(self, parent: Inode, now: float) -> None:
+        """Count a lookup that found something and had to ask the server for it."""
+        if not self._lifetime:
+            return
+        watched = self._watched.get(parent.number)
+        if watched is None:
+            watched = self._watched[parent.number] = _Watched(now)
+            if len(self._watched) > WATCHED:
+                self._drop(self._watched.popitem(last=False)[1])
+        self._watched.move_to_end(parent.number)
+        if now - watched.last > self._lifetime:
+            watched.count = 0
+        watched.last = now
+        watched.count += 1
+
+    def worth_listing(self, parent: Inode, now: float) -> bool:
+        """Whether the next lookup in a directory should list it instead."""
+        watched = self._watched.get(parent.number)
+        if watched is None or now < watched.too_large_until or now <= watched.until:
+            return False
+        if now - watched.last > self._lifetime:
+            return False
+        return watched.count >= max(ENOUGH, watched.entries // ENTRIES_A_LOOKUP)
+
+    async def list(self, parent: Inode) -> None:
+        """List a directory for the lookups to come; a failure is left to the lookup to find out."""
+        watched = self._watched[parent.number]
+        self._drop(watched)
+        began = trio.current_time()
+        watched.until = began + self._lifetime  # from here on, so that nobody else lists it too
+        directories = self._state.directories
+        listing = directories.add(parent)
+        kept = False
+        try:
+            pages = await self._state.by_path(
+                parent, lambda path: self._state.share.list_directory(path, parent.expect)
+            )
+            listing.begin(pages, began)
+            if not pages.complete:
+                watched.too_large_until = began + TOO_LARGE_FOR
+                return
+            index = await self._index(listing)
+            if self._watched.get(parent.number) is watched:
+                watched.listing, watched.index, watched.entries = listing, index, len(listing)
+                watched.count = 0
+                kept = True
+        finally:
+            if not kept:
+                self._close(listing)
+
+    @staticmethod
+    async def _index(listing: OpenDirectory) -> dict[str, int]:
+        """Return where each name of a listing stands."""
+        index: dict[str, int] = {}
+        for number in range(len(listing)):
+            if number % SLICE == SLICE - 1:
+                await trio.lowlevel.checkpoint()
+            try:
+                index[listing.entry(number)[0].name] = number
+            except WireError:
+                continue
+        return index
+
+    def _drop(self, watched: _Watched) -> None:
+        """Give a listing up."""
+        listing, watched.listing, watched.index = watched.listing, None, {}
+        if listing is not None:
+            self._close(listing)
+
+    def _close(self, listing: OpenDirectory) -> None:
+        """Take a listing out of the table of open directories."""
+        self._state.directories.remove(listing.fh)
+        self._state.inodes.drop_unused(listing.inode)

@@ -1,0 +1,135 @@
+"""Lookups answered from a listing: fewer requests, and never anything that this mount knows to be otherwise."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import pytest
+import trio
+from fake_share import FakeShare
+from vfs_world import ROOT, World, fails, in_trio
+
+from smb3fs.vfs.anticipation import ENOUGH, ENTRIES_A_LOOKUP
+from smb3fs.vfs.attributes import SetAttr
+from smb3fs.vfs.wall import settle
+
+
+def filled(count: int, **more: object) -> World:
+    """A mount of a share with so many files, whose names are numbers and whose sizes are those numbers."""
+    world = World(FakeShare(page_entries=100_000), **more)
+    for number in range(count):
+        world.share.put(f"{number:05}", b"x" * number)
+    return world
+
+
+async def look_up(world: World, numbers: range) -> None:
+    """Look so many names up and check what comes."""
+    for number in numbers:
+        assert (await world.look(f"{number:05}")).attr.size == number
+
+
+@in_trio
+async def test_one_listing_instead_of_many_lookups() -> None:
+    world = filled(200)
+    await look_up(world, range(200))
+    assert world.share.calls.count("lookup") == ENOUGH
+    assert world.share.calls.count("list_directory") == 1
+
+
+@in_trio
+async def test_few_lookups_list_nothing() -> None:
+    world = filled(200)
+    await look_up(world, range(ENOUGH))
+    assert "list_directory" not in world.share.calls
+
+
+@in_trio
+async def test_not_longer_than_attributes_may_be_shown() -> None:
+    world = filled(200)
+    await look_up(world, range(50))
+    world.share.put("00060", b"changed by another client")
+    await trio.sleep(1.5)
+    assert (await world.look("00060")).attr.size == len(b"changed by another client")
+
+
+@in_trio
+async def test_timeouts_shrink_with_age() -> None:
+    world = filled(200)
+    await look_up(world, range(50))
+    fresh = await world.look("00051")
+    await trio.sleep(0.5)
+    older = await world.look("00052")
+    assert older.attr_timeout <= fresh.attr_timeout - 0.5 + 1e-6
+    assert older.entry_timeout <= fresh.entry_timeout - 0.5 + 1e-6
+
+
+@in_trio
+async def test_own_changes_are_seen_at_once() -> None:
+    world = filled(200)
+    await look_up(world, range(50))
+    fh = await world.open("00100", os.O_WRONLY)
+    await world.write(fh, 0, b"y" * 1000)
+    assert (await world.look("00100")).attr.size == 1000
+    await settle(world.vfs.setattr((await world.look("00101")).attr.ino, SetAttr(size=7)))
+    assert (await world.look("00101")).attr.size == 7
+    await settle(world.vfs.unlink(ROOT, b"00102"))
+    with fails(errno.ENOENT):
+        await world.look("00102")
+    await settle(world.vfs.rename(ROOT, b"00103", ROOT, b"renamed", 0))
+    with fails(errno.ENOENT):
+        await world.look("00103")
+    assert (await world.look("renamed")).attr.size == 103
+
+
+@in_trio
+async def test_an_absence_is_never_concluded() -> None:
+    world = filled(200)
+    await look_up(world, range(50))
+    world.share.put("new", b"made by another client")
+    assert (await world.look("new")).attr.size == len(b"made by another client")
+
+
+@in_trio
+async def test_a_directory_of_many_pages_is_given_up() -> None:
+    world = World(FakeShare(page_entries=100))
+    for number in range(500):
+        world.share.put(f"{number:05}", b"x" * number)
+    await look_up(world, range(200))
+    assert world.share.calls.count("list_directory") == 1
+    assert world.share.calls.count("lookup") == 200
+    assert len(world.state.directories) == 0
+
+
+@in_trio
+async def test_a_large_directory_is_listed_again_only_for_many_lookups() -> None:
+    count = ENTRIES_A_LOOKUP * (ENOUGH + 10)
+    world = filled(count)
+    await look_up(world, range(ENOUGH + 1))
+    assert world.share.calls.count("list_directory") == 1
+    await trio.sleep(1.5)
+    await look_up(world, range(ENOUGH + 5))
+    assert world.share.calls.count("list_directory") == 1
+    await look_up(world, range(ENOUGH + 20))
+    assert world.share.calls.count("list_directory") == 2
+
+
+@pytest.mark.parametrize("options", [{"cache": "none"}, {"acregmax": 0.0}, {"acdirmax": 0.0}])
+@in_trio
+async def test_nothing_where_nothing_may_be_remembered(options: dict[str, object]) -> None:
+    world = filled(100, **options)
+    await look_up(world, range(100))
+    assert "list_directory" not in world.share.calls
+
+
+@in_trio
+async def test_inodes_are_let_go() -> None:
+    world = filled(100)
+    await look_up(world, range(100))
+    for number in range(100):
+        inode = (await world.look(f"{number:05}")).attr.ino
+        world.vfs.forget([(inode, 2)])
+    await trio.sleep(2)
+    with fails(errno.ENOENT):
+        await world.look("none")
+    assert len(world.state.directories) == 0
