@@ -202,6 +202,8 @@ def query_status(mountpoint: str, timeout: float = 5.0) -> dict[str, Any]:
             refused = True
         except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
             continue
+        except OSError as error:
+            raise StatusUnavailableError(f"the daemon of {place} cannot be asked at {path}: {error}") from None
     if refused:
         raise StatusUnavailableError(f"{place} was mounted by another user; ask as that user or as root")
     if owners:
