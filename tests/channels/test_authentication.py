@@ -242,7 +242,7 @@ def damaged(rnd: random.Random, token: bytes) -> bytes:
 async def test_damaged_tokens_are_a_failed_login_and_nothing_else() -> None:
     """What the mechanism's parser raises must not reach anybody who does not expect it."""
     failures = set()
-    for seed in range(200):
+    for seed in range(90):
         rnd = random.Random(seed)
         target = seed % 3
 
@@ -255,9 +255,9 @@ async def test_damaged_tokens_are_a_failed_login_and_nothing_else() -> None:
 
 @real_time_test
 async def test_nor_are_tokens_of_pure_noise() -> None:
-    for seed in range(120):
+    for seed in range(60):
         rnd = random.Random(seed)
-        noise = rnd.choice([b"", b"NTLMSSP\0\x02\0\0\0", b"\x60", b"\xa1", b"\xa1\x82"]) + rnd.randbytes(seed + 1)
+        noise = rnd.choice([b"", b"NTLMSSP\0\x02\0\0\0", b"\x60", b"\xa1", b"\xa1\x82"]) + rnd.randbytes(2 * seed + 1)
 
         def replace(leg: int, token: bytes, target: int = seed % 3, noise: bytes = noise) -> bytes:
             return noise if leg == target else token

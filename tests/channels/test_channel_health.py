@@ -47,6 +47,7 @@ async def test_an_unanswered_request_is_followed_by_an_echo_and_the_link_given_u
         await link.lost.wait()
         assert 14.9 <= trio.current_time() - began <= TIMEOUT / 2 + 1.2
         assert echoes(peer) == 1
+        await settle()
         assert call.lost
         assert isinstance(link.losses[0], ConnectionLost)
 

