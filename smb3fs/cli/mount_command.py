@@ -15,7 +15,7 @@ from importlib.metadata import version
 from typing import Final, NoReturn, Protocol
 
 from smb3fs.cli.argv import without_secrets
-from smb3fs.cli.daemon import FAILURE, OK, USAGE, Outcome, detach
+from smb3fs.cli.daemon import FAILURE, INTERRUPTED, OK, USAGE, Outcome, detach
 from smb3fs.cli.logs import SYSLOG, log_to_syslog, log_to_terminal
 from smb3fs.errors import MountError, OptionError
 from smb3fs.options import MountOptions, parse_mount_options, split_options
@@ -119,6 +119,8 @@ def _serve(options: MountOptions, target: str, run_mount: RunMount | None, ready
         return Outcome(FAILURE, f"smb3fs is not installed completely ({error}); install it again with what it needs")
     try:
         trio.run(partial(run_mount, options, target, ready=ready))
+    except KeyboardInterrupt:  # before the mount listens to signals
+        return Outcome(INTERRUPTED, "interrupted; nothing is mounted")
     except Exception as error:
         if not is_foreseen(cause_of(error)):
             log.error("the mount ended by an unexpected error", exc_info=True)

@@ -33,11 +33,11 @@ async def run_mount(options: MountOptions, target: str, *, ready: Callable[[], N
     if conduct == "hang":
         _write(report, [str(os.getpid())])
         await trio.sleep_forever()
-    ready()
-    _write(report, _describe(options, target))
-    if conduct == "fail later":
-        raise MountError("it broke")
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        ready()
+        _write(report, _describe(options, target))
+        if conduct == "fail later":
+            raise MountError("it broke")
         async for _ in signals:
             return
 

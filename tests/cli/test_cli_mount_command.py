@@ -204,6 +204,16 @@ def test_the_end_of_the_command_before_it_is_live_ends_the_mount(command: Comman
         command.report.unlink()
 
 
+def test_interrupted_in_the_foreground_before_it_is_live(command: Command) -> None:
+    words, environment = command.words("-d", "-o", LOGIN), command.environment("hang")
+    with subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        wait_for(command.report)
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=15)
+    assert process.returncode == INTERRUPTED
+    assert "interrupted" in one_line(told)
+
+
 # -- failures --------------------------------------------------------------------------------------------------------
 
 
