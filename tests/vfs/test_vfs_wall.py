@@ -139,9 +139,9 @@ async def test_a_mistake_before_the_first_wait(expect_log: Callable[[str], None]
 @in_trio
 async def test_numbers_that_nobody_gave_out() -> None:
     world = World()
-    for verb in (world.vfs.getattr(77), world.vfs.lookup(77, b"x"), world.vfs.opendir(77)):
+    for verb, more in ((world.vfs.getattr, ()), (world.vfs.lookup, (b"x",)), (world.vfs.opendir, ())):
         with fails(errno.ESTALE):
-            await settle(verb)
+            await settle(verb(77, *more))
     with fails(errno.EBADF):
         await settle(world.vfs.write(77, 0, b""))
     with fails(errno.EBADF):
