@@ -9,17 +9,20 @@ is asked for as ever: an absence is never concluded from a listing.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import OrderedDict
 from typing import Final
 
 import trio
 
-from smb3fs.errors import WireError
+from smb3fs.errors import Smb3fsError, WireError, describe
 from smb3fs.vfs.directories import OpenDirectory
 from smb3fs.vfs.inodes import Inode
 from smb3fs.vfs.state import State
 from smb3fs.wire.directory import DirectoryEntry
+
+log = logging.getLogger(__name__)
 
 # Lookups of names that exist, none long after the one before, that make a listing of unknown size worth its price, ...
 ENOUGH: Final = 16
@@ -28,8 +31,8 @@ ENOUGH: Final = 16
 ENTRIES_A_LOOKUP: Final = 50
 # Directories that are watched at a time; programs walk one or two.
 WATCHED: Final = 8
-# A directory that did not fit into the first answer is not listed for this purpose again for so long, in seconds.
-TOO_LARGE_FOR: Final = 60.0
+# A directory that did not fit into the first answer, or may not be listed, is left alone for so long, in seconds.
+LEFT_ALONE_FOR: Final = 60.0
 # Entries to index before other tasks get their turn: about a millisecond.
 SLICE: Final = 500
 
@@ -37,7 +40,7 @@ SLICE: Final = 500
 class _Watched:
     """What is known of one directory: how often it was asked, and a listing if there is one."""
 
-    __slots__ = ("count", "entries", "index", "last", "listing", "too_large_until", "until")
+    __slots__ = ("count", "entries", "index", "last", "left_alone_until", "listing", "until")
 
     def __init__(self, now: float) -> None:
         self.last = now
@@ -46,7 +49,7 @@ class _Watched:
         self.listing: OpenDirectory | None = None
         self.index: dict[str, int] = {}
         self.until = -math.inf
-        self.too_large_until = 0.0
+        self.left_alone_until = 0.0
 
 
 class Anticipation:
@@ -95,7 +98,7 @@ class Anticipation:
     def worth_listing(self, parent: Inode, now: float) -> bool:
         """Whether the next lookup in a directory should list it instead."""
         watched = self._watched.get(parent.number)
-        if watched is None or now < watched.too_large_until or now <= watched.until:
+        if watched is None or now < watched.left_alone_until or now <= watched.until:
             return False
         if now - watched.last > self._lifetime:
             return False
@@ -116,13 +119,17 @@ class Anticipation:
             )
             listing.begin(pages, began)
             if not pages.complete:
-                watched.too_large_until = began + TOO_LARGE_FOR
+                watched.left_alone_until = began + LEFT_ALONE_FOR
                 return
             index = await self._index(listing)
             if self._watched.get(parent.number) is watched:
                 watched.listing, watched.index, watched.entries = listing, index, len(listing)
                 watched.count = 0
                 kept = True
+        except (OSError, Smb3fsError) as error:
+            # One may look up names in a directory that one may not list.
+            log.debug("a directory cannot be listed ahead: %s", describe(error))
+            watched.left_alone_until = began + LEFT_ALONE_FOR
         finally:
             if not kept:
                 self._close(listing)

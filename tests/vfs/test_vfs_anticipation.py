@@ -10,6 +10,7 @@ import trio
 from fake_share import FakeShare
 from vfs_world import ROOT, World, fails, in_trio
 
+from smb3fs.errors import Status
 from smb3fs.vfs.anticipation import ENOUGH, ENTRIES_A_LOOKUP
 from smb3fs.vfs.attributes import SetAttr
 from smb3fs.vfs.wall import settle
@@ -132,4 +133,16 @@ async def test_inodes_are_let_go() -> None:
     await trio.sleep(2)
     with fails(errno.ENOENT):
         await world.look("none")
+    assert len(world.state.directories) == 0
+
+
+@in_trio
+async def test_a_directory_that_may_be_searched_and_not_listed() -> None:
+    world = filled(200)
+    world.share.fail("list_directory", *[Status.ACCESS_DENIED] * 100)
+    await look_up(world, range(200))
+    await trio.sleep(5)
+    await look_up(world, range(200))
+    assert world.share.calls.count("lookup") == 400
+    assert world.share.calls.count("list_directory") == 1
     assert len(world.state.directories) == 0
