@@ -1,0 +1,365 @@
+"""Whatever goes wrong, wherever in a chain: the caller learns of it, and no handle stays open on the server."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+import trio
+from peer import Element, Message, settle, trio_test
+from stage import Stage, staged, usual_tree
+from tree_server import TreeServer
+from world import agreed
+
+from smb3fs.errors import ConnectionLost, Smb3fsError, Status, StatusError, WireError
+from smb3fs.handles.opens import Open
+from smb3fs.listing import Listing
+from smb3fs.share import Share
+from smb3fs.wire.create import Disposition, FileId
+from smb3fs.wire.header import Command
+from smb3fs.wire.io import ReadResponse, WriteResponse
+
+Verb = Callable[[Share], Awaitable[object]]
+
+
+async def on_handle(share: Share, use: Callable[[Open], Awaitable[object]]) -> object:
+    """Use a handle and close it, as the layer above does, whatever happens."""
+    handle = await share.open("f", read=True, write=True, expect=None)
+    try:
+        return await use(handle)
+    finally:
+        share.close(handle)
+
+
+async def whole_listing(share: Share, path: str) -> object:
+    """List a directory to its end."""
+    listing = await share.list_directory(path, None)
+    try:
+        while await listing.next_page():
+            pass
+    finally:
+        listing.close()
+    return listing
+
+
+VERBS: dict[str, Verb] = {
+    "lookup": lambda share: share.lookup("f"),
+    "space": lambda share: share.space(),
+    "open": lambda share: share.open("f", read=True, write=True, expect=None),
+    "open with head": lambda share: share.open("f", read=True, write=False, expect=None, head=100),
+    "create": lambda share: share.create("new", read=True, write=True, exclusive=True),
+    "create existing": lambda share: share.create("f", read=True, write=True, exclusive=False),
+    "read": lambda share: on_handle(share, lambda handle: share.read(handle, 0, 100)),
+    "write": lambda share: on_handle(share, lambda handle: share.write(handle, 0, b"data")),
+    "flush": lambda share: on_handle(share, share.flush),
+    "attributes": lambda share: on_handle(share, share.attributes),
+    "truncate": lambda share: on_handle(share, lambda handle: share.truncate(handle, 3)),
+    "set_basic_open": lambda share: on_handle(share, lambda handle: share.set_basic_open(handle, modified=1)),
+    "truncate_path": lambda share: share.truncate_path("f", 3, None),
+    "set_basic": lambda share: share.set_basic("f", expect=None, modified=1),
+    "make_directory": lambda share: share.make_directory("new"),
+    "remove_file": lambda share: share.remove_file("f"),
+    "remove_file read-only": lambda share: share.remove_file("protected"),
+    "remove_directory": lambda share: share.remove_directory("empty"),
+    "rename": lambda share: share.rename("f", "g", replace=False),
+    "list": lambda share: whole_listing(share, "d"),
+    "list long": lambda share: whole_listing(share, "long"),
+}
+verbs = pytest.mark.parametrize("name", VERBS)
+
+
+def a_tree() -> Any:
+    """The usual tree, and a directory of four pages."""
+    tree = usual_tree()
+    tree.add("long", directory=True)
+    for number in range(2000):
+        tree.add(f"long\\{number:020}")
+    return tree
+
+
+def a_stage() -> Any:
+    """A stage on which a listing has several pages."""
+    return staged(a_tree(), sizes=agreed(transact=65536))
+
+
+def give_back(stage: Stage, result: object) -> None:
+    """Close what a verb has left to its caller."""
+    if isinstance(result, Open):
+        stage.share.close(result)
+    if isinstance(result, Listing):
+        result.close()
+
+
+async def attempt(stage: Stage, name: str) -> tuple[object, Exception | None]:
+    """Do a verb; only errors of ours may come of it."""
+    try:
+        return await VERBS[name](stage.share), None
+    except (Smb3fsError, OSError) as error:
+        return None, error
+
+
+async def messages_of(name: str, *, strict: bool = False) -> list[list[str]]:
+    """The messages of a verb when all goes well."""
+    async with a_stage() as stage:
+        stage.server.strict = strict
+        result, error = await attempt(stage, name)
+        assert error is None
+        give_back(stage, result)
+        await stage.nothing_open()
+        return [message.commands for message in stage.server.messages]
+
+
+# -- an element that is refused
+
+
+def tolerated(name: str, number: int, commands: list[str], index: int) -> bool:
+    """Whether the verb may succeed although this element was refused."""
+    command = commands[index]
+    if name == "remove_file read-only" and number == 0 and command == "CLOSE":
+        return True  # the deletion in front of it was refused for another reason, and is tried in another way
+    if commands == ["CLOSE"]:
+        return True  # nobody waits for it
+    if command == "CLOSE" and commands[0] == "SET_INFO":
+        return True  # what was to be done is done; the handle is closed another time
+    return name == "open with head" and command == "READ"
+
+
+@pytest.mark.parametrize("apart", [False, True], ids=["one frame", "a frame each"])
+@pytest.mark.parametrize("strict", [False, True], ids=["the rest goes on", "the rest fails too"])
+@verbs
+@trio_test
+async def test_every_element_of_every_chain_refused(name: str, strict: bool, apart: bool) -> None:
+    chains = await messages_of(name, strict=strict)
+    for number, commands in enumerate(chains):
+        for index in range(len(commands)):
+            async with a_stage() as stage:
+                server = stage.server
+                server.apart, server.strict = apart, strict
+
+                def refuse(
+                    message: Message, at: int, server: TreeServer = server, number: int = number, index: int = index
+                ) -> int | None:
+                    hit = server.messages[number : number + 1] == [message] and at == index
+                    return Status.INSUFFICIENT_RESOURCES if hit else None
+
+                server.refuse = refuse
+                result, error = await attempt(stage, name)
+                where = f"{name}, message {number} {commands}, element {index}"
+                if commands == ["CLOSE"]:
+                    # A CLOSE that fails although nothing is wrong with it: nobody can do anything about that.
+                    continue
+                if not tolerated(name, number, commands, index):
+                    assert isinstance(error, StatusError), where
+                    assert error.status == Status.INSUFFICIENT_RESOURCES, where
+                    assert error.command == commands[index], where
+                give_back(stage, result)
+                await settle()
+                assert server.open_handles == [], where
+                assert len(stage.opens) == 0, where
+
+
+# -- an answer that makes no sense
+
+
+@verbs
+@trio_test
+async def test_every_answer_of_every_chain_cut_short_or_damaged(name: str) -> None:
+    chains = await messages_of(name)
+    rnd = random.Random(name)
+    for number, commands in enumerate(chains):
+        for index, command in enumerate(commands):
+            for damage in range(6):
+                async with a_stage() as stage:
+                    server = stage.server
+
+                    def distort(
+                        element: Element,
+                        body: bytes,
+                        server: TreeServer = server,
+                        number: int = number,
+                        index: int = index,
+                        damage: int = damage,
+                    ) -> bytes:
+                        message = element.message
+                        if server.messages[number : number + 1] != [message] or message.elements[index] is not element:
+                            return body
+                        if damage < 4:
+                            return body[: [0, 3, len(body) // 2, max(len(body) - 1, 0)][damage]] or b"\0"
+                        position = rnd.randrange(len(body))
+                        return body[:position] + rnd.choice([b"\xff\xff\xff\xff", b"\0\0"]) + body[position + 4 :]
+
+                    server.distort = distort
+                    with trio.fail_after(3600):
+                        result, _ = await attempt(stage, name)
+                    give_back(stage, result)
+                    await settle()
+                    if command != "CREATE":  # whose answer names the handle
+                        assert server.open_handles == [], f"{name}, message {number} {commands}, element {index}"
+
+
+def replacing(command: Command, replacement: bytes) -> Callable[[Element, bytes], bytes]:
+    """Answer a command with this."""
+    return lambda element, body: replacement if element.command == command else body
+
+
+@trio_test
+async def test_more_data_than_was_asked_for() -> None:
+    async with staged() as stage:
+        handle = await stage.share.open("f", read=True, write=False, expect=None)
+        stage.server.distort = replacing(Command.READ, ReadResponse(memoryview(bytes(11))).encode())
+        with pytest.raises(WireError):
+            await stage.share.read(handle, 0, 10)
+        with pytest.raises(WireError):
+            await stage.share.open("f", read=True, write=False, expect=None, head=10)
+        assert await stage.share.read(handle, 0, 11) == bytes(11)
+        stage.share.close(handle)
+        await stage.nothing_open()
+
+
+@pytest.mark.parametrize("count", [0, 11, 2**32 - 1])
+@trio_test
+async def test_a_write_that_wrote_nothing_or_more_than_it_was_given(count: int) -> None:
+    async with staged() as stage:
+        handle = await stage.share.open("f", read=True, write=True, expect=None)
+        stage.server.distort = replacing(Command.WRITE, WriteResponse(count).encode())
+        with trio.fail_after(10), pytest.raises(WireError):
+            await stage.share.write(handle, 0, b"ten bytes.")
+
+
+@trio_test
+async def test_a_read_that_returns_nothing_ends() -> None:
+    async with staged(sizes=agreed(read=65536)) as stage:
+        stage.tree.nodes["f"].data[:] = bytes(200_000)
+        handle = await stage.share.open("f", read=True, write=False, expect=None)
+        reads = [0]
+
+        def empty_from_the_second(element: Element, body: bytes) -> bytes:
+            if element.command != Command.READ:
+                return body
+            reads[0] += 1
+            return body if reads[0] == 1 else ReadResponse(memoryview(b"")).encode()
+
+        stage.server.distort = empty_from_the_second
+        with trio.fail_after(10):
+            assert len(await stage.share.read(handle, 0, 200_000)) == 65536
+
+
+# -- a caller that gives up
+
+
+@pytest.mark.parametrize("late", ["carried out", "cancelled"])
+@verbs
+@trio_test
+async def test_a_caller_that_gives_up_while_any_of_its_messages_is_under_way(name: str, late: str) -> None:
+    chains = await messages_of(name)
+    for number in range(len(chains)):
+        async with a_stage() as stage:
+            server = stage.server
+            scope = trio.CancelScope()
+            held: list[Message] = []
+
+            def hold(
+                message: Message,
+                server: TreeServer = server,
+                number: int = number,
+                held: list[Message] = held,
+                scope: trio.CancelScope = scope,
+            ) -> None:
+                if server.messages[number : number + 1] == [message]:
+                    held.append(message)
+                    scope.cancel()
+                else:
+                    server.serve(message)
+
+            server.handler = hold
+            result = None
+            with scope:
+                result, _ = await attempt(stage, name)
+            give_back(stage, result)
+            await settle()
+            server.handler = server.serve
+            assert held, f"{name}: message {number} was not sent"
+            if late == "cancelled" and chains[number] != ["CLOSE"]:
+                server.refuse = lambda _message, _index: Status.CANCELLED
+            server.serve(held[0])
+            server.refuse = lambda _message, _index: None
+            await settle()
+            assert server.open_handles == [], f"{name}: message {number} {chains[number]}"
+            assert len(stage.opens) == 0, f"{name}: message {number} {chains[number]}"
+
+
+# -- a link that breaks
+
+# What looks may look again; what changes something may not be done twice.
+REPEATED = {"lookup", "space", "open", "open with head", "list"}
+CREATING = {"create", "create existing", "make_directory"}
+
+
+def changing(message: Message) -> bool:
+    """Whether a message changes something on the server."""
+    return any(
+        element.command in (Command.SET_INFO, Command.WRITE)
+        or (element.command == Command.CREATE and element.request.disposition != Disposition.OPEN)
+        for element in message.elements
+    )
+
+
+@pytest.mark.parametrize("way", ["send", "receive"])
+@verbs
+@trio_test
+async def test_a_link_that_breaks_at_any_moment(name: str, way: str) -> None:
+    chains = await messages_of(name)
+    changes = sum(bool({"SET_INFO", "WRITE"} & set(chain)) for chain in chains) + (name in CREATING)
+    for number in range(1, len(chains) + 1):
+        async with a_stage() as stage:
+            setattr(stage.server.transport, f"fail_{way}", number)
+            first = stage.server
+            result, error = await attempt(stage, name)
+            # A CLOSE that nobody waits for may be what breaks it, and then all went well.
+            where = f"{name}: {way} {number} of {chains}"
+            if name in REPEATED:
+                assert error is None, where
+            else:
+                assert error is None or isinstance(error, ConnectionLost), where
+            give_back(stage, result)
+            await trio.sleep(2)
+            assert stage.world.pool.session is not None
+            assert sum(changing(message) for peer in stage.world.peers for message in peer.messages) <= changes, where
+            if stage.server is not first:
+                assert stage.server.open_handles == [], where
+            assert len(stage.opens) == 0, where
+
+
+@trio_test
+async def test_a_change_is_never_made_twice() -> None:
+    """The server carries it out and the answer is lost: the caller is told that it does not know."""
+    for verb in ("make_directory", "remove_file", "remove_directory", "rename", "create"):
+        async with staged() as stage:
+            server = stage.server
+            server.handler = lambda message, server=server: (server.serve(message), server.transport.close())
+            _, error = await attempt(stage, verb)
+            assert isinstance(error, ConnectionLost), verb
+            await settle()
+            assert [c for m in server.messages for c in m.commands].count("CREATE") == 1, verb
+            assert stage.server.messages == [], verb
+
+
+@trio_test
+async def test_file_ids_of_an_old_session_are_never_used_in_a_new_one() -> None:
+    async with staged() as stage:
+        handle = await stage.share.open("f", read=True, write=True, expect=None)
+        listing = await stage.share.list_directory("d", None)
+        old = handle.file_id
+        stage.server.transport.hang_up()
+        await settle()
+        fresh = await stage.share.open("f", read=True, write=True, expect=None)
+        assert fresh.file_id == old == FileId(1, 0xF00D)  # the new server gives the same number again
+        stage.share.close(handle)
+        listing.close()
+        await settle()
+        assert stage.server.open_handles == ["f"]
+        assert await stage.share.read(fresh, 0, 3) == b"con"
+        stage.share.close(fresh)
+        await stage.nothing_open()
