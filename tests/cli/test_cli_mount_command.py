@@ -331,3 +331,41 @@ def test_a_target_that_is_mounted_is_refused_untouched(
     for path in (taken, f"{taken}/", str(tmp_path / "link/hangs"), str(tmp_path / "x/../hangs")):
         with pytest.raises(MountError, match=r"hangs is mounted already"):
             mount_command._target(path)
+
+
+# -- asking ----------------------------------------------------------------------------------------------------------
+
+
+def agent(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """Put a stand-in for systemd's agent on the path of a machine that systemd runs."""
+    program = folder / "systemd-ask-password"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+    monkeypatch.setattr(mount_command, "SYSTEMD", str(folder))
+
+
+def test_systemd_asks_where_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    agent(tmp_path, monkeypatch, 'echo "$1 "')
+    assert mount_command._ask_password("Password for u") == "Password for u "
+    agent(tmp_path, monkeypatch, "exit 1")
+    with pytest.raises(MountError, match="no password was given"):
+        mount_command._ask_password("Password for u")
+
+
+def test_the_terminal_is_asked_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    agent(tmp_path, monkeypatch, "echo wrong")
+    monkeypatch.setattr(mount_command, "SYSTEMD", str(tmp_path / "absent"))
+    answers = iter(["typed", KeyboardInterrupt(), EOFError()])
+
+    def getpass(prompt: str) -> str:
+        answer = next(answers)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(mount_command.getpass, "getpass", getpass)
+    assert mount_command._ask_password("Password: ") == "typed"
+    for _ in range(2):
+        with pytest.raises(MountError, match="no password was given"):
+            mount_command._ask_password("Password: ")
