@@ -70,18 +70,14 @@ VERBS: dict[str, Verb] = {
 verbs = pytest.mark.parametrize("name", VERBS)
 
 
-def a_tree() -> Any:
-    """The usual tree, and a directory of four pages."""
+def stage_for(name: str) -> Any:
+    """A stage for a verb; a long listing has several pages on it."""
     tree = usual_tree()
-    tree.add("long", directory=True)
-    for number in range(2000):
-        tree.add(f"long\\{number:020}")
-    return tree
-
-
-def a_stage() -> Any:
-    """A stage on which a listing has several pages."""
-    return staged(a_tree(), sizes=agreed(transact=65536))
+    if name == "list long":
+        tree.add("long", directory=True)
+        for number in range(350):
+            tree.add(f"long\\{number:0250}")
+    return staged(tree, sizes=agreed(transact=65536))
 
 
 def give_back(stage: Stage, result: object) -> None:
@@ -102,7 +98,7 @@ async def attempt(stage: Stage, name: str) -> tuple[object, Exception | None]:
 
 async def messages_of(name: str, *, strict: bool = False) -> list[list[str]]:
     """The messages of a verb when all goes well."""
-    async with a_stage() as stage:
+    async with stage_for(name) as stage:
         stage.server.strict = strict
         result, error = await attempt(stage, name)
         assert error is None
@@ -134,7 +130,7 @@ async def test_every_element_of_every_chain_refused(name: str, strict: bool, apa
     chains = await messages_of(name, strict=strict)
     for number, commands in enumerate(chains):
         for index in range(len(commands)):
-            async with a_stage() as stage:
+            async with stage_for(name) as stage:
                 server = stage.server
                 server.apart, server.strict = apart, strict
 
@@ -171,7 +167,7 @@ async def test_every_answer_of_every_chain_cut_short_or_damaged(name: str) -> No
     for number, commands in enumerate(chains):
         for index, command in enumerate(commands):
             for damage in range(6):
-                async with a_stage() as stage:
+                async with stage_for(name) as stage:
                     server = stage.server
 
                     def distort(
@@ -255,7 +251,7 @@ async def test_a_read_that_returns_nothing_ends() -> None:
 async def test_a_caller_that_gives_up_while_any_of_its_messages_is_under_way(name: str, late: str) -> None:
     chains = await messages_of(name)
     for number in range(len(chains)):
-        async with a_stage() as stage:
+        async with stage_for(name) as stage:
             server = stage.server
             scope = trio.CancelScope()
             held: list[Message] = []
@@ -313,7 +309,7 @@ async def test_a_link_that_breaks_at_any_moment(name: str, way: str) -> None:
     chains = await messages_of(name)
     changes = sum(bool({"SET_INFO", "WRITE"} & set(chain)) for chain in chains) + (name in CREATING)
     for number in range(1, len(chains) + 1):
-        async with a_stage() as stage:
+        async with stage_for(name) as stage:
             setattr(stage.server.transport, f"fail_{way}", number)
             first = stage.server
             result, error = await attempt(stage, name)
