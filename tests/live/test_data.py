@@ -156,7 +156,7 @@ def test_a_full_disk_is_not_success(own_samba: Samba, mounted: Mounter) -> None:
     """The server's share on a small filesystem: the writer learns of ENOSPC by write, fsync or close."""
     full = own_samba.directory() / "small"
     full.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m,mode=777", "tmpfs", full], check=True)
+    own_samba.beside("mount", "-t", "tmpfs", "-o", "size=2m,mode=777", "tmpfs", str(full))
     try:
         mount = mounted(server=own_samba)
         with pytest.raises(OSError, match="No space left on device"):
@@ -164,7 +164,7 @@ def test_a_full_disk_is_not_success(own_samba: Samba, mounted: Mounter) -> None:
         assert (mount.path / "small").is_dir()
         mounted.finish()
     finally:
-        subprocess.run(["umount", full], check=True)
+        own_samba.beside("umount", str(full))
 
 
 def test_a_tree_survives_the_copy(work: Work, mount: Mount, tmp_path: Path) -> None:

@@ -68,12 +68,15 @@ SHARE = """
 {extra}"""
 
 # What the programs of another root need around them; $1 is the root, $2 the lab's folder, then the command.
+# The machine's own mounts are let go: a copy of them in here would keep alive what is unmounted out there.
 ENTER_ROOT = """
 root=$1 folder=$2; shift 2
+mount --bind "$root" "$root"
 for place in var/tmp run tmp; do mount -t tmpfs tmpfs "$root/$place"; done
-mkdir -p "$root$folder"; mount --bind "$folder" "$root$folder"
+mkdir -p "$root$folder" "$root/tmp/machine"; mount --bind "$folder" "$root$folder"
 mount -t proc proc "$root/proc"; mount --rbind /dev "$root/dev"
-exec chroot "$root" "$@"
+cd "$root"; pivot_root . tmp/machine
+exec chroot . sh -ec 'umount -l /tmp/machine; exec "$@"' sh "$@"
 """
 
 
@@ -242,6 +245,11 @@ class Samba:
     def running(self) -> bool:
         """Whether any process of the server is there."""
         return bool(processes(self.network.namespace))
+
+    def beside(self, *command: str) -> str:
+        """Run a command where the server's processes see the filesystem; its output."""
+        process = processes(self.network.namespace)[0]
+        return run("nsenter", f"--target={process}", "--mount", *command).stdout
 
     def put(self, relative: str, data: bytes, share: str = "share") -> Path:
         """Write a file on the server behind the clients' backs, owned as if a client had."""
