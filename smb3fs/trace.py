@@ -26,8 +26,9 @@ class Event:
 class Trace:
     """The counters of one mount.
 
-    A round trip is an exchange (one message with one or more chained requests) whose answer somebody waits for; an
-    exchange that nobody waits for, such as the CLOSE behind a release, is counted in `unwaited` instead.
+    A round trip is an exchange (one message with one or more chained requests) whose answer somebody waits for from the
+    moment it is sent; one that nobody waits for, such as the CLOSE behind a release, and one that is sent ahead of the
+    need for it, such as the next pages of a listing, is counted in `unwaited` instead.
     """
 
     requests: Counter[str] = field(default_factory=Counter)

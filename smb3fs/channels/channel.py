@@ -118,6 +118,18 @@ class Channel:
     async def call(self, exchange: Exchange) -> list[Answer]:
         """Send an exchange and return the answers to its requests, in their order."""
         self.submit(exchange)
+        return await self._answers(exchange)
+
+    async def collect(self, exchange: Exchange) -> list[Answer]:
+        """Return the answers to an exchange that was posted ahead of the need, waiting for those that are not in."""
+        if exchange.sent and not exchange.missing:
+            await trio.lowlevel.checkpoint()
+            return [answer for answer in exchange.answers if answer is not None]
+        self._unwaited.pop(exchange, None)
+        return await self._answers(exchange)
+
+    async def _answers(self, exchange: Exchange) -> list[Answer]:
+        """Wait for the answers to an exchange that was submitted."""
         if self.error is not None:  # sending it broke the connection
             raise ConnectionLost(str(self.error)) from self.error
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import trio
 
 from smb3fs.channels.session import Session
-from smb3fs.connection import Answer
+from smb3fs.connection import Answer, Exchange
 from smb3fs.errors import ConnectionLost, Smb3fsError, Status
 from smb3fs.wire.header import Request
 
@@ -93,6 +93,14 @@ class Pool:
                 await self._leave(session)
                 continue
             return session, answers
+
+    def begin(self, requests: Sequence[Request], generation: int) -> Exchange:
+        """Send a chain ahead of the need for its answers; raises ConnectionLost if its session is gone."""
+        return self._of_generation(generation).begin(requests)
+
+    async def collect(self, exchange: Exchange, generation: int) -> list[Answer]:
+        """Return the answers to a chain that was sent ahead; raises ConnectionLost if its session is gone."""
+        return await self._of_generation(generation).channel.collect(exchange)
 
     def post(self, requests: Sequence[Request], generation: int) -> None:
         """Send a chain that nobody waits for, if its session still lives."""

@@ -60,6 +60,12 @@ class Session:
         """Send a chain of requests whose answers nobody waits for."""
         self.channel.post(self._exchange(requests, urgent=True))
 
+    def begin(self, requests: Sequence[Request]) -> Exchange:
+        """Send a chain of requests ahead of the need for its answers, which `channel.collect` returns."""
+        exchange = self._exchange(requests, urgent=False)
+        self.channel.post(exchange)
+        return exchange
+
     def _exchange(self, requests: Sequence[Request], urgent: bool) -> Exchange:
         """Address requests to the tree."""
         return Exchange(requests, tree_id=self.tree.tree_id, session=self.security, seal=self.tree.seal, urgent=urgent)

@@ -151,14 +151,15 @@ def test_rename_costs_one_and_the_kernels_lookup(work: Work, mount: Mount) -> No
 
 @pytest.mark.parametrize("count", [1, 100, 5000])
 def test_listing_costs_one_and_the_pages(work: Work, mount: Mount, count: int) -> None:
-    """Pages of 1 MiB: 5,000 names of 20 characters fit into one; the final NO_MORE_FILES counts too."""
+    """One exchange opens the directory and brings what fits; the other pages are asked for ahead of the reader."""
     for number in range(count):
         (work.behind / f"name-of-20-letters-{number:06}").write_bytes(b"")
     work.path.stat()
     with cost_of(mount) as cost, os.scandir(work.path) as entries:
         assert sum(1 for entry in entries if entry.stat().st_size == 0) == count
     assert cost.round_trips <= 2, cost.requests
-    assert cost.requests.get("QUERY_DIRECTORY", 0) <= 3, cost.requests
+    # Names of 26 characters: 1,000 in a page of 128 KiB, and up to eight pages are asked for in vain at the end.
+    assert cost.requests.get("QUERY_DIRECTORY", 0) <= max(2, count // 1000 + 1 + 8), cost.requests
 
 
 def test_reading_and_writing_cost_what_the_sizes_say(work: Work, mount: Mount) -> None:
