@@ -124,6 +124,8 @@ def run(arguments: argparse.Namespace, command: str) -> report.Run:
     operations: list[Operation] = [kind(sizes, pattern) for kind in OPERATIONS if kind.name in wanted]
     rounds = arguments.rounds or (QUICK_ROUNDS if arguments.quick else FULL_ROUNDS)
     check_memory(sizes, MEMORY in wanted)
+    if warning := machine.busy():
+        say(f"==> {warning}")
     say("==> bringing up a private Samba server")
     with Samba() as server, contextlib.ExitStack() as stack:
         stack.enter_context(in_memory(server.directory()))

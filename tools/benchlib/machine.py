@@ -34,6 +34,14 @@ def load() -> str:
     return " ".join(f"{value:.2f}" for value in os.getloadavg())
 
 
+def busy() -> str:
+    """A warning when other work would share the processors with the bench; empty otherwise."""
+    now, processors = os.getloadavg()[0], os.cpu_count() or 1
+    if now < processors / 4:
+        return ""
+    return f"the load average is {now:.2f} on {processors} processors: figures will be lower and scatter more"
+
+
 def cpu_model(cpuinfo: str) -> str:
     """The first processor's name."""
     match = re.search(r"^(?:model name|Model|Hardware)\s*:\s*(.+)$", cpuinfo, re.MULTILINE)

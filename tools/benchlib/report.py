@@ -21,8 +21,9 @@ METHOD: Final = """\
   memory (tmpfs), and so are the files copied from. Client and server share the processors: the figures say how the
   clients compare on this machine, not what a network between two machines would give.
 - Rounds are interleaved: each round goes through all operations, each operation through all clients, beginning with
-  another one each time. A cell is the median [least..most] of the rounds, and in bold how many times `{reference}`'s
-  median that is; more is better everywhere.
+  another one each time. A cell is the median [least..most] of the rounds, and in bold how many times the rate of
+  `{reference}` that is: the median of the rounds' own ratios, since what else the machine does changes from round to
+  round. More is better everywhere.
 - Every single measurement has a mount of its own by a process of its own, with empty caches: that is what "cold" means.
   Before the clock runs, one small file in another directory is read, so that the client is connected and logged in.
 - The clock of whatever writes or removes stops when the server's side has it all: `fsync` and `close` are waited for,
@@ -79,8 +80,8 @@ def as_json(run: Run) -> dict[str, Any]:
 
 def _result_json(run: Run, operation: Operation, client: str, result: Result) -> dict[str, Any]:
     """One operation on one client."""
-    summary = summarise(result.rates)
-    reference = run.results.by_operation.get((operation.name, REFERENCE))
+    summary = summarise(result.rates.values())
+    reference = run.results.by_operation.get((operation.name, REFERENCE), Result())
     return {
         "operation": operation.name,
         "title": operation.title,
@@ -89,7 +90,7 @@ def _result_json(run: Run, operation: Operation, client: str, result: Result) ->
         "median": summary.median if summary else None,
         "min": summary.least if summary else None,
         "max": summary.most if summary else None,
-        "ratio": ratio(summary, summarise(reference.rates) if reference else None),
+        "ratio": ratio(result.rates, reference.rates),
         "rates": result.rates,
         "seconds": result.seconds,
         "step": operation.step,
@@ -113,7 +114,7 @@ def as_markdown(run: Run, writes: str) -> str:
         f"Written by `{run.command}` on {run.date}; the same command measures again.",
         "## The machine",
         "\n".join(f"- {what}: {value}" for what, value in run.machine.items())
-        + f"\n- load average before and after: {run.load[0]}; {run.load[1]}",
+        + f"\n- load average (1, 5, 15 minutes) before and after: {run.load[0]}; {run.load[1]}",
         f"## Rates, {_medians(run.rounds)}",
         rates_table(run),
         failures(run),
@@ -142,9 +143,8 @@ def rates_table(run: Run) -> str:
         reference = run.results.by_operation.get((operation.name, REFERENCE), Result())
         for client in clients:
             result = run.results.by_operation.get((operation.name, client), Result())
-            summary = summarise(result.rates)
-            times = ratio(summary, summarise(reference.rates)) if client != REFERENCE else None
-            row.append(cell(summary, times, result.failures))
+            times = ratio(result.rates, reference.rates) if client != REFERENCE else None
+            row.append(cell(summarise(result.rates.values()), times, result.failures))
         rows.append(row)
     return table(["operation", *clients], rows)
 

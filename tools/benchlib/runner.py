@@ -33,10 +33,10 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Result:
-    """What the rounds of one operation on one client came to."""
+    """What the rounds of one operation on one client came to; rates and seconds by the number of the round."""
 
-    rates: list[float] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
+    rates: dict[int, float] = field(default_factory=dict)
+    seconds: dict[int, float] = field(default_factory=dict)
     cpu: list[float] = field(default_factory=list)
     round_trips: list[int] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
@@ -124,11 +124,11 @@ class Runner:
         }
         total = rounds * sum(map(len, able.values()))
         count = itertools.count(1)
-        for round_number in range(rounds):
+        for round_number in range(1, rounds + 1):
             for index, operation in enumerate(operations):
                 for client in turns(able[operation.name], round_number + index) if able[operation.name] else []:
-                    outcome = self.measure(operation, client)
-                    place = f"[{next(count):>{len(str(total))}}/{total}] round {round_number + 1}/{rounds}"
+                    outcome = self.measure(operation, client, round_number)
+                    place = f"[{next(count):>{len(str(total))}}/{total}] round {round_number}/{rounds}"
                     self.say(f"{place} {operation.name:<10} {client.name:<14} {outcome}")
 
     def _can(self, client: Client, operation: Operation) -> bool:
@@ -137,7 +137,7 @@ class Runner:
             return True
         return operation.smbclient(Place(self.share, "any", self.local)) is not None
 
-    def measure(self, operation: Operation, client: Client) -> str:
+    def measure(self, operation: Operation, client: Client, round_number: int) -> str:
         """Measure one operation on one client once; what came of it, for the progress."""
         result = self.results.by_operation.setdefault((operation.name, client.name), Result())
         place = lay_out(operation, self.share, self.local, f"work-{next(self._unique)}")
@@ -157,9 +157,9 @@ class Runner:
             return f"failed: {error}"
         finally:
             clear(operation, place)
-        result.seconds.append(seconds)
-        result.rates.append(operation.rate(seconds))
-        return f"{number(result.rates[-1])} {operation.unit}"
+        result.seconds[round_number] = seconds
+        result.rates[round_number] = operation.rate(seconds)
+        return f"{number(result.rates[round_number])} {operation.unit}"
 
     def _by_smbclient(self, operation: Operation, client: Smbclient, place: Place) -> float:
         """Seconds that smbclient takes."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -17,18 +17,19 @@ class Summary:
     rounds: int
 
 
-def summarise(samples: Sequence[float]) -> Summary | None:
+def summarise(samples: Iterable[float]) -> Summary | None:
     """Median and span; None when no round succeeded."""
-    if not samples:
-        return None
-    return Summary(statistics.median(samples), min(samples), max(samples), len(samples))
+    found = list(samples)
+    return Summary(statistics.median(found), min(found), max(found), len(found)) if found else None
 
 
-def ratio(one: Summary | None, other: Summary | None) -> float | None:
-    """How many times `other`'s median `one`'s is; None when either is missing or `other` is 0."""
-    if one is None or other is None or not other.median:
-        return None
-    return one.median / other.median
+def ratio(one: Mapping[int, float], other: Mapping[int, float]) -> float | None:
+    """How many times `other` `one` is: the median over the rounds that both have; None without such a round.
+
+    Figures of one round were taken within seconds of each other, so that what else the machine did touches both.
+    """
+    times = [rate / other[at] for at, rate in one.items() if other.get(at)]
+    return statistics.median(times) if times else None
 
 
 def number(value: float) -> str:
