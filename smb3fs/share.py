@@ -155,22 +155,27 @@ class Share:
     async def open(self, path: str, *, read: bool, write: bool, expect: int | None, head: int = 0) -> Open:
         """Open an existing file; if it is not the file with the id `expect`, raise ESTALE having changed nothing.
 
-        With `head` the handle brings along up to as many of the file's first bytes, in the same round trip.
+        With `head` the handle brings along up to as many of the file's first bytes, in the same round trip. The number
+        of links in its attributes is not known.
         """
         chain: list[Request] = [
-            self._create(path, _access(read, write), options=CreateOptions.NON_DIRECTORY_FILE),
-            QUERY_ALL,
+            self._create(
+                path,
+                _access(read, write),
+                options=CreateOptions.NON_DIRECTORY_FILE,
+                contexts=(CreateContext(QUERY_ON_DISK_ID),),
+            )
         ]
         if head:
             chain.append(ReadRequest(RELATED_FILE_ID, 0, head))
         session, answers = await self._pool.call(chain, repeatable=True)
         handle = self._opened(answers[0], path, session.generation, writable=write)
         try:
-            _raise_first(chain[1:2], answers[1:2])
-            handle.attributes_at_open = _all_information(answers[1])
+            if not handle.attributes_at_open.file_id:  # some servers do not tell it with the answer
+                handle.attributes_at_open = await self.attributes(handle)
             _expect(expect, handle.attributes_at_open.file_id)
             if head:
-                handle.head = self._head(answers[2], head)
+                handle.head = self._head(answers[1], head)
         except BaseException:
             self.close(handle)
             raise

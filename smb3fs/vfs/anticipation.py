@@ -31,7 +31,9 @@ ENOUGH: Final = 16
 ENTRIES_A_LOOKUP: Final = 50
 # Directories that are watched at a time; programs walk one or two.
 WATCHED: Final = 8
-# A directory that did not fit into the first answer, or may not be listed, is left alone for so long, in seconds.
+# How many pages of a listing are worth waiting for; they have been asked for ahead, so they come one upon the other.
+MOST_PAGES: Final = 8
+# A directory that has more, or may not be listed, is left alone for so long, in seconds.
 LEFT_ALONE_FOR: Final = 60.0
 # Entries to index before other tasks get their turn: about a millisecond.
 SLICE: Final = 500
@@ -118,6 +120,8 @@ class Anticipation:
                 parent, lambda path: self._state.share.list_directory(path, parent.expect)
             )
             listing.begin(pages, began)
+            while not pages.complete and len(pages.pages) < MOST_PAGES:
+                await listing.fetch(began)
             if not pages.complete:
                 watched.left_alone_until = began + LEFT_ALONE_FOR
                 return

@@ -71,8 +71,10 @@ class Walled:
     async def _bounded(self, verb: str, answer: Awaitable[T]) -> T:
         """Wait for a verb's answer as long as the mount allows."""
         try:
-            with trio.fail_after(self._timeout):
+            # What trio.fail_after does, at half the price.
+            with trio.CancelScope(deadline=trio.current_time() + self._timeout):
                 return await answer
+            raise trio.TooSlowError
         except Exception as error:
             raise self._as_os_error(verb, error) from error
 
@@ -84,12 +86,8 @@ def waits(
     name = verb.__name__
 
     @functools.wraps(verb)
-    async def walled(self: V, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            with trio.fail_after(self._timeout):
-                return await verb(self, *args, **kwargs)
-        except Exception as error:
-            raise self._as_os_error(name, error) from error
+    def walled(self: V, /, *args: P.args, **kwargs: P.kwargs) -> Answer[T]:
+        return self._bounded(name, verb(self, *args, **kwargs))
 
     return walled
 

@@ -93,13 +93,22 @@ async def test_an_absence_is_never_concluded() -> None:
 
 @in_trio
 async def test_a_directory_of_many_pages_is_given_up() -> None:
-    world = World(FakeShare(page_entries=100))
+    world = World(FakeShare(page_entries=20))
     for number in range(500):
         world.share.put(f"{number:05}", b"x" * number)
     await look_up(world, range(200))
     assert world.share.calls.count("list_directory") == 1
     assert world.share.calls.count("lookup") == 200
     assert len(world.state.directories) == 0
+
+
+@in_trio
+async def test_a_few_pages_are_waited_for() -> None:
+    world = World(FakeShare(page_entries=100))
+    for number in range(500):
+        world.share.put(f"{number:05}", b"x" * number)
+    await look_up(world, range(200))
+    assert world.share.calls.count("lookup") == ENOUGH
 
 
 @in_trio
