@@ -204,9 +204,16 @@ def test_the_end_of_the_command_before_it_is_live_ends_the_mount(command: Comman
         command.report.unlink()
 
 
+def heed_interrupts() -> None:
+    """A shell starts what it runs in the background, these tests perhaps, with SIGINT ignored; a terminal does not."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_interrupted_in_the_foreground_before_it_is_live(command: Command) -> None:
     words, environment = command.words("-d", "-o", LOGIN), command.environment("hang")
-    with subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        words, env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts
+    ) as process:
         wait_for(command.report)
         process.send_signal(signal.SIGINT)
         _, told = process.communicate(timeout=15)
