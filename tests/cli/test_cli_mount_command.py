@@ -212,7 +212,11 @@ def heed_interrupts() -> None:
 def test_interrupted_in_the_foreground_before_it_is_live(command: Command) -> None:
     words, environment = command.words("-d", "-o", LOGIN), command.environment("hang")
     with subprocess.Popen(
-        words, env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts
+        words,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heed_interrupts,  # noqa: PLW1509 (no threads here)
     ) as process:
         wait_for(command.report)
         process.send_signal(signal.SIGINT)
