@@ -73,16 +73,20 @@ class Listing:
         # The server goes on whether its answer is taken or not: a page that did not come is missing for good.
         self._torn = True
         self._ask_ahead()
-        (answer,) = await self._pool.collect(self._ahead.popleft(), self._generation)
+        answers = await self._pool.collect(self._ahead.popleft(), self._generation)
         self._window = min(self._window * 2, MOST_AHEAD)
+        ended = answers[0].status in AT_END
+        while ended and self._ahead:
+            # A server that works on several requests at once may have given the last page to a later one than the end.
+            answers += await self._pool.collect(self._ahead.popleft(), self._generation)
         pages = len(self.pages)
-        self._take(answer)
+        for answer in sorted(answers, key=lambda answer: answer.status in AT_END):
+            self._take(answer)
         self._torn = False
-        if len(self.pages) == pages:
+        if ended:
             self.close()
-            return False
         self._ask_ahead()
-        return True
+        return len(self.pages) > pages
 
     def _ask_ahead(self) -> None:
         """Ask for as many pages ahead as the window allows."""

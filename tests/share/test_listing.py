@@ -166,6 +166,25 @@ async def test_little_is_asked_for_in_vain() -> None:
         await stage.nothing_open()
 
 
+@pytest.mark.parametrize("count", [600, 1100, 1500, 3000])
+@trio_test
+async def test_a_server_may_work_on_several_pages_at_once_and_find_the_end_before_the_last_page(count: int) -> None:
+    """Of requests that are on their way together, a later one may be given the page, an earlier one the end."""
+    tree, expected = large_tree(count)
+    async with staged(tree, sizes=agreed(transact=65536)) as stage:
+        kept = keep_pages_back(stage)
+        listing = await stage.share.list_directory("d", None)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(rest_of, listing)
+            for _ in range(20):
+                await settle()
+                for message in reversed(kept):
+                    stage.server.serve(message)
+                kept.clear()
+        assert sorted(names(listing)) == sorted(expected)
+        await stage.nothing_open()
+
+
 @trio_test
 async def test_a_page_that_nobody_took_is_not_skipped() -> None:
     tree, _ = large_tree(3000)
