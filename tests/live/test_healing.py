@@ -232,7 +232,10 @@ def test_unmounting_while_the_server_is_gone(
         assert done.returncode == 0
         assert seconds < BOUND + SLACK
         assert wait_until(lambda: not mount.daemons(), BOUND + SLACK), "the daemon stays"
-    assert wait_until(lambda: own_samba.sessions() == 0, 30)
+    if accident in (hang, end):
+        assert wait_until(lambda: own_samba.sessions() == 0, 30)
+    else:  # our farewell may have been swallowed too: the server notices by its own keepalive, minutes later
+        own_samba.restart()
 
 
 def test_hundreds_of_blocked_calls_do_not_freeze_the_mount(own_samba: Samba, healing: Mount) -> None:
