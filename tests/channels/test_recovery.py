@@ -128,8 +128,12 @@ async def test_a_refused_login_is_not_repeated_within_a_minute(status: Status, e
 async def test_a_server_that_drops_us_right_after_the_login_is_not_hammered() -> None:
     """Each session is lost at once, as by a request in the queue that the server cannot bear."""
 
+    made_peers = []
+
     def poisoned() -> Peer:
         peer = Peer(make_keys())
+        made_peers.append(peer)
+        assert len(made_peers) < 200  # or it would go on without any time passing
         peer.handler = lambda _: peer.transport.hang_up()
         return peer
 
