@@ -46,8 +46,9 @@ from smb3fs.wire.infoclass import (
 from smb3fs.wire.io import CloseRequest, FlushRequest, ReadRequest, ReadResponse, WriteRequest, WriteResponse
 from smb3fs.wire.query import InfoType, QueryInfoRequest, QueryInfoResponse, SetInfoRequest
 
-# Room for the fixed part of FileAllInformation and most names; a name that is cut short is not an error.
-ALL_INFORMATION_ROOM: Final = 1024
+# Room for the fixed part of FileAllInformation and the longest path that a server on Linux has (4,095 characters): smbd
+# answers STATUS_ILLEGAL_CHARACTER where a long path does not fit.
+ALL_INFORMATION_ROOM: Final = 16 * 1024
 # The longest component that SMB servers accept, in UTF-16 units.
 NAME_MAX: Final = 255
 # The longest path whose length in bytes the 16-bit field of a CREATE can express, in UTF-16 units ([MS-SMB2] 2.2.13).
