@@ -1,4 +1,4 @@
-"""A scripted server in memory, built from the same wire code, and the transport that leads to it.
+"""A scripted server in memory, built from the same wire code, and the channel to it.
 
 The peer keeps the books that a server keeps: which message ids and credits the client may use, whether what must be
 signed or sealed is. A breach is noted in `violations`, which `linked` finds empty when the channel has ended.
@@ -7,7 +7,6 @@ signed or sealed is. A breach is noted in `violations`, which `linked` finds emp
 from __future__ import annotations
 
 import functools
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -15,11 +14,12 @@ from typing import Any, Final
 
 import trio
 import trio.testing
+from memory_transport import MemoryTransport
 
 from smb3fs.channels.channel import Channel
 from smb3fs.connection import Answer, Exchange, SessionSecurity
 from smb3fs.crypto import NonceCounter, Sealer, Signer, Unsealer, make_signer
-from smb3fs.errors import ConnectionLost, Smb3fsError, Status, WireError
+from smb3fs.errors import ConnectionLost, Smb3fsError, Status
 from smb3fs.trace import Trace
 from smb3fs.wire.codec import Buffer, pad8
 from smb3fs.wire.control import CancelRequest, EchoRequest, EchoResponse, ErrorResponse
@@ -96,103 +96,6 @@ def real_time_test(function: Callable[..., Awaitable[None]]) -> Callable[..., No
         trio.run(bounded)
 
     return wrapper
-
-
-class MemoryTransport:
-    """The Transport that leads to a peer, with every mishap that a transport can have."""
-
-    def __init__(self, deliver: Callable[[bytes], None]) -> None:
-        self.limit = 1 << 24
-        self.room: int | None = None
-        """How many bytes the way to the peer takes at present; None: any number."""
-        self.closed = False
-        self.sends = self.receives = 0
-        self.fail_send: int | None = None
-        self.fail_receive: int | None = None
-        self._deliver = deliver
-        self._partial = bytearray()
-        self._missing = 0
-        self._room_made = trio.Event()
-        self._inbox: deque[bytes] = deque()
-        self._arrival = trio.Event()
-
-    @property
-    def description(self) -> str:
-        return "memory"
-
-    def send_now(self, buffers: Sequence[Buffer]) -> list[Buffer]:
-        assert not self._missing, "a message was begun before the one before it was finished"
-        self._count_send()
-        self._missing = sum(len(buffer) for buffer in buffers)
-        return self._take(list(buffers))
-
-    async def send_rest(self, buffers: Sequence[Buffer]) -> None:
-        rest = list(buffers)
-        assert sum(len(buffer) for buffer in rest) == self._missing, "the rest is not what was left"
-        while rest:
-            while self.room == 0 and not self.closed:
-                self._room_made = trio.Event()
-                await self._room_made.wait()
-            await trio.lowlevel.checkpoint()
-            self._count_send()
-            rest = self._take(rest)
-
-    def _count_send(self) -> None:
-        self.sends += 1
-        if self.closed or self.sends == self.fail_send:
-            raise ConnectionLost("sending failed")
-
-    def _take(self, buffers: list[Buffer]) -> list[Buffer]:
-        """Take what there is room for; a message that is complete reaches the peer."""
-        while buffers and self.room != 0:
-            count = len(buffers[0]) if self.room is None else min(self.room, len(buffers[0]))
-            self._partial += memoryview(buffers[0])[:count]
-            self._missing -= count
-            if self.room is not None:
-                self.room -= count
-            if count < len(buffers[0]):
-                buffers[0] = memoryview(buffers[0])[count:]
-            else:
-                del buffers[0]
-        if not self._missing:
-            message, self._partial = bytes(self._partial), bytearray()
-            self._deliver(message)
-        return buffers
-
-    def make_room(self, size: int | None) -> None:
-        """Let the way to the peer take `size` more bytes, or any number."""
-        self.room = size
-        self._room_made.set()
-
-    def put(self, message: bytes) -> None:
-        """Have the peer's message arrive."""
-        self._inbox.append(message)
-        self._arrival.set()
-
-    async def receive(self) -> memoryview:
-        # As with a socket, what is there already is returned without letting others run.
-        while not self._inbox:
-            if self.closed:
-                raise ConnectionLost("closed")
-            self._arrival = trio.Event()
-            await self._arrival.wait()
-        self.receives += 1
-        if self.closed or self.receives == self.fail_receive:
-            raise ConnectionLost("receiving failed")
-        message = self._inbox.popleft()
-        if len(message) > self.limit:
-            raise WireError("longer than the limit")
-        return memoryview(bytearray(message))
-
-    def close(self) -> None:
-        self.closed = True
-        self._arrival.set()
-        self._room_made.set()
-
-    def hang_up(self) -> None:
-        """The peer ends the connection behind what it has sent."""
-        self.fail_receive = self.receives + len(self._inbox) + 1
-        self.put(b"")
 
 
 @dataclass(slots=True)
