@@ -17,7 +17,7 @@ from smb3fs.channels.connector import Connector, Target
 from smb3fs.channels.negotiation import Policy
 from smb3fs.channels.pool import Pool
 from smb3fs.channels.session import Session
-from smb3fs.errors import Smb3fsError
+from smb3fs.errors import DeadlineExceeded, Smb3fsError
 from smb3fs.fuse.pyfuse3_driver import serve, terminate
 from smb3fs.handles.opens import OpenTable
 from smb3fs.options import MountOptions
@@ -83,8 +83,11 @@ class Mount:
     async def start(self) -> None:
         """Connect, and see that the root of the mount is a directory."""
         await self.recovery.start()
-        with trio.fail_after(self.options.timeout):
-            self.vfs.set_root(await self.share.lookup(""))
+        try:
+            with trio.fail_after(self.options.timeout):
+                self.vfs.set_root(await self.share.lookup(""))
+        except trio.TooSlowError as error:  # the connection was lost right after it was made
+            raise DeadlineExceeded("the server did not answer in time") from error
 
     async def end(self) -> None:
         """Take leave of the server, so that nothing of us is left there."""
