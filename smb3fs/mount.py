@@ -22,7 +22,7 @@ from smb3fs.fuse.pyfuse3_driver import serve, terminate
 from smb3fs.handles.opens import OpenTable
 from smb3fs.options import MountOptions
 from smb3fs.recovery import Recovery
-from smb3fs.share import Share
+from smb3fs.share.share import Share
 from smb3fs.status import serve_status, socket_path
 from smb3fs.trace import Trace
 from smb3fs.vfs.operations import Vfs

@@ -36,7 +36,7 @@ LAYERS: Final[Sequence[Sequence[str]]] = (
     ("connection",),
     ("channels",),
     ("handles",),
-    ("recovery", "listing"),
+    ("recovery",),
     ("share",),
     ("vfs",),
     ("fuse",),

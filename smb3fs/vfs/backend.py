@@ -1,4 +1,4 @@
-"""What the verbs need from the layer below: the file verbs of a share, as `smb3fs.share.Share` has them.
+"""What the verbs need from the layer below: the file verbs of a share, as `smb3fs.share.share.Share` has them.
 
 Two promises beyond the signatures. A verb puts its first request into the queue before it gives way for the first
 time, so requests leave in the order in which the verbs were called. And a verb whose caller is cancelled closes what
@@ -11,7 +11,7 @@ from typing import Protocol
 
 from smb3fs.handles.attributes import FileAttributes
 from smb3fs.handles.opens import Open
-from smb3fs.share import VolumeSpace
+from smb3fs.share.files import VolumeSpace
 from smb3fs.wire.codec import Buffer
 
 

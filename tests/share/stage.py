@@ -11,7 +11,7 @@ from world import World, agreed, world
 
 from smb3fs.channels.negotiation import Negotiated
 from smb3fs.handles.opens import OpenTable
-from smb3fs.share import Share
+from smb3fs.share.share import Share
 from smb3fs.wire.create import FileAttribute
 
 

@@ -12,7 +12,7 @@ from tree_server import Tree
 from world import agreed
 
 from smb3fs.errors import ConnectionLost, Status, StatusError, WireError, errno_of
-from smb3fs.listing import FIRST_AHEAD, MOST_AHEAD, Listing
+from smb3fs.share.listing import FIRST_AHEAD, MOST_AHEAD, Listing
 from smb3fs.wire.directory import DirectoryEntry, entry_offsets
 
 

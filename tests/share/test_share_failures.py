@@ -15,8 +15,8 @@ from world import agreed
 
 from smb3fs.errors import ConnectionLost, Smb3fsError, Status, StatusError, WireError
 from smb3fs.handles.opens import Open
-from smb3fs.listing import Listing
-from smb3fs.share import Share
+from smb3fs.share.listing import Listing
+from smb3fs.share.share import Share
 from smb3fs.wire.create import Disposition, FileId
 from smb3fs.wire.header import Command
 from smb3fs.wire.io import ReadResponse, WriteResponse

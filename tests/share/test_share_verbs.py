@@ -12,7 +12,7 @@ from tree_server import BIRTH, Tree
 from world import agreed
 
 from smb3fs.errors import ConnectionLost, Status, StatusError, errno_of
-from smb3fs.share import VolumeSpace
+from smb3fs.share.files import VolumeSpace
 from smb3fs.wire.codec import EPOCH_AS_FILETIME, filetime_to_ns
 from smb3fs.wire.create import FileAttribute
 

@@ -12,7 +12,7 @@ import trio
 from smb3fs.errors import ConnectionLost, Status, StatusError
 from smb3fs.handles.attributes import FileAttributes
 from smb3fs.handles.opens import Open
-from smb3fs.share import VolumeSpace
+from smb3fs.share.files import VolumeSpace
 from smb3fs.wire.codec import Buffer, ns_to_filetime
 from smb3fs.wire.create import FileAttribute, FileId
 from smb3fs.wire.directory import DirectoryEntry, encode_page

@@ -1,0 +1,234 @@
+"""What all file verbs are made of: chains of requests on the mounted tree, in as few round trips as possible.
+
+A chain that only looks may be sent again after a loss; one that changes something is not, and its caller learns of the
+loss as EIO, since nobody knows whether it was done.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Sequence
+from typing import Final
+
+from smb3fs.channels.pool import Pool
+from smb3fs.connection import Answer
+from smb3fs.errors import Status, StatusError
+from smb3fs.handles.attributes import FileAttributes
+from smb3fs.handles.opens import Open, OpenTable
+from smb3fs.trace import Trace
+from smb3fs.wire.codec import ns_to_filetime, utf16
+from smb3fs.wire.create import (
+    RELATED_FILE_ID,
+    AccessMask,
+    CreateAction,
+    CreateContext,
+    CreateRequest,
+    CreateResponse,
+    Disposition,
+)
+from smb3fs.wire.create_contexts import QUERY_ON_DISK_ID, DiskId
+from smb3fs.wire.header import Command, Request
+from smb3fs.wire.infoclass import (
+    LEAVE_TIME,
+    FileAllInformation,
+    FileBasicInformation,
+    FileDispositionInformation,
+    FileEndOfFileInformation,
+    FileInternalInformation,
+    FileRenameInformation,
+)
+from smb3fs.wire.io import CloseRequest
+from smb3fs.wire.query import InfoType, QueryInfoRequest, QueryInfoResponse, SetInfoRequest
+
+# Room for the fixed part of FileAllInformation and the longest path that a server on Linux has (4,095 characters): smbd
+# answers STATUS_ILLEGAL_CHARACTER where a long path does not fit.
+ALL_INFORMATION_ROOM: Final = 16 * 1024
+# The longest component that SMB servers accept, in UTF-16 units.
+NAME_MAX: Final = 255
+# The longest path whose length in bytes the 16-bit field of a CREATE can express, in UTF-16 units ([MS-SMB2] 2.2.13).
+PATH_MAX: Final = 0x7FFF
+
+# Plain ints: arithmetic with enum's flags costs microseconds.
+READ_ACCESS: Final = int(AccessMask.READ_DATA | AccessMask.READ_ATTRIBUTES | AccessMask.SYNCHRONIZE)
+WRITE_ACCESS: Final = int(
+    AccessMask.WRITE_DATA
+    | AccessMask.APPEND_DATA
+    | AccessMask.READ_ATTRIBUTES
+    | AccessMask.WRITE_ATTRIBUTES
+    | AccessMask.SYNCHRONIZE
+)
+STAT_ACCESS: Final = int(AccessMask.READ_ATTRIBUTES | AccessMask.SYNCHRONIZE)
+SET_ACCESS: Final = int(AccessMask.READ_ATTRIBUTES | AccessMask.WRITE_ATTRIBUTES | AccessMask.SYNCHRONIZE)
+LIST_ACCESS: Final = int(AccessMask.LIST_DIRECTORY | AccessMask.READ_ATTRIBUTES | AccessMask.SYNCHRONIZE)
+DELETE_ACCESS: Final = int(AccessMask.DELETE | AccessMask.READ_ATTRIBUTES | AccessMask.SYNCHRONIZE)
+
+QUERY_ALL: Final = QueryInfoRequest(
+    RELATED_FILE_ID, InfoType.FILE, FileAllInformation.information_class, ALL_INFORMATION_ROOM
+)
+QUERY_INTERNAL: Final = QueryInfoRequest(RELATED_FILE_ID, InfoType.FILE, FileInternalInformation.information_class, 8)
+CLOSE_RELATED: Final = CloseRequest(RELATED_FILE_ID)
+
+
+class Chains:
+    """The tree of a mount, and the chains that verbs send to it; each group of verbs is a class on top of this one.
+
+    Paths are relative to the root of the mount, components joined by a backslash, "" for the root itself; names are
+    the server's.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        opens: OpenTable,
+        trace: Trace,
+        *,
+        prefix: str = "",
+        rsize: int = 4 << 20,
+        wsize: int = 4 << 20,
+    ) -> None:
+        """`prefix` is the directory of the share that is the mount's root; `rsize` and `wsize` bound one request."""
+        self._pool = pool
+        self._opens = opens
+        self._trace = trace
+        self._prefix = prefix
+        self._rsize = rsize
+        self._wsize = wsize
+
+    def _full(self, path: str) -> str:
+        """Return the name on the share of a path in the mount."""
+        full = "\\".join(part for part in (self._prefix, path) if part)
+        if len(full) > PATH_MAX // 2 and len(utf16(full)) > 2 * PATH_MAX:
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+        return full
+
+    def _create(
+        self,
+        path: str,
+        access: int,
+        *,
+        disposition: int = Disposition.OPEN,
+        options: int = 0,
+        contexts: Sequence[CreateContext] = (),
+    ) -> CreateRequest:
+        """Build the CREATE that begins a chain."""
+        return CreateRequest(self._full(path), access, disposition, options, contexts=contexts)
+
+    def _opened(self, answer: Answer, path: str, generation: int, *, writable: bool = False) -> Open:
+        """Enter what a CREATE has granted into the open table, or raise its refusal."""
+        if answer.status != Status.SUCCESS:
+            raise StatusError(answer.status, Command.CREATE.name)
+        told = CreateResponse.parse(answer.pdu)
+        file_id = next((DiskId.parse(context.data).file_id for context in told.contexts if _is_disk_id(context)), 0)
+        handle = Open(
+            path,
+            told.file_id,
+            generation,
+            FileAttributes.from_create(told, file_id, links=1),
+            writable,
+            created=told.create_action == CreateAction.CREATED,
+        )
+        self._opens.add(handle)
+        return handle
+
+    def usable(self, handle: Open) -> bool:
+        """Whether a handle still stands for something on the server; one that a lost connection carried does not."""
+        return not handle.closed and handle.generation == self._pool.generation
+
+    def close(self, handle: Open) -> None:
+        """Queue the CLOSE of a handle; nobody waits for its answer."""
+        if self._opens.remove(handle):
+            self._pool.post([CloseRequest(handle.file_id)], handle.generation)
+
+    async def _chain(self, chain: Sequence[Request], *, repeatable: bool = False) -> tuple[int, list[Answer]]:
+        """Send a chain that opens and closes by itself; raise the first error in it."""
+        session, answers = await self._pool.call(chain, repeatable=repeatable)
+        try:
+            raise_first(chain, answers)
+        except StatusError:
+            self._close_leftover(answers, session.generation)
+            raise
+        return session.generation, answers
+
+    def _close_leftover(self, answers: Sequence[Answer], generation: int) -> None:
+        """Close what a chain opened if its own CLOSE failed, which no server should let happen."""
+        if answers[0].status == Status.SUCCESS and answers[-1].status != Status.SUCCESS:
+            told = CreateResponse.parse(answers[0].pdu)
+            self._pool.post([CloseRequest(told.file_id)], generation)
+
+    async def _on(self, handle: Open, chain: Sequence[Request]) -> list[Answer]:
+        """Send a chain on an open handle; raise the first error in it."""
+        _, answers = await self._pool.call(chain, generation=handle.generation)
+        raise_first(chain, answers)
+        return answers
+
+    async def _set(self, handle: Open, info: FileBasicInformation | FileEndOfFileInformation) -> FileAttributes:
+        """Set one kind of information and return the attributes that result; one round trip."""
+        answers = await self._on(handle, [set_info(info, handle), QUERY_ALL])
+        return all_information(answers[1])
+
+    async def _set_and_close(
+        self, handle: Open, info: FileBasicInformation | FileEndOfFileInformation
+    ) -> FileAttributes:
+        """Do as `_set` does and close the handle in the same round trip."""
+        chain: list[Request] = [set_info(info, handle), QUERY_ALL, CLOSE_RELATED]
+        try:
+            _, answers = await self._pool.call(chain, generation=handle.generation)
+        except BaseException:
+            self.close(handle)
+            raise
+        if answers[2].status == Status.SUCCESS:
+            self._opens.remove(handle)
+        else:
+            self.close(handle)
+        raise_first(chain[:2], answers[:2])
+        return all_information(answers[1])
+
+
+def _is_disk_id(context: CreateContext) -> bool:
+    """Whether a create context tells the file's number."""
+    return context.name == QUERY_ON_DISK_ID
+
+
+def raise_first(chain: Sequence[Request], answers: Sequence[Answer]) -> None:
+    """Raise the first error status of a chain; a cut-off name in an answer is not one."""
+    for request, answer in zip(chain, answers, strict=True):
+        if answer.status == Status.BUFFER_OVERFLOW and request.command == Command.QUERY_INFO:
+            continue
+        if answer.status != Status.SUCCESS:
+            raise StatusError(answer.status, request.command.name)
+
+
+def all_information(answer: Answer) -> FileAttributes:
+    """Read the answer to a query for FileAllInformation."""
+    data = QueryInfoResponse.parse(answer.pdu).data
+    return FileAttributes.from_all_information(FileAllInformation.parse(memoryview(data)))
+
+
+def internal_id(answer: Answer) -> int:
+    """Read the answer to a query for FileInternalInformation."""
+    data = QueryInfoResponse.parse(answer.pdu).data
+    return FileInternalInformation.parse(memoryview(data)).index_number
+
+
+def check_expected(expected: int | None, found: int) -> None:
+    """Raise ESTALE if another file stands where the expected one was."""
+    if expected is not None and expected != found:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+
+def basic_information(
+    created: int | None, accessed: int | None, modified: int | None, attributes: int
+) -> FileBasicInformation:
+    """Build the information that sets times and attributes."""
+    creation, access, write = (LEAVE_TIME if ns is None else ns_to_filetime(ns) for ns in (created, accessed, modified))
+    return FileBasicInformation(creation, access, write, LEAVE_TIME, attributes)
+
+
+def set_info(
+    info: FileBasicInformation | FileEndOfFileInformation | FileDispositionInformation | FileRenameInformation,
+    handle: Open | None = None,
+) -> SetInfoRequest:
+    """Build a SET_INFO on a handle, or on what the chain has opened."""
+    file_id = handle.file_id if handle is not None else RELATED_FILE_ID
+    return SetInfoRequest(file_id, InfoType.FILE, info.information_class, info.encode())

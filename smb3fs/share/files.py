@@ -1,0 +1,271 @@
+"""Verbs about files: attributes, opening, contents, and the size of it all."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from smb3fs.connection import Answer
+from smb3fs.errors import Status, WireError
+from smb3fs.handles.attributes import FileAttributes
+from smb3fs.handles.opens import Open
+from smb3fs.share.chains import (
+    ALL_INFORMATION_ROOM,
+    CLOSE_RELATED,
+    LIST_ACCESS,
+    NAME_MAX,
+    QUERY_ALL,
+    QUERY_INTERNAL,
+    READ_ACCESS,
+    SET_ACCESS,
+    STAT_ACCESS,
+    WRITE_ACCESS,
+    Chains,
+    all_information,
+    basic_information,
+    check_expected,
+    internal_id,
+    raise_first,
+)
+from smb3fs.share.listing import PAGE_SIZE, Listing
+from smb3fs.wire.codec import Buffer
+from smb3fs.wire.create import (
+    RELATED_FILE_ID,
+    CreateContext,
+    CreateOptions,
+    Disposition,
+    FileAttribute,
+)
+from smb3fs.wire.create_contexts import QUERY_ON_DISK_ID
+from smb3fs.wire.header import Request
+from smb3fs.wire.infoclass import (
+    FileEndOfFileInformation,
+    FileFsFullSizeInformation,
+)
+from smb3fs.wire.io import FlushRequest, ReadRequest, ReadResponse, WriteRequest, WriteResponse
+from smb3fs.wire.query import InfoType, QueryInfoRequest, QueryInfoResponse
+
+
+class VolumeSpace(NamedTuple):
+    """The size of the share, in blocks of `block_size` bytes, and the longest name it takes."""
+
+    block_size: int
+    total_blocks: int
+    free_blocks: int
+    available_blocks: int
+    name_max: int = NAME_MAX
+
+
+class Files(Chains):
+    """What can be asked of and done to files, by path or by handle."""
+
+    # -- looking
+
+    async def lookup(self, path: str) -> FileAttributes:
+        """Return a file's attributes; one round trip."""
+        chain: list[Request] = [self._create(path, STAT_ACCESS), QUERY_ALL, CLOSE_RELATED]
+        _, answers = await self._chain(chain, repeatable=True)
+        return all_information(answers[1])
+
+    async def attributes(self, handle: Open) -> FileAttributes:
+        """Return the attributes of an open file."""
+        query = QueryInfoRequest(handle.file_id, QUERY_ALL.info_type, QUERY_ALL.information_class, ALL_INFORMATION_ROOM)
+        return all_information((await self._on(handle, [query]))[0])
+
+    async def space(self) -> VolumeSpace:
+        """Return the size of the share and what is free of it."""
+        query = QueryInfoRequest(RELATED_FILE_ID, InfoType.FILESYSTEM, FileFsFullSizeInformation.information_class, 32)
+        chain: list[Request] = [self._create("", STAT_ACCESS), query, CLOSE_RELATED]
+        _, answers = await self._chain(chain, repeatable=True)
+        told = FileFsFullSizeInformation.parse(memoryview(QueryInfoResponse.parse(answers[1].pdu).data))
+        return VolumeSpace(
+            told.sectors_per_unit * told.bytes_per_sector,
+            told.total_units,
+            told.actual_available_units,
+            told.caller_available_units,
+        )
+
+    async def list_directory(self, path: str, expect: int | None) -> Listing:
+        """Open a directory and return its listing with the first page in it; raises ESTALE if it is not `expect`."""
+        open_it = self._create(path, LIST_ACCESS, options=CreateOptions.DIRECTORY_FILE)
+        session = await self._pool.ready()
+        listing = Listing(self._pool, session.payload_limit(min(PAGE_SIZE, session.agreed.max_transact)))
+        chain: list[Request] = [open_it, QUERY_INTERNAL, *listing.first_requests()]
+        session, answers = await self._pool.call(chain, repeatable=True)
+        opened = self._opened(answers[0], path, session.generation)
+        try:
+            raise_first(chain[1:2], answers[1:2])
+            check_expected(expect, internal_id(answers[1]))
+            listing.begin(opened.file_id, session.generation, answers[2:])
+        finally:
+            if listing.complete or not listing.begun:
+                self.close(opened)
+            else:
+                listing.on_close = lambda: self.close(opened)
+        return listing
+
+    # -- opening
+
+    async def open(self, path: str, *, read: bool, write: bool, expect: int | None, head: int = 0) -> Open:
+        """Open an existing file; if it is not the file with the id `expect`, raise ESTALE having changed nothing.
+
+        With `head` the handle brings along up to as many of the file's first bytes, in the same round trip. The number
+        of links in its attributes is not known.
+        """
+        chain: list[Request] = [
+            self._create(
+                path,
+                _access(read, write),
+                options=CreateOptions.NON_DIRECTORY_FILE,
+                contexts=(CreateContext(QUERY_ON_DISK_ID),),
+            )
+        ]
+        if head:
+            chain.append(ReadRequest(RELATED_FILE_ID, 0, head))
+        session, answers = await self._pool.call(chain, repeatable=True)
+        handle = self._opened(answers[0], path, session.generation, writable=write)
+        try:
+            if not handle.attributes_at_open.file_id:  # some servers do not tell it with the answer
+                handle.attributes_at_open = await self.attributes(handle)
+            check_expected(expect, handle.attributes_at_open.file_id)
+            if head:
+                handle.head = self._head(answers[1], head)
+        except BaseException:
+            self.close(handle)
+            raise
+        return handle
+
+    def _head(self, answer: Answer, size: int) -> memoryview | None:
+        """Return what a file begins with; None where it cannot be read just now, which the next read will explain."""
+        if answer.status == Status.END_OF_FILE:
+            return memoryview(b"")
+        return self._data(answer, size) if answer.status == Status.SUCCESS else None
+
+    async def create(
+        self, path: str, *, read: bool, write: bool, exclusive: bool, readonly_attribute: bool = False
+    ) -> Open:
+        """Create a file and open it, or open the one that is there unless `exclusive`; its contents are not touched.
+
+        With `readonly_attribute` a new file is made read-only, for later opens; the handle itself may write.
+        """
+        request = self._create(
+            path,
+            _access(read, write),
+            disposition=Disposition.CREATE if exclusive else Disposition.OPEN_IF,
+            options=CreateOptions.NON_DIRECTORY_FILE,
+            contexts=(CreateContext(QUERY_ON_DISK_ID),),
+        )
+        request.file_attributes = FileAttribute.READONLY if readonly_attribute else FileAttribute.NORMAL
+        session, answers = await self._pool.call([request])
+        handle = self._opened(answers[0], path, session.generation, writable=write)
+        if not handle.created or not handle.attributes_at_open.file_id:
+            # An older file may have more links, and some servers do not tell the id with the answer.
+            try:
+                handle.attributes_at_open = await self.attributes(handle)
+            except BaseException:
+                self.close(handle)
+                raise
+        return handle
+
+    # -- contents
+
+    async def read(self, handle: Open, offset: int, size: int) -> memoryview:
+        """Return up to `size` bytes from `offset`; fewer only at the end of the file."""
+        session = await self._pool.ready(handle.generation)
+        limit = session.payload_limit(min(session.agreed.max_read, self._rsize))
+        data = await self._read(handle, offset, min(size, limit))
+        if size <= limit or len(data) < limit:
+            return data
+        parts = bytearray(data)
+        while len(parts) < size:
+            data = await self._read(handle, offset + len(parts), min(size - len(parts), limit))
+            if not data:
+                break
+            parts += data
+        return memoryview(parts)
+
+    async def _read(self, handle: Open, offset: int, size: int) -> memoryview:
+        """Read with one request."""
+        chain = [ReadRequest(handle.file_id, offset, size)]
+        _, (answer,) = await self._pool.call(chain, generation=handle.generation)
+        if answer.status == Status.END_OF_FILE:
+            return memoryview(b"")
+        raise_first(chain, [answer])
+        return self._data(answer, size)
+
+    def _data(self, answer: Answer, size: int) -> memoryview:
+        """Return the data of an answer to a READ of `size` bytes."""
+        data = ReadResponse.parse(answer.pdu).data
+        if len(data) > size:
+            raise WireError(f"the server sent {len(data)} bytes where {size} were asked for")
+        self._trace.bytes_read += len(data)
+        return data
+
+    async def write(self, handle: Open, offset: int, data: Buffer) -> int:
+        """Write all of `data` at `offset` and return its length."""
+        session = await self._pool.ready(handle.generation)
+        limit = session.payload_limit(min(session.agreed.max_write, self._wsize))
+        view = memoryview(data)
+        done = 0
+        while done < len(view):
+            part = view[done : done + limit]
+            answers = await self._on(handle, [WriteRequest(handle.file_id, offset + done, part)])
+            count = WriteResponse.parse(answers[0].pdu).count
+            if not 0 < count <= len(part):
+                raise WireError(f"the server claims to have written {count} bytes of {len(part)}")
+            done += count
+        self._trace.bytes_written += done
+        return done
+
+    async def flush(self, handle: Open) -> None:
+        """Have the server put what was written onto its disk."""
+        await self._on(handle, [FlushRequest(handle.file_id)])
+
+    # -- attributes
+
+    async def truncate(self, handle: Open, size: int) -> FileAttributes:
+        """Set the size of an open file and return its attributes."""
+        return await self._set(handle, FileEndOfFileInformation(size))
+
+    async def truncate_path(self, path: str, size: int, expect: int | None) -> FileAttributes:
+        """Set the size of the file with the id `expect` by its path."""
+        handle = await self.open(path, read=False, write=True, expect=expect)
+        return await self._set_and_close(handle, FileEndOfFileInformation(size))
+
+    async def set_basic(
+        self,
+        path: str,
+        *,
+        expect: int | None,
+        created: int | None = None,
+        accessed: int | None = None,
+        modified: int | None = None,
+        attributes: int = 0,
+    ) -> FileAttributes:
+        """Set times (ns since the epoch, None = leave) and FILE_ATTRIBUTE bits (0 = leave) of the file `expect`."""
+        chain: list[Request] = [self._create(path, SET_ACCESS), QUERY_INTERNAL]
+        session, answers = await self._pool.call(chain, repeatable=True)
+        handle = self._opened(answers[0], path, session.generation)
+        try:
+            raise_first(chain[1:], answers[1:])
+            check_expected(expect, internal_id(answers[1]))
+        except BaseException:
+            self.close(handle)
+            raise
+        return await self._set_and_close(handle, basic_information(created, accessed, modified, attributes))
+
+    async def set_basic_open(
+        self,
+        handle: Open,
+        *,
+        created: int | None = None,
+        accessed: int | None = None,
+        modified: int | None = None,
+        attributes: int = 0,
+    ) -> FileAttributes:
+        """Set times and FILE_ATTRIBUTE bits of an open file."""
+        return await self._set(handle, basic_information(created, accessed, modified, attributes))
+
+
+def _access(read: bool, write: bool) -> int:
+    """Return the access mask of an open."""
+    return (READ_ACCESS if read else 0) | (WRITE_ACCESS if write else 0) or STAT_ACCESS
