@@ -18,6 +18,7 @@ from smb3fs.wire import (
     negotiate,
     query,
     session,
+    sid,
     tree,
 )
 from smb3fs.wire.codec import from_utf16
@@ -139,6 +140,7 @@ KINDS = [
     _body(control.CancelRequest),
     _body(control.ErrorResponse, DATA, U8),
     _data(create_contexts.DiskId, U64, U64),
+    _data(sid.Sid, st.integers(0, 2**48 - 1), st.lists(U32, max_size=15).map(tuple)),
     _data(create_contexts.MaximalAccess, U32, U32),
     _data(infoclass.FileBasicInformation, U64, U64, U64, U64, U32),
     _data(infoclass.FileStandardInformation, U64, U64, U32, BOOL, BOOL),
