@@ -349,9 +349,10 @@ OPTIONS: Final[tuple[Option, ...]] = (
     # Names and kinds of files.
     flag("serverino", server_inodes=True),
     flag("noserverino", server_inodes=False),
-    stated("mapposix", "characters that Windows reserves are mapped to the private range, always"),
-    stated("nomapchars", "the mapping of SFU is not used"),
-    refused("nomapposix mapchars", "characters that Windows reserves are mapped as with mapposix; leave it out"),
+    # The last one of these counts.
+    flag("mapposix", name_mapping="mapposix"),
+    flag("mapchars", name_mapping="mapchars"),
+    flag("nomapchars nomapposix", name_mapping="nomapchars"),
     Option(("iocharset",), Verdict.STATED, Takes.VALUE, character_set, "file names are UTF-8"),
     stated("utf8 unicode", "file names are UTF-8"),
     refused("nounicode", "SMB 3 knows Unicode alone; leave it out"),

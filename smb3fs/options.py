@@ -55,6 +55,8 @@ class MountOptions:
     dir_mode: int = 0o755
     noperm: bool = False
     server_inodes: bool = True
+    # What becomes of the characters that SMB cannot hold.
+    name_mapping: str = "mapposix"
     # What may be remembered without a lease, and for how long.
     cache: str = "strict"
     acregmax: float = 1.0

@@ -65,6 +65,10 @@ class Settings(Protocol):
         """Whether inode numbers are the server's file ids."""
 
     @property
+    def name_mapping(self) -> str:
+        """What becomes of the characters that SMB cannot hold: `mapposix`, `mapchars`, `nomapchars`."""
+
+    @property
     def cache(self) -> str:
         """`none` keeps file contents out of the kernel's page cache."""
 

@@ -74,10 +74,12 @@ class Inode:
 class InodeTable:
     """All inodes by number, and the bookkeeping of names, lookups and opens."""
 
-    def __init__(self, *, server_numbers: bool = True) -> None:
+    def __init__(self, *, server_numbers: bool = True, separator: str = "\\") -> None:
         self.root = Inode(ROOT, 0, 0, is_directory=True)
         self.root.lookups = 1  # the kernel never forgets it
         self._server_numbers = server_numbers
+        # What stands between the names in a path; in no name, see `vfs.names`.
+        self.separator = separator
         self._by_number: dict[int, Inode] = {ROOT: self.root}
         # Those that have an id and could not have it for their number, by id, type and creation time.
         self._displaced: dict[tuple[int, bool, int], Inode] = {}
@@ -244,7 +246,7 @@ class InodeTable:
         if parent.number != ROOT:
             return None
         parts.reverse()
-        path = "\\".join(parts)
+        path = self.separator.join(parts)
         if len(path) > MAX_PATH:
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
         return path

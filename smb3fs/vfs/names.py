@@ -1,10 +1,17 @@
 """File names between the kernel (bytes) and the server (UTF-16, with characters that Windows reserves).
 
-What SMB cannot hold is mapped into Unicode's private range as Apple's Services for Macintosh did it, which is what
-the Linux client calls `mapposix` and macOS uses too: U+F001 to U+F01F for the control characters, U+F020 to U+F027 for
-the seven reserved ones and the backslash, U+F028 and U+F029 for a space or a period at the end of a name.
+What SMB cannot hold is mapped into Unicode's private range, in one of the two ways that the Linux client has, or not at
+all; which one the mount option says:
 
-Lone UTF-16 surrogates, which Windows allows in names, travel to the kernel as three bytes each (WTF-8) and back.
+mapposix    as Services for Macintosh did it, and macOS does: U+F001 to U+F01F for the control characters, U+F020 to
+            U+F027 for the seven reserved ones and the backslash, U+F028 and U+F029 for a space or a period at the end
+mapchars    as Services for Unix did it: U+F000 plus the character, for six of the reserved ones
+nomapchars  not at all
+posix       a server with the POSIX extensions has all names that Linux has, and its paths have slashes
+
+A name that cannot be sent is EINVAL; one that would come back as another is EILSEQ. Nothing else is touched: letters
+keep their case, and composed and decomposed characters stay as they are. Lone UTF-16 surrogates, which Windows allows
+in names, travel to the kernel as three bytes each (WTF-8) and back.
 """
 
 from __future__ import annotations
@@ -14,8 +21,9 @@ import logging
 import os
 import re
 from collections import Counter
+from collections.abc import Mapping
 from enum import Enum
-from typing import Final
+from typing import Final, NamedTuple
 
 from smb3fs.trace import Trace
 
@@ -24,39 +32,67 @@ log = logging.getLogger(__name__)
 # [MS-FSCC] 2.1.5.2: the longest component, in UTF-16 units.
 NAME_MAX: Final = 255
 
-_PRIVATE: Final = {chr(code): chr(0xF000 + code) for code in range(1, 0x20)} | dict(
-    zip('"*:<>?\\|', map(chr, range(0xF020, 0xF028)), strict=True)
-)
-_FINAL: Final = {" ": "\uf028", ".": "\uf029"}
-_TO_SERVER: Final = str.maketrans(_PRIVATE)
-_TO_KERNEL: Final = str.maketrans({private: char for char, private in (_PRIVATE | _FINAL).items()})
-
-# A character that cannot go to the server as it is; a private one among them would come back as another.
-_SPECIAL: Final = re.compile(r'["*:<>?\\|\x00-\x1f/]|[ .]\Z|[\uf001-\uf029]|[\ud800-\udfff]')
-_UNSENDABLE: Final = re.compile(r"[\uf001-\uf029]|[\ud800-\udbff][\udc00-\udfff]")
-_MAPPED: Final = re.compile(r"[\uf001-\uf029]")
+_RESERVED: Final = r'"*:<>?\\|\x00-\x1f/'
+_FINALS: Final = r"[ .]\Z"
+_SURROGATES: Final = r"[\ud800-\udfff]"
+# Two surrogates that belong together, in three bytes each: they would come back as the one character in four bytes.
+_PAIR: Final = r"[\ud800-\udbff][\udc00-\udfff]"
 _HOSTILE: Final = re.compile(r"[/\x00]")
 
+_SFM: Final = {chr(code): chr(0xF000 + code) for code in range(1, 0x20)} | dict(
+    zip('"*:<>?\\|', map(chr, range(0xF020, 0xF028)), strict=True)
+)
+_SFM_FINAL: Final = {" ": "\uf028", ".": "\uf029"}
+_SFU: Final = {char: chr(0xF000 + ord(char)) for char in "*:<>?|"}
 
-def to_server(name: bytes) -> str:
-    """Return the server's name for one of the kernel's, or raise OSError: EILSEQ, ENAMETOOLONG, EINVAL."""
-    try:
-        text = name.decode("utf-8", "surrogatepass")
-    except UnicodeDecodeError:
-        raise _refusal(errno.EILSEQ) from None
-    if len(text) > NAME_MAX or (len(text) * 2 > NAME_MAX and _units(text) > NAME_MAX):
-        raise _refusal(errno.ENAMETOOLONG)
-    if not _SPECIAL.search(text):
-        if not text:
-            raise _refusal(errno.EINVAL)
-        return text
-    if text in (".", "..") or _HOSTILE.search(text):
-        raise _refusal(errno.EINVAL)
-    if _UNSENDABLE.search(text):
-        # A pair of surrogates in six bytes, or a private character: it would come back as another name.
-        raise _refusal(errno.EILSEQ)
-    text = text.translate(_TO_SERVER)
-    return text[:-1] + _FINAL.get(text[-1], text[-1])
+
+class NameMapping(Enum):
+    """What becomes of the characters that SMB cannot hold; the values are the mount options."""
+
+    MAPPOSIX = "mapposix"
+    MAPCHARS = "mapchars"
+    NOMAPCHARS = "nomapchars"
+    POSIX = "posix"
+
+
+class _Rules(NamedTuple):
+    """One way to map names. A name without a `special` part is the same on both sides."""
+
+    special: re.Pattern[str]
+    # What no name for the server has, and what would come back as another name.
+    forbidden: re.Pattern[str]
+    ambiguous: re.Pattern[str]
+    to_server: Mapping[int, str]
+    to_kernel: Mapping[int, str]
+    # The same for the last character alone.
+    final_to_server: Mapping[str, str]
+    final_to_kernel: Mapping[str, str]
+    mapped: re.Pattern[str] | None
+    separator: str
+
+
+def _rules(mapping: NameMapping) -> _Rules:
+    """Return the rules of a mapping."""
+    table: Mapping[str, str] = {}
+    final: Mapping[str, str] = {}
+    special = forbidden = r"[/\x00]" if mapping is NameMapping.POSIX else f"[{_RESERVED}]|{_FINALS}"
+    if mapping is NameMapping.MAPPOSIX:
+        table, final, forbidden = _SFM, _SFM_FINAL, r"[/\x00]"
+    elif mapping is NameMapping.MAPCHARS:
+        table, forbidden = _SFU, rf'["\\\x00-\x1f/]|{_FINALS}'
+    private = [f"[{''.join(table.values())}]"] if table else []
+    private += [f"[{''.join(final.values())}]\\Z"] if final else []
+    return _Rules(
+        special=re.compile("|".join((special, *private, _SURROGATES))),
+        forbidden=re.compile(forbidden),
+        ambiguous=re.compile("|".join((*private, _PAIR))),
+        to_server=str.maketrans(dict(table)),
+        to_kernel=str.maketrans({mapped: char for char, mapped in table.items()}),
+        final_to_server=final,
+        final_to_kernel={mapped: char for char, mapped in final.items()},
+        mapped=re.compile("|".join(private)) if private else None,
+        separator="/" if mapping is NameMapping.POSIX else "\\",
+    )
 
 
 class Hostile(Enum):
@@ -82,18 +118,44 @@ def hostility(name: str) -> Hostile | None:
     return None
 
 
-class ServerNames:
-    """The way of names from the server to the kernel, and the count of those that were dropped on it."""
+class Names:
+    """The way of names between the kernel and the server, and the count of those that were dropped on it."""
 
-    def __init__(self, trace: Trace) -> None:
+    def __init__(self, mapping: NameMapping, trace: Trace) -> None:
+        self.mapping = mapping
         self.dropped: Counter[Hostile] = Counter()
+        self._rules = _rules(mapping)
+        # What stands between the names in a path on the server, and so in no name.
+        self.separator = self._rules.separator
         self._trace = trace
 
-    @staticmethod
-    def to_kernel(name: str) -> bytes | Hostile:
+    def to_server(self, name: bytes) -> str:
+        """Return the server's name for one of the kernel's, or raise OSError: EILSEQ, ENAMETOOLONG, EINVAL."""
+        rules = self._rules
+        try:
+            text = name.decode("utf-8", "surrogatepass")
+        except UnicodeDecodeError:
+            raise _refusal(errno.EILSEQ) from None
+        if len(text) > NAME_MAX or (len(text) * 2 > NAME_MAX and _units(text) > NAME_MAX):
+            raise _refusal(errno.ENAMETOOLONG)
+        if text in ("", ".", ".."):
+            raise _refusal(errno.EINVAL)
+        if not rules.special.search(text):
+            return text
+        if rules.forbidden.search(text):
+            raise _refusal(errno.EINVAL)
+        if rules.ambiguous.search(text):
+            raise _refusal(errno.EILSEQ)
+        text = text.translate(rules.to_server)
+        return text[:-1] + rules.final_to_server.get(text[-1], text[-1])
+
+    def to_kernel(self, name: str) -> bytes | Hostile:
         """Return the kernel's name for one of the server's, or why there is none."""
-        text = name.translate(_TO_KERNEL) if _MAPPED.search(name) else name
-        return hostility(text) or text.encode("utf-8", "surrogatepass")
+        rules = self._rules
+        if rules.mapped is not None and rules.mapped.search(name):
+            name = name.translate(rules.to_kernel)
+            name = name[:-1] + rules.final_to_kernel.get(name[-1], name[-1])
+        return hostility(name) or name.encode("utf-8", "surrogatepass")
 
     def drop(self, reason: Hostile, name: str) -> None:
         """Count a name that is not shown, and tell of the first of its kind."""

@@ -20,7 +20,6 @@ from smb3fs.errors import Smb3fsError, describe, errno_of
 from smb3fs.handles.attributes import FileAttributes
 from smb3fs.vfs.attributes import READONLY
 from smb3fs.vfs.inodes import Inode
-from smb3fs.vfs.names import to_server
 from smb3fs.vfs.state import PARENT_GONE, State, stale
 from smb3fs.wire.directory import DirectoryEntry, entry_offsets
 
@@ -39,7 +38,7 @@ def _refusal(number: int) -> OSError:
 
 async def look_up(state: State, parent: Inode, name: bytes) -> tuple[Inode, FileAttributes]:
     """Find a name in a directory."""
-    text = to_server(name)
+    text = state.names.to_server(name)
     told = await state.below(parent, text, state.share.lookup)
     known = state.inodes.find(parent, text, told.file_id, told.created, is_directory=told.is_directory)
     if known is not None and _is_another_spelling(known, parent, text) and not await _is_spelled(state, parent, text):
@@ -78,7 +77,7 @@ async def _is_spelled(state: State, parent: Inode, text: str) -> bool:
 
 async def make_directory(state: State, parent: Inode, name: bytes) -> tuple[Inode, FileAttributes]:
     """Make a directory."""
-    text = to_server(name)
+    text = state.names.to_server(name)
     try:
         told = await state.below(parent, text, state.share.make_directory)
     finally:
@@ -88,7 +87,7 @@ async def make_directory(state: State, parent: Inode, name: bytes) -> tuple[Inod
 
 async def remove_directory(state: State, parent: Inode, name: bytes) -> None:
     """Remove an empty directory."""
-    text = to_server(name)
+    text = state.names.to_server(name)
     try:
         await state.below(parent, text, state.share.remove_directory)
     finally:
@@ -98,7 +97,7 @@ async def remove_directory(state: State, parent: Inode, name: bytes) -> None:
 
 async def remove_file(state: State, parent: Inode, name: bytes) -> None:
     """Remove a name of a file; one that is open here goes out of sight now and from the server at its last close."""
-    text = to_server(name)
+    text = state.names.to_server(name)
     try:
         inode = parent.child(text)
         if inode is None or not state.files.of(inode) or not await _remove_open(state, inode, parent, text):
@@ -165,7 +164,7 @@ async def rename(state: State, parent: Inode, name: bytes, new_parent: Inode, ne
     """Rename, replacing what POSIX says is replaced."""
     if flags & ~RENAME_NOREPLACE:
         raise _refusal(errno.EINVAL)
-    old, new = to_server(name), to_server(new_name)
+    old, new = state.names.to_server(name), state.names.to_server(new_name)
     move = Move(state, parent, old, new_parent, new)
     source, target = parent.child(old), new_parent.child(new)
     try:

@@ -27,7 +27,6 @@ from smb3fs.vfs.backend import ShareVerbs
 from smb3fs.vfs.directories import DirEntry
 from smb3fs.vfs.files import HEAD_SIZE, Access
 from smb3fs.vfs.inodes import Inode
-from smb3fs.vfs.names import to_server
 from smb3fs.vfs.state import State, stale
 from smb3fs.vfs.wall import Answer, Walled, answers, may_wait, waits
 from smb3fs.wire.codec import Buffer, filetime_to_ns
@@ -86,7 +85,7 @@ class Vfs(Walled):
     def lookup(self, parent: int, name: bytes) -> Answer[Entry]:
         """Find a name in a directory; the kernel holds one lookup more of what was found."""
         directory = self._inodes.get(parent)
-        entry = self._look_up_ahead(directory, to_server(name))
+        entry = self._look_up_ahead(directory, self.state.names.to_server(name))
         return entry if entry is not None else self._look_up(directory, name)
 
     def _look_up_ahead(self, directory: Inode, text: str) -> Entry | None:
@@ -105,7 +104,7 @@ class Vfs(Walled):
         """Find a name by asking the server: for it alone, or for the whole directory if that promises to pay."""
         if self._ahead.worth_listing(directory, trio.current_time()):
             await self._ahead.list(directory)
-            entry = self._look_up_ahead(directory, to_server(name))
+            entry = self._look_up_ahead(directory, self.state.names.to_server(name))
             if entry is not None:
                 return entry
         inode, told = await namespace.look_up(self.state, directory, name)
@@ -235,7 +234,7 @@ class Vfs(Walled):
     async def create(self, parent: int, name: bytes, mode: int, flags: int) -> tuple[OpenResult, Entry]:
         """Create a file and open it, or open what another client has created a moment ago."""
         directory = self._inodes.get(parent)
-        text = to_server(name)
+        text = self.state.names.to_server(name)
         handle = await self._create(directory, text, mode, flags)
         try:
             inode = self.state.seen(directory, text, handle.attributes_at_open)
@@ -252,7 +251,7 @@ class Vfs(Walled):
         if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
             raise OSError(errno.EPERM, os.strerror(errno.EPERM))
         directory = self._inodes.get(parent)
-        text = to_server(name)
+        text = self.state.names.to_server(name)
         handle = await self._create(directory, text, mode, os.O_EXCL | os.O_WRONLY)
         self._share.close(handle)
         self.state.changed(directory, text)

@@ -26,7 +26,7 @@ from smb3fs.vfs.backend import ShareVerbs
 from smb3fs.vfs.directories import DirectoryTable
 from smb3fs.vfs.files import FileTable, OpenFile
 from smb3fs.vfs.inodes import Inode, InodeTable
-from smb3fs.vfs.names import ServerNames
+from smb3fs.vfs.names import NameMapping, Names
 
 T = TypeVar("T")
 
@@ -49,14 +49,20 @@ class State:
     def __init__(self, share: ShareVerbs, settings: Settings, trace: Trace) -> None:
         self.share = share
         self.uncached = settings.cache == "none"
-        self.inodes = InodeTable(server_numbers=settings.server_inodes)
+        self.names = Names(NameMapping(settings.name_mapping), trace)
+        self.inodes = InodeTable(server_numbers=settings.server_inodes, separator=self.names.separator)
         self.files = FileTable()
         self.directories = DirectoryTable()
         self.presentation = Presentation(settings)
-        self.names = ServerNames(trace)
+        self._trace = trace
         # Files that were removed or replaced while open here, by inode number: the names under which the server keeps
         # them until they are closed. They are not listed.
         self.aside: dict[int, str] = {}
+
+    def use_names(self, mapping: NameMapping) -> None:
+        """Map names in another way, before the first of them has come: it depends on what the server can."""
+        self.names = Names(mapping, self._trace)
+        self.inodes.separator = self.names.separator
 
     # -- answers into the tables
 

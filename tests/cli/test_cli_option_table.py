@@ -66,6 +66,11 @@ USED: dict[str, dict[str, Any]] = {
     "bsize=65536": {"bsize": 65536},
     "rasize=0": {"rasize": 0},
     "noserverino": {"server_inodes": False},
+    "mapposix": {},
+    "mapchars": {"name_mapping": "mapchars"},
+    "nomapchars": {"name_mapping": "nomapchars"},
+    "mapchars,mapposix": {},
+    "nomapposix": {"name_mapping": "nomapchars"},
     "noserverino,serverino": {"server_inodes": True},
     "prefixpath=a/b": {"prefix_path": "a\\b"},
     "prefixpath=\\a\\b\\": {"prefix_path": "a\\b"},
@@ -97,7 +102,7 @@ STATED = """
     sign esize=1 min_enc_offload=1 nocompress nomultichannel max_channels=1 nopersistenthandles noresilienthandles
     nodfs forceuid forcegid noforceuid noforcegid nodynperm nocifsacl noacl noidsfromsid nomodefromsid nouser_xattr
     setuids nosetuids rwpidforward noposix nounix nolinux noposixpaths nolease nohandlecache handlecache
-    max_cached_dirs=16 closetimeo=1 locallease strictsync fsc nobrl nolock mapposix nomapchars iocharset=utf8 utf8
+    max_cached_dirs=16 closetimeo=1 locallease strictsync fsc nobrl nolock iocharset=utf8 utf8
     unicode symlink=none symlink=default reparse=none nomfsymlinks nosfu nonativesocket nosparse intr nointr relatime
     norelatime strictatime nostrictatime lazytime nolazytime mand nomand iversion noiversion silent loud
     subtype=smb3fs
@@ -111,7 +116,7 @@ REFUSED = """
     guest password2=x pass2=x domainauto multiuser cruid=0 hard srcaddr=1.2.3.4 sharesock signloosely ignore_signature
     compress multichannel max_channels=4 rdma max_credits=100 persistenthandles resilienthandles handletimeout=1000
     witness dfs snapshot=1 dynperm cifsacl acl idsfromsid setuidfromacl modefromsid modesid user_xattr backupuid=0
-    backupgid=0 posix unix linux posixpaths nostrictsync brl forcemandatorylock forcemand nomapposix mapchars
+    backupgid=0 posix unix linux posixpaths nostrictsync brl forcemandatorylock forcemand
     nounicode nocase ignorecase mfsymlinks sfu symlinkroot=/x nativesocket symlink=native reparse=nfs nodelete unc=x
     path=x source=x target=x allow_root context=x fscontext=x defcontext=x rootcontext=x seclabel bind rbind move
     sec=none sec=krb5 sec=krb5i sec=krb5p sec=ntlm sec=ntlmi sec=ntlmv2 sec=ntlmv2i sec=lanman
@@ -271,4 +276,4 @@ def test_a_line_pasted_from_the_linux_client() -> None:
         environment={"PASSWD": "x"},
     )
     assert (options.uid, options.gid, options.noperm, options.address) == (1000, 1000, True, "192.0.2.7")
-    assert len(options.notes) == 8
+    assert len(options.notes) == 7

@@ -10,13 +10,16 @@ from hypothesis import strategies as st
 from vfs_world import fails
 
 from smb3fs.trace import Trace
-from smb3fs.vfs.names import Hostile, ServerNames, hostility, to_server
+from smb3fs.vfs.names import Hostile, NameMapping, Names, hostility
 
 ANY_CHARACTER = st.characters(exclude_categories=())  # surrogates too
 
 
-def server_names() -> ServerNames:
-    return ServerNames(Trace())
+MAPPINGS = pytest.mark.parametrize("mapping", NameMapping)
+
+
+def names_of(mapping: NameMapping = NameMapping.MAPPOSIX) -> Names:
+    return Names(mapping, Trace())
 
 
 @pytest.mark.parametrize(
@@ -37,12 +40,14 @@ def server_names() -> ServerNames:
         (b"dot.", "dot\uf029"),
         (b"...", "..\uf029"),
         (b" . ", " .\uf028"),
+        ("in the \uf028middle".encode(), "in the \uf028middle"),
+        ("e\u0301 and \u00e9".encode(), "e\u0301 and \u00e9"),
         (b"\xed\xa0\x80", "\ud800"),
     ],
 )
 def test_the_mapping(kernel: bytes, server: str) -> None:
-    assert to_server(kernel) == server
-    assert server_names().to_kernel(server) == kernel
+    assert names_of().to_server(kernel) == server
+    assert names_of().to_kernel(server) == kernel
 
 
 @pytest.mark.parametrize(
@@ -62,42 +67,85 @@ def test_the_mapping(kernel: bytes, server: str) -> None:
 )
 def test_what_cannot_be_sent_is_refused(name: bytes, number: int) -> None:
     with fails(number):
-        to_server(name)
+        names_of().to_server(name)
 
 
 def test_the_longest_names() -> None:
-    assert to_server(b"a" * 255) == "a" * 255
-    assert to_server("🐟".encode() * 127) == "🐟" * 127
-    assert to_server(b":" * 255) == "\uf022" * 255
+    assert names_of().to_server(b"a" * 255) == "a" * 255
+    assert names_of().to_server("🐟".encode() * 127) == "🐟" * 127
+    assert names_of().to_server(b":" * 255) == "\uf022" * 255
 
 
+@MAPPINGS
 @given(st.text(ANY_CHARACTER, max_size=300))
-def test_whatever_the_kernel_may_send_comes_back(text: str) -> None:
+def test_whatever_the_kernel_may_send_comes_back(mapping: NameMapping, text: str) -> None:
+    names = names_of(mapping)
     kernel = text.encode("utf-8", "surrogatepass")
     try:
-        server = to_server(kernel)
+        server = names.to_server(kernel)
     except OSError as refusal:
         assert refusal.errno in (errno.EILSEQ, errno.ENAMETOOLONG, errno.EINVAL)  # noqa: PT017
         return
-    assert not set(server) & set('"*:<>?\\|/\0')
-    assert server[-1] not in " ."
-    assert min(server) >= "\x20"
-    assert server_names().to_kernel(server) == kernel
+    if mapping is NameMapping.POSIX:
+        assert server == text
+    else:
+        assert not set(server) & set('"*:<>?\\|/\0')
+        assert server[-1] not in " ."
+        assert min(server) >= "\x20"
+    assert names.separator not in server
+    assert names.to_kernel(server) == kernel
+
+
+@pytest.mark.parametrize(
+    ("kernel", "server"),
+    [(b"plain", "plain"), (b"*:<>?|", "\uf02a\uf03a\uf03c\uf03e\uf03f\uf07c"), ("\uf022".encode(), "\uf022")],
+)
+def test_the_other_mapping(kernel: bytes, server: str) -> None:
+    names = names_of(NameMapping.MAPCHARS)
+    assert names.to_server(kernel) == server
+    assert names.to_kernel(server) == kernel
+
+
+@pytest.mark.parametrize("name", [b'"', b"a\\b", b"a\nb", b"blank ", b"dot."])
+@pytest.mark.parametrize("mapping", [NameMapping.MAPCHARS, NameMapping.NOMAPCHARS])
+def test_what_a_mapping_lacks_is_refused(mapping: NameMapping, name: bytes) -> None:
+    with fails(errno.EINVAL):
+        names_of(mapping).to_server(name)
+
+
+@pytest.mark.parametrize("char", [b"*", b":", b"<", b">", b"?", b"|"])
+def test_without_a_mapping_reserved_characters_are_refused(char: bytes) -> None:
+    names = names_of(NameMapping.NOMAPCHARS)
+    with fails(errno.EINVAL):
+        names.to_server(b"a" + char)
+    assert names.to_kernel("\uf022") == "\uf022".encode()
+    assert names.to_server("\uf022".encode()) == "\uf022"
+
+
+def test_with_posix_names_everything_goes_but_a_slash() -> None:
+    names = names_of(NameMapping.POSIX)
+    assert names.separator == "/"
+    for name in (b'a"*:<>?|b', b"back\\slash", b"line\nbreak", b"blank ", b"dot.", b"...", "\uf022".encode()):
+        assert names.to_server(name) == name.decode()
+        assert names.to_kernel(name.decode()) == name
+    for name in (b"a/b", b"a\0b", b"..", b""):
+        with fails(errno.EINVAL):
+            names.to_server(name)
 
 
 @given(st.binary(max_size=40))
 def test_any_bytes_become_a_name_or_an_errno(name: bytes) -> None:
     try:
-        server = to_server(name)
+        server = names_of().to_server(name)
     except OSError as refusal:
         assert refusal.errno in (errno.EILSEQ, errno.EINVAL)  # noqa: PT017
     else:
-        assert server_names().to_kernel(server) == name
+        assert names_of().to_kernel(server) == name
 
 
 @given(st.text(ANY_CHARACTER, max_size=300))
 def test_whatever_the_server_sends_is_a_name_or_dropped(text: str) -> None:
-    kernel = server_names().to_kernel(text)
+    kernel = names_of().to_kernel(text)
     if isinstance(kernel, bytes):
         assert kernel not in (b"", b".", b"..")
         assert not set(kernel) & {0, ord("/")}
@@ -106,12 +154,13 @@ def test_whatever_the_server_sends_is_a_name_or_dropped(text: str) -> None:
         assert isinstance(kernel, Hostile)
 
 
+@MAPPINGS
 @given(st.text(ANY_CHARACTER, max_size=20), st.text(ANY_CHARACTER, max_size=20))
-def test_two_names_of_the_kernel_are_two_of_the_server(one: str, other: str) -> None:
+def test_two_names_of_the_kernel_are_two_of_the_server(mapping: NameMapping, one: str, other: str) -> None:
     sent = []
     for text in (one, other):
         try:
-            sent.append(to_server(text.encode("utf-8", "surrogatepass")))
+            sent.append(names_of(mapping).to_server(text.encode("utf-8", "surrogatepass")))
         except OSError:
             return
     assert (sent[0] == sent[1]) == (one == other)
@@ -132,7 +181,7 @@ def test_two_names_of_the_kernel_are_two_of_the_server(one: str, other: str) -> 
     ],
 )
 def test_hostile_names(name: str, reason: Hostile) -> None:
-    assert server_names().to_kernel(name) is reason
+    assert names_of().to_kernel(name) is reason
 
 
 def test_hostility_of_an_ordinary_name() -> None:
@@ -142,7 +191,7 @@ def test_hostility_of_an_ordinary_name() -> None:
 def test_a_drop_is_counted_and_told_once_for_each_kind(expect_log) -> None:  # type: ignore[no-untyped-def]
     expect_log(r"the server lists a name with / or NUL in it, .*: 'a/b'$")
     expect_log(r"the server lists an empty name")
-    names = server_names()
+    names = names_of()
     for name in ("a/b", "c/d", ""):
         reason = names.to_kernel(name)
         assert isinstance(reason, Hostile)

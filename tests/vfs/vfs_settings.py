@@ -15,6 +15,7 @@ class Options:
     dir_mode: int = 0o755
     noperm: bool = False
     server_inodes: bool = True
+    name_mapping: str = "mapposix"
     cache: str = "strict"
     acregmax: float = 1.0
     acdirmax: float = 2.0
