@@ -161,6 +161,24 @@ class Signing:
 
 
 @dataclass(slots=True)
+class PosixExtensions:
+    """SMB2_POSIX_EXTENSIONS_AVAILABLE, the offer of the SMB3 POSIX extensions; `guid` is `wire.posix.POSIX_GUID`."""
+
+    type: ClassVar[int] = 0x0100
+
+    guid: bytes
+
+    def encode(self) -> bytes:
+        """Return the context's data."""
+        return self.guid
+
+    @classmethod
+    def parse(cls, data: memoryview) -> Self:
+        """Read the context's data."""
+        return cls(bytes(data))
+
+
+@dataclass(slots=True)
 class UnknownContext:
     """A context of any other type, as it came."""
 
@@ -172,7 +190,7 @@ class UnknownContext:
         return self.data
 
 
-NegotiateContext = PreauthIntegrity | Encryption | NetName | Signing | UnknownContext
+NegotiateContext = PreauthIntegrity | Encryption | NetName | Signing | PosixExtensions | UnknownContext
 
 
 def _encode_contexts(contexts: Sequence[NegotiateContext]) -> bytes:
@@ -200,6 +218,8 @@ def _parse_contexts(pdu: memoryview, offset: int, count: int, floor: int) -> lis
                 contexts.append(NetName.parse(data))
             case Signing.type:
                 contexts.append(Signing.parse(data))
+            case PosixExtensions.type:
+                contexts.append(PosixExtensions.parse(data))
             case _:
                 contexts.append(UnknownContext(type_, bytes(data)))
         position += pad8(_CONTEXT.size + length)

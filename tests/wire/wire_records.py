@@ -16,7 +16,9 @@ from smb3fs.wire import (
     io,
     ioctl,
     negotiate,
+    posix,
     query,
+    reparse,
     session,
     sid,
     tree,
@@ -43,7 +45,8 @@ NEGOTIATE_CONTEXTS = st.lists(
         st.builds(negotiate.Encryption, SHORTS),
         st.builds(negotiate.NetName, NAME),
         st.builds(negotiate.Signing, SHORTS),
-        st.builds(negotiate.UnknownContext, U16.filter(lambda type_: type_ not in {1, 2, 5, 8}), DATA),
+        st.builds(negotiate.PosixExtensions, DATA),
+        st.builds(negotiate.UnknownContext, U16.filter(lambda type_: type_ not in {1, 2, 5, 8, 0x100}), DATA),
     ),
     max_size=5,
 )
@@ -78,6 +81,16 @@ def _data(cls: Any, *fields: st.SearchStrategy[Any], **more: st.SearchStrategy[A
     return Kind(cls.__name__, st.builds(cls, *fields, **more), _bare, cls.parse)
 
 
+def _in_reparse_point(cls: Any, strategy: st.SearchStrategy[Any]) -> Kind:
+    """What a reparse point carries, where its length stands."""
+    return Kind(
+        cls.__name__,
+        strategy,
+        lambda record: reparse.ReparsePoint(cls.tag, record.encode()).encode(),
+        lambda pdu: cls.parse(reparse.ReparsePoint.parse(pdu).data),
+    )
+
+
 def _with_dialects(contexts: bool) -> st.SearchStrategy[list[int]]:
     """Lists of dialects that have 3.1.1 in them, or have not."""
     others = st.lists(U16.filter(lambda dialect: dialect != 0x0311), max_size=5)
@@ -85,9 +98,18 @@ def _with_dialects(contexts: bool) -> st.SearchStrategy[list[int]]:
 
 
 _NEGOTIATE_FIELDS = (GUID, U32, U32, U32, U32, U64, DATA)
+_SID = st.builds(sid.Sid, st.integers(0, 2**48 - 1), st.lists(U32, max_size=15).map(tuple))
+_OWNED = st.builds(posix.PosixCreated, U32, U32, U32, _SID, _SID)
+_POSIX = st.builds(posix.FilePosixInformation, U64, U64, U64, U64, U64, U64, U32, U64, U32, _OWNED)
 _BASIC = st.builds(infoclass.FileBasicInformation, U64, U64, U64, U64, U32)
 _STANDARD = st.builds(infoclass.FileStandardInformation, U64, U64, U32, BOOL, BOOL)
 ENTRY = st.builds(directory.DirectoryEntry, NAME, U64, U32, U64, U64, U64, U64, U64, U64, U32, U32)
+
+_NFS = st.one_of(
+    st.builds(reparse.NfsSpecialFile, st.just(int(reparse.NfsType.LNK)), NAME),
+    st.builds(reparse.NfsSpecialFile, st.sampled_from([0x00524843, 0x004B4C42]), st.just(""), U32, U32),
+    st.builds(reparse.NfsSpecialFile, U64.filter(lambda type_: type_ not in set(reparse.NfsType))),
+)
 
 KINDS = [
     Kind(
@@ -140,7 +162,21 @@ KINDS = [
     _body(control.CancelRequest),
     _body(control.ErrorResponse, DATA, U8),
     _data(create_contexts.DiskId, U64, U64),
-    _data(sid.Sid, st.integers(0, 2**48 - 1), st.lists(U32, max_size=15).map(tuple)),
+    Kind("Sid", _SID, _bare, sid.Sid.parse),
+    _data(reparse.ReparsePoint, U32, DATA),
+    _data(reparse.SymbolicLink, NAME, NAME, BOOL),
+    _in_reparse_point(reparse.NfsSpecialFile, _NFS),
+    _in_reparse_point(reparse.LxSymlink, st.builds(reparse.LxSymlink, DATA)),
+    _data(posix.PosixCreate, U32),
+    Kind("PosixCreated", _OWNED, _bare, posix.PosixCreated.parse),
+    Kind("FilePosixInformation", _POSIX, _bare, posix.FilePosixInformation.parse),
+    Kind(
+        "PosixDirectoryEntry",
+        st.builds(posix.PosixDirectoryEntry, NAME, _POSIX),
+        _bare,
+        lambda page: posix.PosixDirectoryEntry.parse_at(page, 0),
+    ),
+    _data(posix.FileFsPosixInformation, U32, U32, U64, U64, U64, U64, U64, U64),
     _data(create_contexts.MaximalAccess, U32, U32),
     _data(infoclass.FileBasicInformation, U64, U64, U64, U64, U32),
     _data(infoclass.FileStandardInformation, U64, U64, U32, BOOL, BOOL),
