@@ -22,7 +22,7 @@ from smb3fs.wire.infoclass import InformationClass
 from smb3fs.wire.query import RESTART_SCANS, QueryDirectoryRequest, QueryDirectoryResponse
 
 # What one page may hold: some 1,000 entries, of which smbd makes in 25 ms what we read in 15.
-PAGE_SIZE: Final = 128 * 1024
+PAGE_SIZE: Final = 64 * 1024
 # How many pages may be asked for ahead: a mebibyte for each round trip, however long that takes.
 FIRST_AHEAD: Final = 2
 MOST_AHEAD: Final = 8

@@ -16,7 +16,7 @@ from typing import Final
 
 import trio
 
-from smb3fs.errors import Smb3fsError, WireError, describe
+from smb3fs.errors import Smb3fsError, describe
 from smb3fs.vfs.directories import OpenDirectory
 from smb3fs.vfs.inodes import Inode
 from smb3fs.vfs.state import State
@@ -76,11 +76,8 @@ class Anticipation:
             return None
         watched.count += 1
         watched.last = now
-        try:
-            entry, came = watched.listing.entry(index)
-        except WireError:
-            return None
-        return entry, now - came
+        entry, came = watched.listing.entry(index)
+        return (entry, now - came) if entry is not None else None
 
     def note(self, parent: Inode, now: float) -> None:
         """Count a lookup that found something and had to ask the server for it."""
@@ -142,13 +139,11 @@ class Anticipation:
     async def _index(listing: OpenDirectory) -> dict[str, int]:
         """Return where each name of a listing stands."""
         index: dict[str, int] = {}
-        for number in range(len(listing)):
-            if number % SLICE == SLICE - 1:
+        for position, entry, _ in listing.entries(0, len(listing)):
+            if position % SLICE == SLICE - 1:
                 await trio.lowlevel.checkpoint()
-            try:
-                index[listing.entry(number)[0].name] = number
-            except WireError:
-                continue
+            if entry is not None:
+                index[entry.name] = position
         return index
 
     def _drop(self, watched: _Watched) -> None:

@@ -18,6 +18,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
+from smb3fs.errors import WireError
 from smb3fs.vfs.attributes import Entry
 from smb3fs.vfs.backend import Pages
 from smb3fs.vfs.inodes import Inode
@@ -42,6 +43,7 @@ class DirEntry(NamedTuple):
     file_id: int
     created: int
     is_directory: bool
+    known: Inode | None = None
 
 
 class OpenDirectory:
@@ -93,12 +95,27 @@ class OpenDirectory:
         """The number of entries that have come so far."""
         return self._starts[-1] + len(self._offsets[-1]) if self._offsets else 0
 
-    def entry(self, index: int) -> tuple[DirectoryEntry, float]:
-        """Return an entry that has come, and when it came."""
-        page = bisect_right(self._starts, index) - 1
-        offset = self._offsets[page][index - self._starts[page]]
-        assert self.pages is not None  # noqa: S101 (there are entries)
-        return DirectoryEntry.parse_at(self.pages.pages[page], offset), self._arrivals[page]
+    def entry(self, index: int) -> tuple[DirectoryEntry | None, float]:
+        """Return an entry that has come, None for one that makes no sense, and when it came."""
+        _, told, came = next(self.entries(index, 1))
+        return told, came
+
+    def entries(self, index: int, count: int) -> Iterator[tuple[int, DirectoryEntry | None, float]]:
+        """Yield up to `count` of the entries that have come: position, entry (None if senseless), time of arrival."""
+        if self.pages is None or index >= len(self):
+            return
+        parse_at, last = DirectoryEntry.parse_at, index + count
+        for number in range(bisect_right(self._starts, index) - 1, len(self._offsets)):
+            told: DirectoryEntry | None
+            page, start, came = self.pages.pages[number], self._starts[number], self._arrivals[number]
+            offsets = self._offsets[number]
+            for position in range(index, min(start + len(offsets), last)):
+                try:
+                    told = parse_at(page, offsets[position - start])
+                except WireError:
+                    told = None
+                yield position, told, came
+            index = start + len(offsets)
 
     @property
     def complete(self) -> bool:

@@ -137,16 +137,26 @@ class InodeTable:
             if number not in self._by_number:
                 return number
 
-    def enter(
-        self, parent: Inode, name: str, file_id: int, created: int, *, is_directory: bool, number: int | None = None
-    ) -> Inode:
-        """Note that a file was seen under a name, and return its inode, new or known.
+    def enter(self, parent: Inode, name: str, file_id: int, created: int, *, is_directory: bool) -> Inode:
+        """Note that a file was seen under a name, and return its inode, new or known."""
+        known = self.find(parent, name, file_id, created, is_directory=is_directory)
+        number = known.number if known is not None else self.choose_number(file_id)
+        return self.enter_as(known, number, parent, name, file_id, created, is_directory=is_directory)
 
-        `number` is the one already told to the kernel for a newcomer; without it one is chosen.
-        """
-        inode = self.find(parent, name, file_id, created, is_directory=is_directory)
+    def enter_as(
+        self,
+        known: Inode | None,
+        number: int,
+        parent: Inode,
+        name: str,
+        file_id: int,
+        created: int,
+        *,
+        is_directory: bool,
+    ) -> Inode:
+        """Note the same of a file that `find` has just found to be `known`, or a newcomer that gets `number`."""
+        inode = known
         if inode is None:
-            number = self.choose_number(file_id) if number is None else number
             # One int object for both, and likewise for all that is equal: it is what the table's size is made of.
             inode = Inode(number, number if file_id == number else file_id, created, is_directory=is_directory)
             self._by_number[number] = inode
@@ -184,14 +194,17 @@ class InodeTable:
         known = parent.child(name)
         if known is not None and known is not inode:
             self.unlink(parent, name)
+        if parent.names is None:
+            parent.names = {}
+        parent.names[name] = inode
+        if not inode.links:
+            inode.links = ((parent, name),)
+            return
         kept = [link for link in inode.links if link != (parent, name)]
         for other, old in kept[0 if inode.is_directory else MAX_LINKS - 1 :]:
             self._forget_name(other, old)
         del kept[0 if inode.is_directory else MAX_LINKS - 1 :]
         inode.links = ((parent, name), *kept)
-        if parent.names is None:
-            parent.names = {}
-        parent.names[name] = inode
 
     def unlink(self, parent: Inode, name: str) -> Inode | None:
         """Note that a name is gone; return what it stood for."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import trio
 
-from smb3fs.errors import Smb3fsError, WireError, errno_of
+from smb3fs.errors import Smb3fsError, errno_of
 from smb3fs.vfs.attributes import DIRECTORY
 from smb3fs.vfs.directories import BATCH, DOTS, DirEntry, OpenDirectory
 from smb3fs.vfs.inodes import Inode
@@ -85,21 +85,20 @@ def _entries(state: State, directory: OpenDirectory, index: int) -> Iterator[Dir
     chosen as entries pass.
     """
     now = trio.current_time()
-    parent = directory.inode
-    for position in range(index, min(len(directory), index + BATCH)):
-        shown = _shown(state, directory, position)
-        if shown is None:
+    parent, changed, listed, inodes = directory.inode, directory.changed, state.presentation.listed, state.inodes
+    for position, told, came in directory.entries(index, BATCH):
+        name = _name(state, directory, position, told)
+        if name is None or told is None:
             continue
-        told, name, came = shown
-        if told.name in directory.changed:
+        if changed and told.name in changed:
             return
         created = filetime_to_ns(told.creation_time)
         is_directory = bool(told.file_attributes & DIRECTORY)
-        known = state.inodes.find(parent, told.name, told.file_id, created, is_directory=is_directory)
-        number = known.number if known is not None else state.inodes.choose_number(told.file_id)
+        known = inodes.find(parent, told.name, told.file_id, created, is_directory=is_directory)
+        number = known.number if known is not None else inodes.choose_number(told.file_id)
         yield DirEntry(
             name,
-            state.presentation.listed(number, told, now - came),
+            listed(number, told, now - came),
             position + DOTS + 1,
             True,
             parent,
@@ -107,48 +106,51 @@ def _entries(state: State, directory: OpenDirectory, index: int) -> Iterator[Dir
             told.file_id,
             created,
             is_directory,
+            known,
         )
 
 
-def _shown(state: State, directory: OpenDirectory, index: int) -> tuple[DirectoryEntry, bytes, float] | None:
-    """Return an entry with its name for the kernel and the time it came; None for one that is not shown."""
-    if index in directory.dropped:
-        return None
-    try:
-        told, came = directory.entry(index)
-    except WireError:
-        directory.dropped.add(index)
-        state.names.drop(Hostile.UNDECODABLE, f"entry {index}")
+def _name(state: State, directory: OpenDirectory, index: int, told: DirectoryEntry | None) -> bytes | None:
+    """Return an entry's name for the kernel; None for one that is not shown."""
+    if told is None:
+        if index not in directory.dropped:
+            directory.dropped.add(index)
+            state.names.drop(Hostile.UNDECODABLE, f"entry {index}")
         return None
     # Servers list these two as well; the kernel has had ours.
     if told.name in (".", "..") or (state.aside and told.name in state.aside.values()):
         return None
     name = state.names.to_kernel(told.name)
     if isinstance(name, Hostile):
-        directory.dropped.add(index)
-        state.names.drop(name, told.name)
+        if index not in directory.dropped:
+            directory.dropped.add(index)
+            state.names.drop(name, told.name)
         return None
-    return told, name, came
+    return name
 
 
 def _next_shown(state: State, directory: OpenDirectory, index: int) -> int:
     """Return the index of the next entry that is shown, or the number of entries that have come."""
-    while index < len(directory) and _shown(state, directory, index) is None:
-        index += 1
-    return index
+    for position, told, _ in directory.entries(index, len(directory)):
+        if _name(state, directory, position, told) is not None:
+            return position
+    return max(index, len(directory))
 
 
 def _was_changed(directory: OpenDirectory, index: int) -> bool:
     """Whether we have changed an entry since its listing was asked for."""
-    return bool(directory.changed) and directory.entry(index)[0].name in directory.changed
+    if not directory.changed:
+        return False
+    told, _ = directory.entry(index)
+    return told is not None and told.name in directory.changed
 
 
 async def _looked_up(state: State, directory: OpenDirectory, index: int) -> DirEntry | None:
     """Return an entry as it is now; None if it is gone."""
-    shown = _shown(state, directory, index)
-    if shown is None:
+    told, _ = directory.entry(index)
+    name = _name(state, directory, index, told)
+    if told is None or name is None:
         return None
-    told, name, _ = shown
     parent = directory.inode
     path = state.inodes.path_below(parent, told.name)
     known = parent.child(told.name)
@@ -164,4 +166,6 @@ async def _looked_up(state: State, directory: OpenDirectory, index: int) -> DirE
     found = state.inodes.find(parent, told.name, now.file_id, now.created, is_directory=now.is_directory)
     number = found.number if found is not None else state.inodes.choose_number(now.file_id)
     entry = state.presentation.entry(number, now)
-    return DirEntry(name, entry, index + DOTS + 1, True, parent, told.name, now.file_id, now.created, now.is_directory)
+    return DirEntry(
+        name, entry, index + DOTS + 1, True, parent, told.name, now.file_id, now.created, now.is_directory, found
+    )
