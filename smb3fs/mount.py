@@ -162,6 +162,7 @@ async def run_mount(options: MountOptions, target: str, *, ready: Callable[[], N
             # What exists by now lives as long as the mount; the collector need not look at it ever again.
             gc.collect()
             gc.freeze()
+            gc.set_threshold(20_000, 20, 20)
             await serve(mount.vfs, target, options, ready)
         except (Smb3fsError, OSError) as error:
             failure = error  # raised outside the nursery, which would wrap it into a group
