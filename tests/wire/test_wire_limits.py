@@ -92,7 +92,7 @@ def negotiated(*contexts: PreauthIntegrity | Encryption | UnknownContext) -> Neg
 
 def test_negotiate_contexts() -> None:
     """Any order, unknown ones too; the last one padded or not."""
-    response = negotiated(UnknownContext(0x0100, b"\x93\xad"), Encryption([0]), PreauthIntegrity([1], b"salt"))
+    response = negotiated(UnknownContext(0x7FFF, b"\x93\xad"), Encryption([0]), PreauthIntegrity([1], b"salt"))
     message = HEADER + response.encode()
     assert NegotiateResponse.parse(memoryview(message)) == response
     assert len(message) % 8
