@@ -34,9 +34,8 @@ def missing() -> list[str]:
     return lacks
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark all of this folder, and skip it where it cannot run, unless SMB3FS_REQUIRE_LIVE=1 forbids that."""
-    here = Path(__file__).parent
+def mark_live(here: Path, items: list[pytest.Item]) -> None:
+    """Mark all tests of a folder, and skip them where they cannot run, unless SMB3FS_REQUIRE_LIVE=1 forbids that."""
     ours = [item for item in items if here in item.path.parents]
     lacks = missing() if ours else []
     if lacks and os.environ.get("SMB3FS_REQUIRE_LIVE") == "1":
@@ -45,6 +44,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.live)
         if lacks:
             item.add_marker(pytest.mark.skip(reason=f"live tests lack: {', '.join(lacks)}"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark this folder's tests."""
+    mark_live(Path(__file__).parent, items)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,0 +1,53 @@
+"""The list of expected failures: which tests, why, and what their failure shows."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Final, NamedTuple
+
+LIST: Final = Path(__file__).with_name("expected_failures.toml")
+
+
+class Expectation(NamedTuple):
+    """Tests that fail for one reason, in a way that the list names."""
+
+    tests: tuple[str, ...]
+    reason: str
+    shows: str
+
+    def matches(self, test: str) -> bool:
+        """Whether the test, named by its path below tests/suites, is one of them."""
+        return any(fnmatchcase(test, escape(pattern)) for pattern in self.tests)
+
+
+def escape(pattern: str) -> str:
+    """Only * stands for something else: names of tests have brackets of their own."""
+    return pattern.replace("[", "[[]").replace("?", "[?]")
+
+
+def read(text: str) -> list[Expectation]:
+    """Parse the list; whatever is missing or unknown in an entry raises ValueError."""
+    document = tomllib.loads(text)
+    if set(document) - {"failure"}:
+        raise ValueError(f"unknown tables: {sorted(set(document) - {'failure'})}")
+    found = []
+    for entry in document.get("failure", []):
+        if set(entry) != {"tests", "reason", "shows"} or not all((entry["tests"], entry["reason"], entry["shows"])):
+            raise ValueError(f"an entry has tests, reason and shows, all of them filled: {entry}")
+        found.append(Expectation(tuple(entry["tests"]), entry["reason"], entry["shows"]))
+    return found
+
+
+def unmatched(expectations: Iterable[Expectation], tests: Iterable[str]) -> list[str]:
+    """The patterns that stand for no test, of those whose file is among the tests' files."""
+    names = list(tests)
+    files = {name.partition("::")[0] for name in names}
+    return [
+        pattern
+        for expectation in expectations
+        for pattern in expectation.tests
+        if pattern.partition("::")[0] in files and not any(fnmatchcase(name, escape(pattern)) for name in names)
+    ]

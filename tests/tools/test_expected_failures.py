@@ -1,0 +1,47 @@
+"""The list of the suites' expected failures: what its entries may be, and what they match."""
+
+from __future__ import annotations
+
+import pytest
+from suites.expected import LIST, Expectation, read, unmatched
+
+ENTRY = '[[failure]]\nreason = "r"\nshows = "s"\ntests = ["a.py::test[x*]"]\n'
+
+
+def test_an_entry_matches_by_star_alone() -> None:
+    (expectation,) = read(ENTRY)
+    assert expectation == Expectation(("a.py::test[x*]",), "r", "s")
+    assert expectation.matches("a.py::test[x and more]")
+    assert expectation.matches("a.py::test[x]")
+    assert not expectation.matches("a.py::testx")
+    assert not Expectation(("a.py::what?",), "r", "s").matches("a.py::whatx")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ENTRY.replace('reason = "r"\n', ""),
+        ENTRY.replace('reason = "r"', 'reason = ""'),
+        ENTRY.replace("tests = [", "test = ["),
+        ENTRY.replace('["a.py::test[x*]"]', "[]"),
+        ENTRY + 'note = "n"\n',
+        "[other]\n",
+    ],
+)
+def test_an_entry_that_is_not_whole_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"entry|unknown"):
+        read(text)
+
+
+def test_an_entry_for_no_test_is_found() -> None:
+    expectations = [Expectation(("a.py::test[x*]", "a.py::gone", "b.py::test"), "r", "s")]
+    assert unmatched(expectations, ["a.py::test[x1]"]) == ["a.py::gone"]
+    assert unmatched(expectations, ["a.py::test[x1]", "b.py::other"]) == ["a.py::gone", "b.py::test"]
+
+
+def test_the_list_itself() -> None:
+    expectations = read(LIST.read_text())
+    patterns = [pattern for expectation in expectations for pattern in expectation.tests]
+    assert len(patterns) == len(set(patterns))
+    for pattern in patterns:
+        assert (LIST.parent / pattern.partition("::")[0]).is_file(), pattern
