@@ -302,13 +302,11 @@ class Domain:
         """Give a user this password, from the next login on."""
         self.tool("user", "setpassword", user, f"--newpassword={password}")
 
-    def ticket(self, *, ccache: Path | None = None, lifetime: str = "10h", user: str = USER, password: str = "") -> Path:
-        """Get a ticket-granting ticket with kinit into a file of its own, and return that."""
+    def ticket(self, *, ccache: Path | None = None, lifetime: str = "10h", password: str = PASSWORD) -> Path:
+        """Get the user's ticket-granting ticket with kinit into a file, and return that."""
         place = ccache or self.ccache
-        run(
-            *("env", f"KRB5_CONFIG={self.krb5_config}", "kinit", "-c", f"FILE:{place}", "-l", lifetime, user),
-            stdin=f"{password or PASSWORD}\n",
-        )
+        environment = ("env", f"KRB5_CONFIG={self.krb5_config}")
+        run(*environment, "kinit", "-c", f"FILE:{place}", "-l", lifetime, USER, stdin=f"{password}\n")
         return place
 
     def keytab(self, name: str = "keytab", user: str = USER) -> Path:
