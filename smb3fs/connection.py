@@ -37,7 +37,6 @@ from smb3fs.wire.header import (
     is_transform,
     split_compound,
 )
-from smb3fs.wire.negotiate import Capability
 
 # Where the 16 bytes of the signature stand in a header ([MS-SMB2] 2.2.1.2).
 SIGNATURE: Final = slice(48, 64)
@@ -157,9 +156,9 @@ class Connection:
         """How many requests wait for their final answer."""
         return len(self._pending)
 
-    def negotiated(self, capabilities: int) -> None:
-        """Take over what NEGOTIATE agreed about sizes: multi-credit requests need LARGE_MTU."""
-        self.large_mtu = bool(capabilities & Capability.LARGE_MTU)
+    def negotiated(self, *, large_mtu: bool) -> None:
+        """Take over what NEGOTIATE agreed about sizes: whether a request may cost several credits."""
+        self.large_mtu = large_mtu
 
     def exchanges(self) -> list[Exchange]:
         """Return what waits for an answer, each exchange once, in the order of sending."""
@@ -170,6 +169,10 @@ class Connection:
         if not self.large_mtu:
             return 1
         return 1 + max(request.credit_size - 1, 0) // CREDIT_UNIT
+
+    def affords(self, requests: Sequence[Request]) -> bool:
+        """Whether a chain can be sent some time: one that costs more than the server's whole window never can."""
+        return sum(map(self.charge, requests)) <= self.credits.window
 
     def prepare(self, exchange: Exchange) -> list[Buffer] | None:
         """Encode an exchange for sending; None as long as the credits do not suffice for all of it."""

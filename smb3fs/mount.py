@@ -14,7 +14,7 @@ import trio
 
 from smb3fs.channels.authentication import Login
 from smb3fs.channels.connector import Connector, Target
-from smb3fs.channels.negotiation import Policy
+from smb3fs.channels.negotiation import DIALECTS, Policy
 from smb3fs.channels.pool import Pool
 from smb3fs.channels.session import Session
 from smb3fs.errors import DeadlineExceeded, Smb3fsError
@@ -26,7 +26,7 @@ from smb3fs.share.share import Share
 from smb3fs.status import serve_status, socket_path
 from smb3fs.trace import Trace
 from smb3fs.vfs.operations import Vfs
-from smb3fs.wire.negotiate import Cipher, Dialect, SigningAlgorithm
+from smb3fs.wire.negotiate import Cipher, SigningAlgorithm
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class Mount:
             Policy(
                 options.server,
                 uuid.uuid4().bytes_le,
-                tuple(dialect for dialect in Dialect if options.version_min <= dialect <= options.version_max),
+                tuple(dialect for dialect in DIALECTS if options.version_min <= dialect <= options.version_max),
                 options.ciphers,
                 options.seal,
             ),

@@ -21,8 +21,19 @@ from typing import Any, Final, NamedTuple
 
 # [MS-SMB2] 2.2.3: the dialects by number; 2.2.3.1.2: the ciphers by name.
 SMB_3_0: Final = 0x0300
-SMB_3_0_2: Final = 0x0302
 SMB_3_1_1: Final = 0x0311
+# How mount.cifs writes the dialects, and Samba in its own way of writing 2.0.2.
+DIALECTS: Final[Mapping[str, int]] = {
+    "2.0": 0x0202,
+    "2.0.2": 0x0202,
+    "2.02": 0x0202,
+    "2.1": 0x0210,
+    "3.0": SMB_3_0,
+    "3.0.2": 0x0302,
+    "3.02": 0x0302,
+    "3.1.1": SMB_3_1_1,
+    "3.11": SMB_3_1_1,
+}
 CIPHERS: Final[Mapping[str, int]] = {"aes-128-gcm": 2, "aes-256-gcm": 4, "aes-128-ccm": 1, "aes-256-ccm": 3}
 
 Effect = Callable[[str], Mapping[str, Any]]
@@ -164,23 +175,17 @@ def text_of(what: str, limit: int) -> Callable[[str], str]:
 
 
 def versions(text: str) -> Mapping[str, Any]:
-    """Convert a dialect, or a word for a range of them."""
-    match text:
-        case "3" | "default":
-            low, high = SMB_3_0, SMB_3_1_1
-        case "3.0":
-            low = high = SMB_3_0
-        case "3.0.2" | "3.02":
-            low = high = SMB_3_0_2
-        case "3.1.1" | "3.11":
-            low = high = SMB_3_1_1
-        case "1" | "1.0":
-            raise ValueError("SMB 1 is insecure and not supported; enable SMB 3 on the server and use vers=3")
-        case "2" | "2.0" | "2.0.2" | "2.02" | "2.1":
-            raise ValueError("SMB 2 is not supported yet; use vers=3 or leave it out, where the server knows SMB 3")
-        case _:
-            raise ValueError("give 3, 3.0, 3.0.2, 3.1.1 or default")
-    return {"version_min": low, "version_max": high}
+    """Convert a dialect, a range of them as LOW-HIGH, or a word for the default range."""
+    if text in ("3", "default"):
+        text = "3.0-3.1.1"
+    low, _, high = text.partition("-") if "-" in text else (text, "", text)
+    if {"1", "1.0"} & {low, high}:
+        raise ValueError("SMB 1 is insecure and not supported; enable SMB 3 on the server and use vers=3")
+    if low not in DIALECTS or high not in DIALECTS:
+        raise ValueError("give 2.0, 2.1, 3.0, 3.0.2, 3.1.1, a range of these (2.1-3.1.1), 3 or default")
+    if DIALECTS[low] > DIALECTS[high]:
+        raise ValueError(f"no dialect is as new as {low} and as old as {high}; give the older one first")
+    return {"version_min": DIALECTS[low], "version_max": DIALECTS[high]}
 
 
 def ciphers(text: str) -> Mapping[str, Any]:

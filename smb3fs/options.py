@@ -219,7 +219,7 @@ def parse_mount_options(
     if place.port is not None:
         settings.setdefault("port", place.port)
     settings["kernel_flags"] = tuple(name for name in KERNEL_FLAGS if settings.pop(name, False))
-    _check_ciphers(settings)
+    _check_protection(settings)
     login = _login(settings, notes, warnings, cwd)
     settings["credentials"] = credentials.complete(
         credentials.from_environment(login, environment, cwd), f"//{place.server}/{place.share}", ask_password
@@ -257,10 +257,17 @@ def _unknown(item: Item, previous: Item | None) -> str:
     return f"unknown option {item.name!r}" + (f"; did you mean {guess[0]}?" if guess else "")
 
 
-def _check_ciphers(settings: Mapping[str, Any]) -> None:
-    """Refuse a choice of ciphers that leaves nothing to encrypt with: before 3.1.1 there is AES-128-CCM alone."""
-    chosen = settings.get("ciphers", CIPHERS.values())
-    if settings.get("version_max", SMB_3_1_1) < SMB_3_1_1 and CIPHERS["aes-128-ccm"] not in chosen:
+def _check_protection(settings: Mapping[str, Any]) -> None:
+    """Refuse what no dialect that is allowed can encrypt with: SMB 2 cannot at all, 3.0 and 3.0.2 only one way."""
+    highest = settings.get("version_max", SMB_3_1_1)
+    if highest < SMB_3_0:
+        if settings.get("seal"):
+            raise OptionError(
+                "option seal cannot be had with SMB 2, which has no encryption; use vers=3 or leave it out"
+            )
+        if "ciphers" in settings:
+            raise OptionError("option cipher has no meaning with SMB 2, which has no encryption; use vers=3")
+    elif highest < SMB_3_1_1 and CIPHERS["aes-128-ccm"] not in settings.get("ciphers", CIPHERS.values()):
         raise OptionError(
             "option cipher leaves out aes-128-ccm, the only one of SMB 3.0 and 3.0.2; add it or use vers=3.1.1"
         )

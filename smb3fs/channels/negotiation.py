@@ -44,6 +44,9 @@ SECURITY_MODE: Final = SIGNING_ENABLED | SIGNING_REQUIRED
 SMALLEST_MAXIMUM: Final = 65536
 # The bits that have a use here; a server grants the other features only to a client that offers them.
 CAPABILITIES: Final = Capability.LARGE_MTU | Capability.ENCRYPTION
+# What can be offered, the oldest first. The wildcard is no dialect: it belongs to the SMB 1 way of negotiating.
+DIALECTS: Final = tuple(dialect for dialect in Dialect if dialect != Dialect.WILDCARD)
+NO_GUID: Final = bytes(16)
 # An NTSTATUS by which a server that has no such FSCTL answers; it must be signed to be believed.
 NO_VALIDATION: Final = frozenset({Status.NOT_SUPPORTED, Status.INVALID_DEVICE_REQUEST, Status.FILE_CLOSED})
 ANY_FILE: Final = FileId(RELATED_ID64, RELATED_ID64)
@@ -75,9 +78,14 @@ class Negotiated:
     max_write: int
     security_buffer: bytes
 
+    @property
+    def large_mtu(self) -> bool:
+        """Whether a request may cost several credits, hence be about more than 64 KiB; 2.0.2 knows no such thing."""
+        return self.dialect > Dialect.SMB_2_0_2 and bool(self.capabilities & Capability.LARGE_MTU)
+
 
 def negotiate_request(policy: Policy) -> NegotiateRequest:
-    """Build the NEGOTIATE of a mount."""
+    """Build the NEGOTIATE of a mount; fields that the offered dialects do not have yet are zero."""
     contexts: list[NegotiateContext] = []
     if Dialect.SMB_3_1_1 in policy.dialects:
         contexts = [
@@ -86,7 +94,14 @@ def negotiate_request(policy: Policy) -> NegotiateRequest:
             Signing(list(SIGNING_ALGORITHMS)),
             NetName(policy.server_name),
         ]
-    return NegotiateRequest(list(policy.dialects), SECURITY_MODE, CAPABILITIES, policy.client_guid, contexts)
+    newest = max(policy.dialects)
+    return NegotiateRequest(
+        list(policy.dialects),
+        SECURITY_MODE,
+        CAPABILITIES if newest >= Dialect.SMB_3_0 else 0,
+        policy.client_guid if newest > Dialect.SMB_2_0_2 else NO_GUID,
+        contexts,
+    )
 
 
 async def negotiate(channel: Channel, policy: Policy) -> Negotiated:
@@ -96,7 +111,7 @@ async def negotiate(channel: Channel, policy: Policy) -> Negotiated:
     if answer.status != Status.SUCCESS:
         raise StatusError(answer.status, "NEGOTIATE")
     agreed = accept(NegotiateResponse.parse(answer.pdu), policy)
-    channel.connection.negotiated(agreed.capabilities)
+    channel.connection.negotiated(large_mtu=agreed.large_mtu)
     # The longest answer is one to a READ, or to a chain with the first two pages of a listing.
     channel.transport.limit = max(2 * agreed.max_transact, agreed.max_read) + SMALLEST_MAXIMUM
     return agreed
@@ -107,29 +122,34 @@ def accept(answer: NegotiateResponse, policy: Policy) -> Negotiated:
     if answer.dialect not in policy.dialects:
         raise SecurityError(f"the server chose dialect 0x{answer.dialect:04x}, which was not offered")
     if min(answer.max_transact, answer.max_read, answer.max_write) < SMALLEST_MAXIMUM:
-        raise SecurityError("the server allows less than 64 KiB a request, which no SMB3 server does")
-    # Without multi-credit requests one credit is the limit, whatever the sizes say ([MS-SMB2] 3.2.4.1.5).
-    largest = 0xFFFFFFFF if answer.capabilities & Capability.LARGE_MTU else CREDIT_UNIT
+        raise SecurityError("the server allows less than 64 KiB a request, which the specification forbids")
     signing: int = SigningAlgorithm.AES_CMAC
     cipher: int | None = None
     if answer.dialect == Dialect.SMB_3_1_1:
         cipher, signing = _accept_contexts(answer, policy)
+    elif answer.dialect < Dialect.SMB_3_0:
+        signing = SigningAlgorithm.HMAC_SHA256
+        if policy.seal:
+            raise SecurityError("encryption is required here, and the server speaks only SMB 2, which has none")
     elif answer.capabilities & Capability.ENCRYPTION and Cipher.AES_128_CCM in policy.ciphers:
         cipher = Cipher.AES_128_CCM
     if policy.seal and cipher is None:
         raise SecurityError("encryption is required here, and the server offers none of the ciphers that were proposed")
-    return Negotiated(
+    agreed = Negotiated(
         answer.dialect,
         answer.capabilities,
         bytes(answer.server_guid),
         answer.security_mode,
         signing,
         cipher,
-        min(answer.max_transact, largest),
-        min(answer.max_read, largest),
-        min(answer.max_write, largest),
+        answer.max_transact,
+        answer.max_read,
+        answer.max_write,
         bytes(answer.security_buffer),
     )
+    if not agreed.large_mtu:  # one credit is the limit then, whatever the sizes say ([MS-SMB2] 3.2.4.1.5)
+        agreed.max_transact = agreed.max_read = agreed.max_write = CREDIT_UNIT
+    return agreed
 
 
 def _accept_contexts(answer: NegotiateResponse, policy: Policy) -> tuple[int | None, int]:
@@ -158,13 +178,16 @@ def _one_of(chosen: Sequence[int], offered: Sequence[int], what: str) -> int:
 async def validate(
     channel: Channel, policy: Policy, agreed: Negotiated, session: SessionSecurity, tree_id: int, *, seal: bool
 ) -> None:
-    """Have a 3.0.x server repeat, signed, what NEGOTIATE agreed unsigned ([MS-SMB2] 3.2.5.5).
+    """Have the server repeat, signed, what NEGOTIATE agreed unsigned ([MS-SMB2] 3.2.5.5).
 
-    SMB 3.1.1 needs none of this: its keys depend on every byte of the negotiation.
+    It counts for 2.x too where 3.x was offered: somebody in between may have made one of the other. SMB 3.1.1 needs
+    none of this, since its keys depend on every byte of the negotiation; nor does an offer of 2.x alone, which has
+    nothing to lose, and which boxes answer that never heard of this control.
     """
-    if agreed.dialect == Dialect.SMB_3_1_1:
+    if agreed.dialect == Dialect.SMB_3_1_1 or max(policy.dialects) < Dialect.SMB_3_0:
         return
-    offer = ValidateNegotiateRequest(CAPABILITIES, policy.client_guid, SECURITY_MODE, list(policy.dialects))
+    told = negotiate_request(policy)
+    offer = ValidateNegotiateRequest(told.capabilities, told.client_guid, told.security_mode, told.dialects)
     request = IoctlRequest(FSCTL_VALIDATE_NEGOTIATE_INFO, ANY_FILE, offer.encode(), 24)
     (answer,) = await channel.call(Exchange([request], tree_id=tree_id, session=session, seal=seal))
     check_validation(answer, agreed)

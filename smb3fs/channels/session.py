@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from smb3fs.channels.apart import call_apart
 from smb3fs.channels.authentication import Login, authenticate
 from smb3fs.channels.channel import Channel
 from smb3fs.channels.negotiation import Negotiated, Policy, negotiate, validate
@@ -54,7 +55,13 @@ class Session:
 
     async def call(self, requests: Sequence[Request], *, urgent: bool = False) -> list[Answer]:
         """Send a chain of related requests on the tree and return their answers, whatever their status."""
-        return await self.channel.call(self._exchange(requests, urgent))
+        if len(requests) == 1 or self.channel.connection.affords(requests):
+            return await self.channel.call(self._exchange(requests, urgent))
+
+        async def call(request: Request) -> Answer:
+            return (await self.channel.call(self._exchange([request], urgent)))[0]
+
+        return await call_apart(call, lambda request: self.post([request]), requests)
 
     def post(self, requests: Sequence[Request]) -> None:
         """Send a chain of requests whose answers nobody waits for."""

@@ -58,7 +58,7 @@ LOGIN: Final[dict[int, str]] = {
 }
 NEGOTIATION: Final[dict[int, str]] = {
     Status.NOT_SUPPORTED: "{server} speaks none of the dialects that are allowed here; vers= changes which are "
-    "(this version speaks 3.0, 3.0.2 and 3.1.1)",
+    "(an old box may need vers=2.1 or vers=2.0, which sign but cannot encrypt)",
     Status.SMB_NO_PREAUTH_INTEGRITY_HASH_OVERLAP: "{server} and this client have no hash for the negotiation "
     "in common; vers=3.0.2 does without",
     Status.SMB_NO_SIGNING_ALGORITHM_OVERLAP: "{server} and this client have no way of signing in common; "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import spnego
@@ -39,6 +39,8 @@ UNC: Final = "\\\\server\\share"
 MIB: Final = 1 << 20
 ALL_DIALECTS: Final = (Dialect.SMB_3_0, Dialect.SMB_3_0_2, Dialect.SMB_3_1_1)
 POLICY: Final = Policy("server", b"G" * 16, ALL_DIALECTS, (Cipher.AES_128_GCM, Cipher.AES_128_CCM), seal=False)
+OLD_DIALECTS: Final = (Dialect.SMB_2_0_2, Dialect.SMB_2_1)
+OLD_TOO: Final = replace(POLICY, dialects=(*OLD_DIALECTS, *ALL_DIALECTS))
 
 
 @dataclass(slots=True)
@@ -105,7 +107,7 @@ class LoginServer(Peer):
 
     @property
     def _capabilities(self) -> int:
-        sealing = self.like.cipher is not None and self.like.dialect < Dialect.SMB_3_1_1
+        sealing = self.like.cipher is not None and Dialect.SMB_3_0 <= self.like.dialect < Dialect.SMB_3_1_1
         return Capability.LARGE_MTU | (Capability.ENCRYPTION if sealing else 0)
 
     def _negotiate(self, element: Element) -> None:
@@ -164,15 +166,20 @@ class LoginServer(Peer):
         if not self._mechanism.complete:
             return
         like = self.like
-        signing = like.signing if like.dialect == Dialect.SMB_3_1_1 else SigningAlgorithm.AES_CMAC
+        if like.dialect == Dialect.SMB_3_1_1:
+            signing = like.signing
+        elif like.dialect >= Dialect.SMB_3_0:
+            signing = SigningAlgorithm.AES_CMAC
+        else:
+            signing = SigningAlgorithm.HMAC_SHA256
         keys = derive_keys(like.dialect, self._mechanism.session_key, self._preauth.value, like.cipher)
         cipher = like.cipher or Cipher.AES_128_CCM
         signer = make_signer(signing, keys.signing)
         self.keys = Keys(
             SessionSecurity(SESSION_ID, signer),  # the client's end is elsewhere
             signer,
-            Sealer(cipher, keys.server_to_client, NonceCounter()),
-            Unsealer(cipher, keys.client_to_server),
+            Sealer(cipher, keys.server_to_client or bytes(16), NonceCounter()),  # SMB 2 has no keys for it
+            Unsealer(cipher, keys.client_to_server or bytes(16)),
         )
 
     def _tree_connect(self, element: Element) -> None:

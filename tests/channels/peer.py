@@ -372,7 +372,7 @@ async def linked(
         link = Link(channel, peer, trace, losses, nursery, lost)
         nursery.start_soon(channel.run)
         if credits is not None:
-            channel.connection.negotiated(0x04)
+            channel.connection.negotiated(large_mtu=True)
             fetch_credits(channel, peer, credits)
         await settle()
         yield link

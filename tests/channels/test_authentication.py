@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 import trio
-from login_server import ALL_DIALECTS, POLICY, UNC, USER, Behaviour, LoginServer
+from login_server import ALL_DIALECTS, OLD_DIALECTS, OLD_TOO, POLICY, UNC, USER, Behaviour, LoginServer
 from peer import linked, real_time_test
 
 from smb3fs.channels.authentication import Login
@@ -57,6 +57,40 @@ async def test_both_ends_come_to_the_same_signing_key(dialect: int, signing: int
     assert [setup.previous_session_id for setup in server.like.seen_setups] == [77, 77]
     # Only what the server must confirm is asked about again.
     assert sum(m.commands == ["IOCTL"] for m in server.messages) == (dialect != Dialect.SMB_3_1_1)
+
+
+@pytest.mark.parametrize("alone", [False, True], ids=["beside 3.x", "alone"])
+@pytest.mark.parametrize("dialect", OLD_DIALECTS, ids=lambda value: value.name)
+@real_time_test
+async def test_smb_2_signs_with_the_session_key(dialect: int, alone: bool) -> None:
+    policy = dataclasses.replace(OLD_TOO, dialects=(dialect,)) if alone else OLD_TOO
+    session, server = await log_in(Behaviour(dialect, None), policy=policy)
+    assert session.agreed.signing == SigningAlgorithm.HMAC_SHA256
+    assert session.security.sealer is None
+    # Where 3.x was offered, the server has to confirm under signature that 2.x was its own choice.
+    assert sum(message.commands == ["IOCTL"] for message in server.messages) == (not alone)
+    charges = {element.header.credit_charge for message in server.messages for element in message.elements}
+    # The field has no meaning yet in 2.0.2; NEGOTIATE comes before anybody knows.
+    assert charges <= ({0} if dialect == Dialect.SMB_2_0_2 else {0, 1})
+
+
+@pytest.mark.parametrize("dialect", OLD_DIALECTS, ids=lambda value: value.name)
+@real_time_test
+async def test_a_downgrade_to_smb_2_comes_to_light(dialect: int) -> None:
+    """Somebody in between took 3.x out of the offer: the server remembers that and says so, signed."""
+    text = await refused(Behaviour(dialect, None, forget_negotiation=True), SecurityError, policy=OLD_TOO)
+    assert "changed the negotiation" in text
+
+
+@pytest.mark.parametrize("dialect", OLD_DIALECTS, ids=lambda value: value.name)
+@real_time_test
+async def test_smb_2_cannot_encrypt(dialect: int) -> None:
+    policy = dataclasses.replace(OLD_TOO, seal=True)
+    assert "SMB 2" in await refused(Behaviour(dialect, None), SecurityError, policy=policy)
+    flags = int(SessionFlag.ENCRYPT_DATA)
+    assert "encryption" in await refused(Behaviour(dialect, None, session_flags=flags), SecurityError, policy=OLD_TOO)
+    share = int(ShareFlag.ENCRYPT_DATA)
+    assert "encryption" in await refused(Behaviour(dialect, None, share_flags=share), SecurityError, policy=OLD_TOO)
 
 
 @dialects

@@ -11,6 +11,7 @@ from peer import Link, Message, Peer, linked, make_keys, real_time_test, settle,
 
 from smb3fs.channels.negotiation import (
     CAPABILITIES,
+    DIALECTS,
     SECURITY_MODE,
     Negotiated,
     Policy,
@@ -68,6 +69,15 @@ class TestRequest:
     def test_without_311_there_are_no_contexts(self) -> None:
         policy = dataclasses.replace(POLICY, dialects=(Dialect.SMB_3_0,))
         assert negotiate_request(policy).contexts == []
+
+    def test_fields_that_the_dialects_do_not_have_yet_are_zero(self) -> None:
+        old = negotiate_request(dataclasses.replace(POLICY, dialects=(Dialect.SMB_2_0_2, Dialect.SMB_2_1)))
+        assert (old.capabilities, old.client_guid, old.contexts) == (0, POLICY.client_guid, [])
+        older = negotiate_request(dataclasses.replace(POLICY, dialects=(Dialect.SMB_2_0_2,)))
+        assert (older.capabilities, older.client_guid, older.contexts) == (0, bytes(16), [])
+
+    def test_the_wildcard_is_never_offered(self) -> None:
+        assert DIALECTS == (0x202, 0x210, 0x300, 0x302, 0x311)
 
     def test_the_salt_is_new_each_time(self) -> None:
         salts = {next(c.salt for c in negotiate_request(POLICY).contexts if isinstance(c, PreauthIntegrity))}
@@ -140,6 +150,14 @@ class TestAccept:
     def test_without_large_mtu_a_request_has_64_kib(self) -> None:
         agreed = accept(answer(capabilities=0), POLICY)
         assert (agreed.max_transact, agreed.max_read, agreed.max_write) == (65536, 65536, 65536)
+
+    def test_202_has_no_requests_beyond_64_kib_whatever_the_server_says(self) -> None:
+        policy = dataclasses.replace(POLICY, dialects=DIALECTS)
+        agreed = accept(answer(dialect=Dialect.SMB_2_0_2, contexts=[]), policy)
+        assert (agreed.max_transact, agreed.max_read, agreed.max_write) == (65536, 65536, 65536)
+        assert not agreed.large_mtu
+        agreed = accept(answer(dialect=Dialect.SMB_2_1, contexts=[]), policy)
+        assert (agreed.max_transact, agreed.large_mtu, agreed.signing) == (MIB, True, SigningAlgorithm.HMAC_SHA256)
 
     @pytest.mark.parametrize(
         "told",

@@ -61,7 +61,7 @@ class World:
         self.peers.append(peer)
         channel = Channel(peer.transport, self.trace, timeout=30, echo_interval=60, on_lost=self.recovery.lost)
         channel.connection.session = peer.keys.client
-        channel.connection.negotiated(4)
+        channel.connection.negotiated(large_mtu=True)
         fetch_credits(channel, peer, self._credits)
         self.nursery.start_soon(channel.run)
         return Session(channel, self._sizes, peer.keys.client, Tree(TREE_ID, 1, 0, 0, 0x1F01FF))

@@ -30,6 +30,12 @@ USED: dict[str, dict[str, Any]] = {
     "timeout=5": {"timeout": 5.0},
     "timeout=2.5": {"timeout": 2.5},
     "echo_interval=60": {"echo_interval": 60.0},
+    "vers=2.0": {"version_min": 0x202, "version_max": 0x202},
+    "vers=2.0.2": {"version_min": 0x202, "version_max": 0x202},
+    "vers=2.1": {"version_min": 0x210, "version_max": 0x210},
+    "vers=2.1-3.1.1": {"version_min": 0x210, "version_max": 0x311},
+    "vers=2.0-2.1": {"version_min": 0x202, "version_max": 0x210},
+    "vers=3.0.2-3.11": {"version_min": 0x302, "version_max": 0x311},
     "vers=3": {"version_min": 0x300, "version_max": 0x311},
     "vers=default": {"version_min": 0x300, "version_max": 0x311},
     "vers=3.0": {"version_min": 0x300, "version_max": 0x300},
@@ -120,11 +126,12 @@ REFUSED = """
     nounicode nocase ignorecase mfsymlinks sfu symlinkroot=/x nativesocket symlink=native reparse=nfs nodelete unc=x
     path=x source=x target=x allow_root context=x fscontext=x defcontext=x rootcontext=x seclabel bind rbind move
     sec=none sec=krb5 sec=krb5i sec=krb5p sec=ntlm sec=ntlmi sec=ntlmv2 sec=ntlmv2i sec=lanman
-    vers=1.0 vers=2.0 vers=2.1 vers=2.0.2 cache=loose cache=ro cache=singleclient iocharset=iso8859-1 subtype=other
+    vers=1.0 vers=1.0-3.1.1 cache=loose cache=ro cache=singleclient iocharset=iso8859-1 subtype=other
 """.split()
 WRONG = """
     port=0 port=65536 port=x port ip=name ip=1.2.3 timeout=0 timeout=x timeout=-1 timeout=3601 echo_interval=0
-    vers=3.1 vers=4 vers= seal=1 cipher=rot13 cipher=aes-128-gcm:aes-128-gcm cipher= sec=x
+    vers=3.1 vers=2 vers=4 vers= vers=3.1.1-2.1 vers=2.1- vers=2.1-3 vers=-3.0
+    seal=1 cipher=rot13 cipher=aes-128-gcm:aes-128-gcm cipher= sec=x
     uid=no-such-user-here gid=no-such-group-here uid=4294967295 uid=-1 uid= file_mode=9 file_mode=17777 file_mode=
     noperm=1 actimeo=x actimeo=1073741825 rsize=4095 rsize=8388609 wsize=0 bsize=1 rasize=67108865
     cache=x max_channels=x ro=1 fsname= username credentials credentials= prefixpath=../x
@@ -259,6 +266,13 @@ def test_ciphers_that_fit_no_dialect() -> None:
         parse("vers=3.0,cipher=aes-256-gcm")
     assert parse("vers=3.0,cipher=aes-256-gcm:aes-128-ccm").ciphers == (4, 1)
     assert parse("vers=3.0.2").ciphers == (2, 4, 1, 3)
+
+
+def test_smb_2_has_no_encryption_to_ask_for() -> None:
+    for text in ("vers=2.1,seal", "seal,vers=2.0-2.1", "vers=2.1,cipher=aes-128-ccm"):
+        with pytest.raises(OptionError, match="no encryption"):
+            parse(text)
+    assert parse("vers=2.1-3.0,seal").seal
 
 
 def test_what_depends_on_the_caller() -> None:

@@ -22,7 +22,7 @@ class Wire:
         self.connection = Connection()
         self.peer = Peer(keys)
         self.connection.session = keys.client if keys else None
-        self.connection.negotiated(0x04 if large_mtu else 0)
+        self.connection.negotiated(large_mtu=large_mtu)
         self.connection.credits.grant(credits - 1, settled=0)
         self.peer.credits = credits
         self.session = keys.client if keys else None
