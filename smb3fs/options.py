@@ -51,6 +51,8 @@ class MountOptions:
     # What files look like to local programs.
     uid: int
     gid: int
+    forces_uid: bool = False
+    forces_gid: bool = False
     file_mode: int = 0o755
     dir_mode: int = 0o755
     noperm: bool = False

@@ -19,10 +19,13 @@ from smb3fs.errors import Status, StatusError
 from smb3fs.wire.create import RELATED_FILE_ID, FileId
 from smb3fs.wire.header import Command, Request
 from smb3fs.wire.infoclass import InformationClass
+from smb3fs.wire.posix import FilePosixInformation
 from smb3fs.wire.query import RESTART_SCANS, QueryDirectoryRequest, QueryDirectoryResponse
 
 # What one page may hold: some 1,000 entries, of which smbd makes in 25 ms what we read in 15.
 PAGE_SIZE: Final = 64 * 1024
+# Listings and queries for one file have the same number.
+POSIX_CLASS: Final = FilePosixInformation.information_class
 # How many pages may be asked for ahead: a mebibyte for each round trip, however long that takes.
 FIRST_AHEAD: Final = 2
 MOST_AHEAD: Final = 8
@@ -33,11 +36,13 @@ AT_END: Final = frozenset({Status.NO_MORE_FILES, Status.NO_SUCH_FILE})
 class Listing:
     """The pages of a directory that have arrived; `complete` when the server had no more.
 
-    A page is a chain of FileIdFullDirectoryInformation ([MS-FSCC] 2.4.18), as wire/directory.py reads it.
+    A page is a chain of FileIdFullDirectoryInformation ([MS-FSCC] 2.4.18), as wire/directory.py reads it, or of the
+    POSIX extensions' entries, as wire/posix.py does.
     """
 
-    def __init__(self, pool: Pool, page_size: int) -> None:
+    def __init__(self, pool: Pool, page_size: int, *, posix: bool = False) -> None:
         self._page_size = page_size
+        self.posix = posix
         self.pages: list[memoryview] = []
         self.complete = False
         self.begun = False
@@ -112,4 +117,5 @@ class Listing:
 
     def _query(self, file_id: FileId, flags: int = 0) -> QueryDirectoryRequest:
         """Build the request for one page."""
-        return QueryDirectoryRequest(file_id, InformationClass.FILE_ID_FULL_DIRECTORY, self._page_size, flags=flags)
+        information_class = POSIX_CLASS if self.posix else InformationClass.FILE_ID_FULL_DIRECTORY
+        return QueryDirectoryRequest(file_id, information_class, self._page_size, flags=flags)

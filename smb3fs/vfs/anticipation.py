@@ -17,10 +17,10 @@ from typing import Final
 import trio
 
 from smb3fs.errors import Smb3fsError, describe
+from smb3fs.vfs.attributes import Listed
 from smb3fs.vfs.directories import OpenDirectory
 from smb3fs.vfs.inodes import Inode
 from smb3fs.vfs.state import State
-from smb3fs.wire.directory import DirectoryEntry
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class Anticipation:
         self._lifetime = lifetime
         self._watched: OrderedDict[int, _Watched] = OrderedDict()
 
-    def find(self, parent: Inode, name: str, now: float) -> tuple[DirectoryEntry, float] | None:
+    def find(self, parent: Inode, name: str, now: float) -> tuple[Listed, float] | None:
         """Return a name's entry and its age in seconds, if there is a listing that may still be used and has it."""
         watched = self._watched.get(parent.number)
         if watched is None or watched.listing is None:

@@ -2,25 +2,34 @@
 
 Owner, group and mode are the mount's, as with mount.cifs; the one thing that the server keeps of a mode is its
 FILE_ATTRIBUTE_READONLY, which takes the write bits away from a file. (On a directory Windows uses that attribute for
-something else, so it is not looked at.)
+something else, so it is not looked at.) A server with the POSIX extensions keeps all three, and they are shown.
 """
 
 from __future__ import annotations
 
 import errno
+import math
 import os
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from smb3fs.handles.attributes import FileAttributes
+from smb3fs.handles.attributes import FileAttributes, kind_of, plain_kind
 from smb3fs.wire.codec import filetime_to_ns
 from smb3fs.wire.create import FileAttribute
 from smb3fs.wire.directory import DirectoryEntry
+from smb3fs.wire.posix import PERMISSIONS, PosixCreated, PosixDirectoryEntry
+from smb3fs.wire.reparse import SymbolicLink
+from smb3fs.wire.sid import unix_group, unix_user
+
+# One entry of a page, of either kind of page.
+Listed = DirectoryEntry | PosixDirectoryEntry
 
 # Plain numbers, since operations on an IntFlag cost twenty times as much and these are done for every entry listed.
 DIRECTORY: Final = int(FileAttribute.DIRECTORY)
 READONLY: Final = int(FileAttribute.READONLY)
+REPARSE_POINT: Final = int(FileAttribute.REPARSE_POINT)
 NORMAL: Final = int(FileAttribute.NORMAL)
 # The attributes that SET_INFO can change ([MS-FSCC] 2.6); the others describe how the file is stored.
 SETTABLE: Final = int(
@@ -35,6 +44,9 @@ SETTABLE: Final = int(
 WRITE_BITS: Final = 0o222
 # The kernel refuses attributes with a larger size; a server may claim one.
 MAX_SIZE: Final = 2**63 - 1
+# What a listing does not tell enough about to be believed: links (their length), devices (their number), and what may
+# be anything but a directory.
+UNTOLD: Final = frozenset({0, stat.S_IFLNK, stat.S_IFCHR, stat.S_IFBLK})
 
 
 class Settings(Protocol):
@@ -47,6 +59,14 @@ class Settings(Protocol):
     @property
     def gid(self) -> int:
         """Group of every file."""
+
+    @property
+    def forces_uid(self) -> bool:
+        """Whether `uid` owns every file, whatever the server says."""
+
+    @property
+    def forces_gid(self) -> bool:
+        """Whether `gid` is the group of every file, whatever the server says."""
 
     @property
     def file_mode(self) -> int:
@@ -105,6 +125,7 @@ class Attr:
     mtime_ns: int
     ctime_ns: int
     birth_ns: int
+    rdev: int = 0
 
 
 @dataclass(slots=True)
@@ -136,11 +157,19 @@ class Presentation:
         self.uid = settings.uid
         self.gid = settings.gid
         self.noperm = settings.noperm
+        self.forces_uid = settings.forces_uid
+        self.forces_gid = settings.forces_gid
         self.blksize = settings.bsize
         self.file_permissions = settings.file_mode & 0o7777
         self.directory_permissions = settings.dir_mode & 0o7777
         self.file_timeout = float(settings.acregmax)
         self._directory_timeout = float(settings.acdirmax)
+        # Whether the server speaks the POSIX extensions.
+        self.posix = False
+        # The size that a file in a listing has if it may be a link in disguise; none has a negative one.
+        self.link_file_size = -1
+        # How long the text of a link is for a program, which is the size of the link.
+        self.target_length: Callable[[SymbolicLink | bytes], int] = lambda _: 0
 
     # -- from the server
 
@@ -148,8 +177,9 @@ class Presentation:
         """Return what the kernel is told of a file about which the server has just said `told`."""
         return self._entry(
             number,
+            told.kind,
             told.attributes,
-            told.size,
+            told.size if told.target is None else self.target_length(told.target),
             told.allocation,
             told.links,
             told.created,
@@ -157,26 +187,43 @@ class Presentation:
             told.modified,
             told.changed,
             0.0,
+            told.owned,
+            told.rdev,
         )
 
-    def listed(self, number: int, told: DirectoryEntry, age: float) -> Entry:
-        """Return the same for an entry of a page that is `age` seconds old; it holds all but the number of links."""
+    def listed_kind(self, told: Listed) -> int:
+        """Return the type bits of an entry of a page; 0 for what may be anything but a directory."""
+        attributes = told.file_attributes
+        if attributes & REPARSE_POINT:
+            return kind_of(attributes, told.reparse_tag, told.owned)
+        if told.end_of_file == self.link_file_size and not attributes & DIRECTORY:
+            return 0
+        return plain_kind(attributes)
+
+    def listed(self, number: int, told: Listed, age: float, kind: int, links: int = 1) -> Entry:
+        """Return the same for an entry of a page that is `age` seconds old; the links it seldom holds."""
+        owned = told.owned
+        if kind in UNTOLD:
+            age = math.inf
         return self._entry(
             number,
+            kind,
             told.file_attributes,
             told.end_of_file,
             told.allocation_size,
-            1,
+            links if owned is None else owned.links,
             filetime_to_ns(told.creation_time),
             filetime_to_ns(told.last_access_time),
             filetime_to_ns(told.last_write_time),
             filetime_to_ns(told.change_time),
             age,
+            owned,
         )
 
     def _entry(
         self,
         number: int,
+        kind: int,
         attributes: int,
         size: int,
         allocation: int,
@@ -186,24 +233,32 @@ class Presentation:
         modified: int,
         changed: int,
         age: float,
+        owned: PosixCreated | None = None,
+        rdev: int = 0,
     ) -> Entry:
         """Put an entry together."""
         timeout = self._directory_timeout - age
         if timeout < 0.0:
             timeout = 0.0
-        if attributes & DIRECTORY:
-            mode, links, attr_timeout = stat.S_IFDIR | self.directory_permissions, 2, timeout
+        uid, gid = self.uid, self.gid
+        if kind == stat.S_IFDIR:
+            permissions, attr_timeout = self.directory_permissions, timeout
+            links = 2 if owned is None else links
         else:
             permissions = self.file_permissions & ~WRITE_BITS if attributes & READONLY else self.file_permissions
-            mode = stat.S_IFREG | permissions
             attr_timeout = max(0.0, self.file_timeout - age)
+        if owned is not None:
+            permissions = owned.mode & PERMISSIONS
+            uid, gid = self.owner(owned)
+        if kind == stat.S_IFLNK:
+            permissions = 0o777
         return Entry(
             Attr(
                 number,
-                mode,
-                links or 1,
-                self.uid,
-                self.gid,
+                kind | permissions if kind else 0,
+                links if owned is not None else links or 1,
+                uid,
+                gid,
                 min(size, MAX_SIZE),
                 min(allocation, MAX_SIZE) + 511 >> 9,
                 self.blksize,
@@ -211,6 +266,7 @@ class Presentation:
                 modified,
                 changed or modified,
                 created,
+                rdev,
             ),
             timeout,
             attr_timeout,
@@ -218,7 +274,13 @@ class Presentation:
 
     def directory(self, number: int) -> Entry:
         """Return just enough of a directory to list it as `.` or `..`, of which the kernel takes number and type."""
-        return self._entry(number, DIRECTORY, 0, 0, 2, 0, 0, 0, 0, 0.0)
+        return self._entry(number, stat.S_IFDIR, DIRECTORY, 0, 0, 2, 0, 0, 0, 0, 0.0)
+
+    def owner(self, owned: PosixCreated) -> tuple[int, int]:
+        """Return user and group; whoever is no Unix account of the server's is the mount's own."""
+        uid = None if self.forces_uid else unix_user(owned.owner)
+        gid = None if self.forces_gid else unix_group(owned.group)
+        return self.uid if uid is None else uid, self.gid if gid is None else gid
 
     # -- towards the server
 

@@ -20,6 +20,8 @@ class Pages(Protocol):
 
     pages: list[memoryview]
     complete: bool
+    # Whether a page is a chain of PosixDirectoryEntry rather than DirectoryEntry.
+    posix: bool
 
     async def next_page(self) -> bool:
         """Fetch another page; False when there is none."""

@@ -15,14 +15,15 @@ import errno
 import os
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 from smb3fs.errors import WireError
-from smb3fs.vfs.attributes import Entry
+from smb3fs.vfs.attributes import Entry, Listed
 from smb3fs.vfs.backend import Pages
 from smb3fs.vfs.inodes import Inode
 from smb3fs.wire.directory import DirectoryEntry, entry_offsets
+from smb3fs.wire.posix import PosixDirectoryEntry, posix_entry_offsets
 
 # `.` and `..`.
 DOTS: Final = 2
@@ -42,7 +43,7 @@ class DirEntry(NamedTuple):
     server_name: str
     file_id: int
     created: int
-    is_directory: bool
+    kind: int
     known: Inode | None = None
 
 
@@ -77,7 +78,7 @@ class OpenDirectory:
         """Find the entries of the pages that have come."""
         assert self.pages is not None  # noqa: S101 (only called with a listing)
         for page in self.pages.pages[len(self._offsets) :]:
-            offsets = entry_offsets(page)
+            offsets = posix_entry_offsets(page) if self.pages.posix else entry_offsets(page)
             self._starts.append(len(self))
             self._offsets.append(offsets)
             self._arrivals.append(now)
@@ -95,18 +96,21 @@ class OpenDirectory:
         """The number of entries that have come so far."""
         return self._starts[-1] + len(self._offsets[-1]) if self._offsets else 0
 
-    def entry(self, index: int) -> tuple[DirectoryEntry | None, float]:
+    def entry(self, index: int) -> tuple[Listed | None, float]:
         """Return an entry that has come, None for one that makes no sense, and when it came."""
         _, told, came = next(self.entries(index, 1))
         return told, came
 
-    def entries(self, index: int, count: int) -> Iterator[tuple[int, DirectoryEntry | None, float]]:
+    def entries(self, index: int, count: int) -> Iterator[tuple[int, Listed | None, float]]:
         """Yield up to `count` of the entries that have come: position, entry (None if senseless), time of arrival."""
         if self.pages is None or index >= len(self):
             return
-        parse_at, last = DirectoryEntry.parse_at, index + count
+        parse_at: Callable[[memoryview, int], Listed] = DirectoryEntry.parse_at
+        if self.pages.posix:
+            parse_at = PosixDirectoryEntry.parse_at
+        last = index + count
         for number in range(bisect_right(self._starts, index) - 1, len(self._offsets)):
-            told: DirectoryEntry | None
+            told: Listed | None
             page, start, came = self.pages.pages[number], self._starts[number], self._arrivals[number]
             offsets = self._offsets[number]
             for position in range(index, min(start + len(offsets), last)):

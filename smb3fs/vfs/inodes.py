@@ -20,11 +20,14 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import stat
 from collections.abc import Iterator
 from typing import Final
 
 log = logging.getLogger(__name__)
 
+# As an int, for comparisons by the thousand.
+DIRECTORY: Final = stat.S_IFDIR
 # FUSE_ROOT_ID in the kernel's linux/fuse.h.
 ROOT: Final = 1
 # What servers send that keep no file ids ([MS-FSCC] 2.1.9 and 2.4.26).
@@ -43,18 +46,26 @@ Link = tuple["Inode", str]
 class Inode:
     """A file or directory that the kernel knows, or knows something below of."""
 
-    __slots__ = ("created", "file_id", "is_directory", "links", "lookups", "names", "number", "opens")
+    __slots__ = ("created", "file_id", "kind", "links", "lookups", "names", "nlink", "number", "opens")
 
-    def __init__(self, number: int, file_id: int, created: int, *, is_directory: bool) -> None:
+    def __init__(self, number: int, file_id: int, created: int, kind: int) -> None:
         self.number = number
         self.file_id = file_id
         self.created = created
-        self.is_directory = is_directory
+        # The type bits of its mode; 0 is "no directory" where a listing does not tell more.
+        self.kind = kind
+        # What the server last said, which listings do not.
+        self.nlink = 1
         self.lookups = 0
         self.opens = 0
         # The names by which it is known; of a directory also those known in it.
         self.links: tuple[Link, ...] = ()
         self.names: dict[str, Inode] | None = None
+
+    @property
+    def is_directory(self) -> bool:
+        """Whether this is a directory."""
+        return self.kind == DIRECTORY
 
     @property
     def expect(self) -> int | None:
@@ -75,13 +86,13 @@ class InodeTable:
     """All inodes by number, and the bookkeeping of names, lookups and opens."""
 
     def __init__(self, *, server_numbers: bool = True, separator: str = "\\") -> None:
-        self.root = Inode(ROOT, 0, 0, is_directory=True)
+        self.root = Inode(ROOT, 0, 0, DIRECTORY)
         self.root.lookups = 1  # the kernel never forgets it
         self._server_numbers = server_numbers
         # What stands between the names in a path; in no name, see `vfs.names`.
         self.separator = separator
         self._by_number: dict[int, Inode] = {ROOT: self.root}
-        # Those that have an id and could not have it for their number, by id, type and creation time.
+        # Those that could not have their id for their number, by id, whether it is a directory, and creation time.
         self._displaced: dict[tuple[int, bool, int], Inode] = {}
         self._next_fallback = FALLBACK
 
@@ -100,20 +111,20 @@ class InodeTable:
 
     # -- identity
 
-    def is_same(self, inode: Inode, file_id: int, created: int, *, is_directory: bool) -> bool:
+    def is_same(self, inode: Inode, file_id: int, created: int, kind: int) -> bool:
         """Whether what a server found at a path of `inode` is that file and no other."""
         if inode.number == ROOT:
             return True
-        if inode.is_directory != is_directory:
+        if _differ(inode.kind, kind):
             return False
         if file_id in NO_IDS or inode.file_id in NO_IDS:
             return _agree(inode.created, created)
         return inode.file_id == file_id
 
-    def find(self, parent: Inode, name: str, file_id: int, created: int, *, is_directory: bool) -> Inode | None:
+    def find(self, parent: Inode, name: str, file_id: int, created: int, kind: int) -> Inode | None:
         """Return the known inode of what was just seen under a name; None for a newcomer."""
         named = parent.child(name)
-        if named is not None and not self.is_same(named, file_id, created, is_directory=is_directory):
+        if named is not None and not self.is_same(named, file_id, created, kind):
             named = None
         if file_id in NO_IDS or (named is not None and named.file_id == file_id):
             return named
@@ -121,11 +132,12 @@ class InodeTable:
         if (
             inode is not None
             and inode.file_id == file_id
-            and inode.is_directory == is_directory
+            and not _differ(inode.kind, kind)
             and _agree(inode.created, created)
         ):
             return inode
-        return self._displaced.get((file_id, is_directory, created), named)
+        displaced = self._displaced.get((file_id, kind == DIRECTORY, created))
+        return displaced if displaced is not None and not _differ(displaced.kind, kind) else named
 
     def choose_number(self, file_id: int) -> int:
         """Return the number for a newcomer with that file id: the id itself if it is free."""
@@ -137,11 +149,11 @@ class InodeTable:
             if number not in self._by_number:
                 return number
 
-    def enter(self, parent: Inode, name: str, file_id: int, created: int, *, is_directory: bool) -> Inode:
+    def enter(self, parent: Inode, name: str, file_id: int, created: int, kind: int) -> Inode:
         """Note that a file was seen under a name, and return its inode, new or known."""
-        known = self.find(parent, name, file_id, created, is_directory=is_directory)
+        known = self.find(parent, name, file_id, created, kind)
         number = known.number if known is not None else self.choose_number(file_id)
-        return self.enter_as(known, number, parent, name, file_id, created, is_directory=is_directory)
+        return self.enter_as(known, number, parent, name, file_id, created, kind)
 
     def enter_as(
         self,
@@ -151,18 +163,18 @@ class InodeTable:
         name: str,
         file_id: int,
         created: int,
-        *,
-        is_directory: bool,
+        kind: int,
     ) -> Inode:
         """Note the same of a file that `find` has just found to be `known`, or a newcomer that gets `number`."""
         inode = known
         if inode is None:
             # One int object for both, and likewise for all that is equal: it is what the table's size is made of.
-            inode = Inode(number, number if file_id == number else file_id, created, is_directory=is_directory)
+            inode = Inode(number, number if file_id == number else file_id, created, kind)
             self._by_number[number] = inode
             self._index(inode)
         else:
             self.adopt(inode, file_id, created)
+            inode.kind = kind or inode.kind
         self._link(inode, parent, name)
         return inode
 
@@ -288,6 +300,11 @@ class InodeTable:
                 _take_out(parent, name)
                 doubtful.append(parent)
             inode.links = ()
+
+
+def _differ(one: int, other: int) -> bool:
+    """Whether two types cannot be the same; 0 may be any but a directory's."""
+    return one != other and (bool(one and other) or DIRECTORY in (one, other))
 
 
 def _agree(one: int, other: int) -> bool:

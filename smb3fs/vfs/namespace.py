@@ -40,7 +40,7 @@ async def look_up(state: State, parent: Inode, name: bytes) -> tuple[Inode, File
     """Find a name in a directory."""
     text = state.names.to_server(name)
     told = await state.below(parent, text, state.share.lookup)
-    known = state.inodes.find(parent, text, told.file_id, told.created, is_directory=told.is_directory)
+    known = state.inodes.find(parent, text, told.file_id, told.created, told.kind)
     if known is not None and _is_another_spelling(known, parent, text) and not await _is_spelled(state, parent, text):
         # If one file had two names here, renaming it from one to the other would change nothing, by POSIX.
         raise _refusal(errno.ENOENT)

@@ -22,7 +22,7 @@ from smb3fs.handles.opens import Open
 from smb3fs.trace import Trace
 from smb3fs.vfs import namespace, reading
 from smb3fs.vfs.anticipation import Anticipation
-from smb3fs.vfs.attributes import DIRECTORY, Entry, SetAttr, Settings
+from smb3fs.vfs.attributes import UNTOLD, Entry, SetAttr, Settings
 from smb3fs.vfs.backend import ShareVerbs
 from smb3fs.vfs.directories import DirEntry
 from smb3fs.vfs.files import HEAD_SIZE, Access
@@ -94,11 +94,13 @@ class Vfs(Walled):
         if found is None:
             return None
         told, age = found
-        is_directory = bool(told.file_attributes & DIRECTORY)
+        kind = self.state.presentation.listed_kind(told)
+        if kind in UNTOLD:
+            return None
         created = filetime_to_ns(told.creation_time)
-        inode = self._inodes.enter(directory, text, told.file_id, created, is_directory=is_directory)
+        inode = self._inodes.enter(directory, text, told.file_id, created, kind)
         inode.lookups += 1
-        return self.state.presentation.listed(inode.number, told, age)
+        return self.state.presentation.listed(inode.number, told, age, kind, inode.nlink)
 
     async def _look_up(self, directory: Inode, name: bytes) -> Entry:
         """Find a name by asking the server: for it alone, or for the whole directory if that promises to pay."""
@@ -374,7 +376,7 @@ class Vfs(Walled):
             entry.server_name,
             entry.file_id,
             entry.created,
-            is_directory=entry.is_directory,
+            entry.kind,
         )
         inode.lookups += 1
 

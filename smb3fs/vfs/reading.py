@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import stat
 from collections.abc import Iterator
 
 import trio
 
 from smb3fs.errors import Smb3fsError, errno_of
-from smb3fs.vfs.attributes import DIRECTORY
+from smb3fs.vfs.attributes import Listed
 from smb3fs.vfs.directories import BATCH, DOTS, DirEntry, OpenDirectory
 from smb3fs.vfs.inodes import Inode
 from smb3fs.vfs.names import Hostile
 from smb3fs.vfs.state import MOVED, State
 from smb3fs.vfs.wall import Answer
 from smb3fs.wire.codec import filetime_to_ns
-from smb3fs.wire.directory import DirectoryEntry
 
 
 async def begin(state: State, directory: OpenDirectory) -> None:
@@ -73,8 +73,8 @@ def _dots(state: State, inode: Inode) -> tuple[DirEntry, DirEntry]:
     """Return `.` and `..`, of which the kernel counts no lookups."""
     own, parent = (state.presentation.directory(number) for number in (inode.number, inode.parent.number))
     return (
-        DirEntry(b".", own, 1, False, inode, "", 0, 0, True),
-        DirEntry(b"..", parent, DOTS, False, inode, "", 0, 0, True),
+        DirEntry(b".", own, 1, False, inode, "", 0, 0, stat.S_IFDIR),
+        DirEntry(b"..", parent, DOTS, False, inode, "", 0, 0, stat.S_IFDIR),
     )
 
 
@@ -85,7 +85,8 @@ def _entries(state: State, directory: OpenDirectory, index: int) -> Iterator[Dir
     chosen as entries pass.
     """
     now = trio.current_time()
-    parent, changed, listed, inodes = directory.inode, directory.changed, state.presentation.listed, state.inodes
+    parent, changed, inodes = directory.inode, directory.changed, state.inodes
+    listed, listed_kind = state.presentation.listed, state.presentation.listed_kind
     for position, told, came in directory.entries(index, BATCH):
         name = _name(state, directory, position, told)
         if name is None or told is None:
@@ -93,24 +94,24 @@ def _entries(state: State, directory: OpenDirectory, index: int) -> Iterator[Dir
         if changed and told.name in changed:
             return
         created = filetime_to_ns(told.creation_time)
-        is_directory = bool(told.file_attributes & DIRECTORY)
-        known = inodes.find(parent, told.name, told.file_id, created, is_directory=is_directory)
+        kind = listed_kind(told)
+        known = inodes.find(parent, told.name, told.file_id, created, kind)
         number = known.number if known is not None else inodes.choose_number(told.file_id)
         yield DirEntry(
             name,
-            listed(number, told, now - came),
+            listed(number, told, now - came, kind, known.nlink if known is not None else 1),
             position + DOTS + 1,
             True,
             parent,
             told.name,
             told.file_id,
             created,
-            is_directory,
+            kind,
             known,
         )
 
 
-def _name(state: State, directory: OpenDirectory, index: int, told: DirectoryEntry | None) -> bytes | None:
+def _name(state: State, directory: OpenDirectory, index: int, told: Listed | None) -> bytes | None:
     """Return an entry's name for the kernel; None for one that is not shown."""
     if told is None:
         if index not in directory.dropped:
@@ -163,9 +164,7 @@ async def _looked_up(state: State, directory: OpenDirectory, index: int) -> DirE
         if errno_of(error) in MOVED:
             return None
         raise
-    found = state.inodes.find(parent, told.name, now.file_id, now.created, is_directory=now.is_directory)
+    found = state.inodes.find(parent, told.name, now.file_id, now.created, now.kind)
     number = found.number if found is not None else state.inodes.choose_number(now.file_id)
     entry = state.presentation.entry(number, now)
-    return DirEntry(
-        name, entry, index + DOTS + 1, True, parent, told.name, now.file_id, now.created, now.is_directory, found
-    )
+    return DirEntry(name, entry, index + DOTS + 1, True, parent, told.name, now.file_id, now.created, now.kind, found)

@@ -68,16 +68,17 @@ class State:
 
     def seen(self, parent: Inode, name: str, told: FileAttributes) -> Inode:
         """Enter what the server says is under a name."""
-        return self.inodes.enter(parent, name, told.file_id, told.created, is_directory=told.is_directory)
+        return self.inodes.enter(parent, name, told.file_id, told.created, told.kind)
 
     def counted(self, inode: Inode, told: FileAttributes) -> Entry:
         """Return an entry for the kernel, which will hold one lookup more."""
         inode.lookups += 1
+        inode.nlink = told.links
         return self.presentation.entry(inode.number, told)
 
     def is_it(self, inode: Inode, told: FileAttributes) -> bool:
         """Whether what was found at a path of an inode is that file; if so, learn what is new about it."""
-        if not self.inodes.is_same(inode, told.file_id, told.created, is_directory=told.is_directory):
+        if not self.inodes.is_same(inode, told.file_id, told.created, told.kind):
             return False
         self.inodes.adopt(inode, told.file_id, told.created)
         return True
@@ -125,6 +126,7 @@ class State:
             told = await self.share.lookup(path)
             if not self.is_it(inode, told):
                 raise stale()
+            inode.nlink = told.links
             return told
 
         try:
@@ -155,6 +157,7 @@ class State:
     def _learned(self, inode: Inode, told: FileAttributes) -> FileAttributes:
         """Take over what is new about a file that was reached through a handle of its own."""
         self.inodes.adopt(inode, told.file_id, told.created)
+        inode.nlink = told.links
         return told
 
     def close(self, file: OpenFile) -> None:

@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from struct import Struct
-from typing import Final, Self
+from typing import ClassVar, Final, Self
 
 from smb3fs.errors import WireError
 from smb3fs.wire.codec import from_utf16, pad8, unpack_at, utf16
@@ -34,6 +34,13 @@ class DirectoryEntry:
     change_time: int
     ea_size: int
     file_index: int = 0
+    # What the POSIX extensions tell and this kind of page does not.
+    owned: ClassVar[None] = None
+
+    @property
+    def reparse_tag(self) -> int:
+        """The kind of reparse point of an entry that is one: EaSize holds it then."""
+        return self.ea_size
 
     def encode(self) -> bytes:
         """Return the entry as the last one of a page."""

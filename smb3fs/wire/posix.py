@@ -189,20 +189,69 @@ class PosixDirectoryEntry:
     """One name in a directory, with all that stat(2) tells of what it stands for."""
 
     name: str
-    information: FilePosixInformation
+    file_id: int
+    file_attributes: int
+    end_of_file: int
+    allocation_size: int
+    creation_time: int
+    last_access_time: int
+    last_write_time: int
+    change_time: int
+    device: int
+    owned: PosixCreated
+
+    @property
+    def reparse_tag(self) -> int:
+        """The kind of reparse point of an entry that is one."""
+        return self.owned.reparse_tag
 
     def encode(self) -> bytes:
         """Return the entry as the last one of a page."""
         name = utf16(self.name)
-        return _NEXT.pack(0, 0) + self.information.encode() + _LENGTH.pack(len(name)) + name
+        information = _INFORMATION.pack(
+            self.creation_time,
+            self.last_access_time,
+            self.last_write_time,
+            self.change_time,
+            self.end_of_file,
+            self.allocation_size,
+            self.file_attributes,
+            self.file_id,
+            self.device,
+        )
+        return _NEXT.pack(0, 0) + information + self.owned.encode() + _LENGTH.pack(len(name)) + name
 
     @classmethod
     def parse_at(cls, page: memoryview, offset: int) -> Self:
         """Read the entry at `offset`, which `posix_entry_offsets` gave."""
-        information = FilePosixInformation.parse_at(page, offset + _NEXT.size)
-        start = offset + _NEXT.size + information.size
+        (
+            creation_time,
+            last_access_time,
+            last_write_time,
+            change_time,
+            end_of_file,
+            allocation_size,
+            file_attributes,
+            inode,
+            device,
+        ) = unpack_at(_INFORMATION, page, offset + _NEXT.size)
+        start = offset + _NEXT.size + _INFORMATION.size
+        owned = PosixCreated.parse_at(page, start)
+        start += owned.size
         (length,) = unpack_at(_LENGTH, page, start)
-        return cls(from_utf16(slice_checked(page, start + _LENGTH.size, length)), information)
+        return cls(
+            from_utf16(slice_checked(page, start + _LENGTH.size, length)),
+            inode,
+            file_attributes,
+            end_of_file,
+            allocation_size,
+            creation_time,
+            last_access_time,
+            last_write_time,
+            change_time,
+            device,
+            owned,
+        )
 
 
 def encode_posix_page(entries: Sequence[PosixDirectoryEntry]) -> bytes:

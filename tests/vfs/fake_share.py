@@ -67,6 +67,7 @@ class FakeListing:
 
     def __init__(self, share: FakeShare, entries: list[DirectoryEntry]) -> None:
         self.pages: list[memoryview] = []
+        self.posix = False
         self.complete = False
         self.closed = False
         self._share = share

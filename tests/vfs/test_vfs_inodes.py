@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gc
 import tracemalloc
+from stat import S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG
 
 import pytest
 from hypothesis import settings
@@ -18,10 +19,10 @@ CREATED = 1_700_000_000 * 10**9
 
 
 def enter(
-    table: InodeTable, parent: Inode, name: str, file_id: int, *, created: int = CREATED, is_directory: bool = False
+    table: InodeTable, parent: Inode, name: str, file_id: int, *, created: int = CREATED, kind: int = S_IFREG
 ) -> Inode:
     """See something under a name, as a lookup does."""
-    inode = table.enter(parent, name, file_id, created, is_directory=is_directory)
+    inode = table.enter(parent, name, file_id, created, kind)
     inode.lookups += 1
     return inode
 
@@ -70,12 +71,12 @@ def test_an_id_that_repeats_gets_another_number() -> None:
     table = InodeTable()
     first = enter(table, table.root, "a", 77)
     second = enter(table, table.root, "b", 77, created=CREATED + 5)
-    third = enter(table, table.root, "c", 77, is_directory=True)
+    third = enter(table, table.root, "c", 77, kind=S_IFDIR)
     assert len({first.number, second.number, third.number}) == 3
     assert first.number == 77
     assert enter(table, table.root, "b", 77, created=CREATED + 5) is second
     assert enter(table, table.root, "elsewhere", 77, created=CREATED + 5) is second
-    assert enter(table, table.root, "c", 77, is_directory=True) is third
+    assert enter(table, table.root, "c", 77, kind=S_IFDIR) is third
 
 
 def test_a_fallback_number_is_not_used_twice() -> None:
@@ -153,9 +154,9 @@ def test_hard_links() -> None:
 
 def test_a_directory_has_one_place() -> None:
     table = InodeTable()
-    folder = enter(table, table.root, "old", 10, is_directory=True)
+    folder = enter(table, table.root, "old", 10, kind=S_IFDIR)
     file = enter(table, folder, "file", 11)
-    assert enter(table, table.root, "new", 10, is_directory=True) is folder
+    assert enter(table, table.root, "new", 10, kind=S_IFDIR) is folder
     assert path(table, file) == "new\\file"
     assert list(table.paths(folder)) == ["new"]
     assert table.root.child("old") is None
@@ -163,12 +164,12 @@ def test_a_directory_has_one_place() -> None:
 
 def test_renaming_a_directory_moves_all_below_it() -> None:
     table = InodeTable()
-    a = enter(table, table.root, "a", 10, is_directory=True)
-    b = enter(table, a, "b", 11, is_directory=True)
+    a = enter(table, table.root, "a", 10, kind=S_IFDIR)
+    b = enter(table, a, "b", 11, kind=S_IFDIR)
     c = enter(table, b, "c", 12)
     table.rename(table.root, "a", table.root, "z")
     assert path(table, c) == "z\\b\\c"
-    d = enter(table, table.root, "d", 13, is_directory=True)
+    d = enter(table, table.root, "d", 13, kind=S_IFDIR)
     table.rename(a, "b", d, "moved")
     assert path(table, c) == "d\\moved\\c"
     assert c.parent is b
@@ -213,7 +214,7 @@ def test_directories_live_as_long_as_what_is_below_them() -> None:
     table = InodeTable()
     folders = [table.root]
     for depth in range(5000):  # deeper than Python's stack
-        folders.append(enter(table, folders[-1], "d", 100 + depth, is_directory=True))
+        folders.append(enter(table, folders[-1], "d", 100 + depth, kind=S_IFDIR))
     leaf = enter(table, folders[-1], "leaf", 99)
     for folder in folders[1:]:
         table.forget(folder.number, 1)
@@ -244,7 +245,7 @@ def test_the_root_stays() -> None:
     assert table.root.expect is None
     table.adopt(table.root, 5, CREATED)
     assert table.root.expect is None
-    assert enter(table, table.root, "bind", 5, is_directory=True) is not table.root
+    assert enter(table, table.root, "bind", 5, kind=S_IFDIR) is not table.root
 
 
 def test_forgetting_more_than_there_was(expect_log) -> None:  # type: ignore[no-untyped-def]
@@ -258,14 +259,14 @@ def test_forgetting_more_than_there_was(expect_log) -> None:  # type: ignore[no-
 def test_a_circle_of_directories_is_no_path() -> None:
     """What others do to directories can look like one, when seen piece by piece."""
     table = InodeTable()
-    a = enter(table, table.root, "a", 10, is_directory=True)
-    b = enter(table, a, "b", 11, is_directory=True)
+    a = enter(table, table.root, "a", 10, kind=S_IFDIR)
+    b = enter(table, a, "b", 11, kind=S_IFDIR)
     file = enter(table, b, "file", 12)
-    enter(table, b, "a", 10, is_directory=True)
+    enter(table, b, "a", 10, kind=S_IFDIR)
     assert list(table.paths(file)) == []
     with fails(errno.ESTALE):
         table.path_below(a, "x")
-    enter(table, table.root, "a", 10, is_directory=True)
+    enter(table, table.root, "a", 10, kind=S_IFDIR)
     assert path(table, file) == "a\\b\\file"
 
 
@@ -273,7 +274,7 @@ def test_a_path_that_no_server_takes() -> None:
     table = InodeTable()
     folder = table.root
     for depth in range(200):
-        folder = enter(table, folder, "y" * 200, 100 + depth, is_directory=True)
+        folder = enter(table, folder, "y" * 200, 100 + depth, kind=S_IFDIR)
     with fails(errno.ENAMETOOLONG):
         table.path_below(folder, "z")
 
@@ -281,7 +282,7 @@ def test_a_path_that_no_server_takes() -> None:
 def test_what_an_inode_weighs() -> None:
     """A hundred thousand of them are to fit into 50 MB; tables of 30,000 are as full as those of 120,000."""
     table = InodeTable()
-    folder = enter(table, table.root, "folder", 2**62, is_directory=True)
+    folder = enter(table, table.root, "folder", 2**62, kind=S_IFDIR)
     gc.collect()
     tracemalloc.start()
     for number in range(30_000):
@@ -371,7 +372,7 @@ class Model(RuleBasedStateMachine):
             same = {named}
         if is_directory and same & self.above(parent):
             return
-        inode = self.table.enter(self.table.get(parent), name, file_id, created, is_directory=is_directory)
+        inode = self.table.enter(self.table.get(parent), name, file_id, created, S_IFDIR if is_directory else S_IFREG)
         inode.lookups += 1
         number = inode.number
         if same and (number in same or len(same) == 1):
@@ -483,3 +484,24 @@ class Model(RuleBasedStateMachine):
 
 TestModel = Model.TestCase
 TestModel.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+
+
+def test_a_file_that_became_a_link_is_another_one() -> None:
+    table = InodeTable()
+    file = enter(table, table.root, "a", 10)
+    link = enter(table, table.root, "a", 10, kind=S_IFLNK)
+    assert link is not file
+    assert link.number != file.number
+    assert table.root.child("a") is link
+
+
+def test_a_listing_that_tells_no_type_means_what_is_known_unless_that_is_a_directory() -> None:
+    table = InodeTable()
+    link = enter(table, table.root, "a", 10, kind=S_IFLNK)
+    assert enter(table, table.root, "a", 10, kind=0) is link
+    assert link.kind == S_IFLNK
+    newcomer = enter(table, table.root, "b", 11, kind=0)
+    assert enter(table, table.root, "b", 11, kind=S_IFIFO) is newcomer
+    assert newcomer.kind == S_IFIFO
+    folder = enter(table, table.root, "c", 12, kind=S_IFDIR)
+    assert enter(table, table.root, "c", 12, kind=0) is not folder

@@ -11,6 +11,8 @@ class Options:
 
     uid: int = 1000
     gid: int = 1001
+    forces_uid: bool = False
+    forces_gid: bool = False
     file_mode: int = 0o755
     dir_mode: int = 0o755
     noperm: bool = False

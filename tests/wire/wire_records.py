@@ -172,7 +172,7 @@ KINDS = [
     Kind("FilePosixInformation", _POSIX, _bare, posix.FilePosixInformation.parse),
     Kind(
         "PosixDirectoryEntry",
-        st.builds(posix.PosixDirectoryEntry, NAME, _POSIX),
+        st.builds(posix.PosixDirectoryEntry, NAME, U64, U32, U64, U64, U64, U64, U64, U64, U32, _OWNED),
         _bare,
         lambda page: posix.PosixDirectoryEntry.parse_at(page, 0),
     ),
