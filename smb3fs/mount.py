@@ -85,7 +85,9 @@ class Mount:
         await self.recovery.start()
         try:
             with trio.fail_after(self.options.timeout):
-                self.vfs.set_root(await self.share.lookup(""))
+                root, volume = await self.share.root()
+            self.vfs.set_root(root)
+            self.vfs.state.learn(volume)
         except trio.TooSlowError as error:  # the connection was lost right after it was made
             raise DeadlineExceeded("the server did not answer in time") from error
 

@@ -361,7 +361,7 @@ OPTIONS: Final[tuple[Option, ...]] = (
     Option(("iocharset",), Verdict.STATED, Takes.VALUE, character_set, "file names are UTF-8"),
     stated("utf8 unicode", "file names are UTF-8"),
     refused("nounicode", "SMB 3 knows Unicode alone; leave it out"),
-    refused("nocase ignorecase", f"folding the case of names on this side is {_LATER}; the server decides"),
+    flag("nocase ignorecase", nocase=True),
     refused("mfsymlinks sfu symlinkroot nativesocket", f"creating symbolic links and special files is {_LATER}"),
     Option(("symlink", "reparse"), Verdict.STATED, Takes.VALUE, no_such_type, "symbolic links are not created"),
     stated("nomfsymlinks nosfu nonativesocket", "symbolic links and special files are not created"),

@@ -59,6 +59,8 @@ class MountOptions:
     server_inodes: bool = True
     # What becomes of the characters that SMB cannot hold.
     name_mapping: str = "mapposix"
+    # Whether a name that is not there is looked for in another spelling.
+    nocase: bool = False
     # What may be remembered without a lease, and for how long.
     cache: str = "strict"
     acregmax: float = 1.0

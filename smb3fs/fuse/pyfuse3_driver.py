@@ -18,7 +18,7 @@ import trio
 from pyfuse3 import RequestContext as Context
 
 from smb3fs.errors import MountError
-from smb3fs.fuse import kernel
+from smb3fs.fuse import callers, kernel
 from smb3fs.vfs.attributes import Entry, SetAttr
 from smb3fs.vfs.operations import OpenResult, Vfs
 from smb3fs.vfs.wall import Answer, settle
@@ -108,7 +108,7 @@ class Handlers(pyfuse3.Operations):
 
     async def lookup(self, parent_inode: int, name: bytes, ctx: Context) -> pyfuse3.EntryAttributes:
         """Find a name in a directory."""
-        return _attributes(await _ask(self._vfs.lookup, parent_inode, name))
+        return _attributes(await _ask(self._vfs.lookup, parent_inode, name, ctx.pid))
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
         """Take back lookups."""
@@ -268,6 +268,11 @@ async def _ask(verb: Callable[P, Answer[T]], *args: P.args, **kwargs: P.kwargs) 
         raise pyfuse3.FUSEError(errno.EIO) from error
 
 
+def _forget(parent: int, name: bytes) -> None:
+    """Have the kernel forget a name, in a thread: it waits for whatever is being done in that directory."""
+    pyfuse3.invalidate_entry_async(parent, name, ignore_enoent=True)
+
+
 def _attributes(entry: Entry) -> pyfuse3.EntryAttributes:
     """Translate an entry."""
     attr, out = entry.attr, pyfuse3.EntryAttributes()
@@ -299,6 +304,7 @@ async def serve(vfs: Vfs, mountpoint: str, options: FuseOptions, ready: Callable
     It ends by umount(8), by `terminate`, or by cancellation; nothing is mounted afterwards.
     """
     handlers = Handlers(vfs)
+    vfs.attach(_forget, callers.is_respelling)
     _mount(handlers, mountpoint, options)
     try:
         async with trio.open_nursery() as nursery:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from smb3fs.connection import Answer
-from smb3fs.errors import Status, WireError
+from smb3fs.errors import Status, StatusError, WireError
 from smb3fs.handles.attributes import FileAttributes
 from smb3fs.handles.opens import Open
 from smb3fs.share.chains import (
@@ -39,10 +39,14 @@ from smb3fs.wire.create_contexts import QUERY_ON_DISK_ID
 from smb3fs.wire.header import Request
 from smb3fs.wire.infoclass import (
     FileEndOfFileInformation,
+    FileFsAttributeInformation,
     FileFsFullSizeInformation,
 )
 from smb3fs.wire.io import FlushRequest, ReadRequest, ReadResponse, WriteRequest, WriteResponse
 from smb3fs.wire.query import InfoType, QueryInfoRequest, QueryInfoResponse
+
+# Room for a file system's attributes and the longest name that it may have for itself.
+FS_ATTRIBUTE_ROOM: Final = 12 + 2 * 255
 
 
 class VolumeSpace(NamedTuple):
@@ -65,6 +69,24 @@ class Files(Chains):
         chain: list[Request] = [self._create(path, STAT_ACCESS), QUERY_ALL, CLOSE_RELATED]
         _, answers = await self._chain(chain, repeatable=True)
         return all_information(answers[1])
+
+    async def root(self) -> tuple[FileAttributes, FileFsAttributeInformation | None]:
+        """Return the root's attributes, and what the file system says of itself (None: nothing); one round trip."""
+        query = QueryInfoRequest(
+            RELATED_FILE_ID, InfoType.FILESYSTEM, FileFsAttributeInformation.information_class, FS_ATTRIBUTE_ROOM
+        )
+        chain: list[Request] = [self._create("", STAT_ACCESS), QUERY_ALL, query, CLOSE_RELATED]
+        session, answers = await self._pool.call(chain, repeatable=True)
+        try:
+            raise_first(chain[:2], answers[:2])
+        except StatusError:
+            self._close_leftover(answers, session.generation)
+            raise
+        volume = None
+        if answers[2].status == Status.SUCCESS:
+            volume = FileFsAttributeInformation.parse(memoryview(QueryInfoResponse.parse(answers[2].pdu).data))
+        self._close_leftover(answers, session.generation)
+        return all_information(answers[1]), volume
 
     async def attributes(self, handle: Open) -> FileAttributes:
         """Return the attributes of an open file."""

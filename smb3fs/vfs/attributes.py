@@ -89,6 +89,10 @@ class Settings(Protocol):
         """What becomes of the characters that SMB cannot hold: `mapposix`, `mapchars`, `nomapchars`."""
 
     @property
+    def nocase(self) -> bool:
+        """Whether a name that is not there is looked for in another spelling."""
+
+    @property
     def cache(self) -> str:
         """`none` keeps file contents out of the kernel's page cache."""
 

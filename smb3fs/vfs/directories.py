@@ -22,6 +22,7 @@ from smb3fs.errors import WireError
 from smb3fs.vfs.attributes import Entry, Listed
 from smb3fs.vfs.backend import Pages
 from smb3fs.vfs.inodes import Inode
+from smb3fs.vfs.spelling import Changes
 from smb3fs.wire.directory import DirectoryEntry, entry_offsets
 from smb3fs.wire.posix import PosixDirectoryEntry, posix_entry_offsets
 
@@ -56,7 +57,7 @@ class OpenDirectory:
         self.fh = fh
         self.inode = inode
         self.pages: Pages | None = None
-        self.changed: set[str] = set()
+        self.changed = Changes()
         # Whether anything was read, so that position 0 means rewinddir.
         self.read = False
         # The entries whose names are not fit for the kernel.

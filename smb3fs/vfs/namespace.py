@@ -14,14 +14,15 @@ import logging
 import os
 import secrets
 from contextlib import suppress
-from typing import Final
+from typing import Final, NamedTuple
 
-from smb3fs.errors import Smb3fsError, describe, errno_of
+from smb3fs.errors import Smb3fsError, StatusError, describe, errno_of
 from smb3fs.handles.attributes import FileAttributes
+from smb3fs.vfs import spelling
 from smb3fs.vfs.attributes import READONLY
 from smb3fs.vfs.inodes import Inode
-from smb3fs.vfs.state import PARENT_GONE, State, stale
-from smb3fs.wire.directory import DirectoryEntry, entry_offsets
+from smb3fs.vfs.searching import is_spelled, spelled
+from smb3fs.vfs.state import PARENT_GONE, State, stale, too_long
 
 log = logging.getLogger(__name__)
 
@@ -36,43 +37,32 @@ def _refusal(number: int) -> OSError:
     return OSError(number, os.strerror(number))
 
 
-async def look_up(state: State, parent: Inode, name: bytes) -> tuple[Inode, FileAttributes]:
-    """Find a name in a directory."""
+class Found(NamedTuple):
+    """What is under a name; `alone` is false if the file is known here by other spellings of it too."""
+
+    inode: Inode
+    told: FileAttributes
+    alone: bool
+
+
+async def look_up(state: State, parent: Inode, name: bytes, process: int = 0) -> Found:
+    """Find a name in a directory, for a process (0 if it is not known)."""
     text = state.names.to_server(name)
-    told = await state.below(parent, text, state.share.lookup)
+    try:
+        told = await state.below(parent, text, state.share.lookup)
+    except (OSError, Smb3fsError) as error:
+        if not state.nocase or errno_of(error) != errno.ENOENT:
+            raise
+        true = await spelled(state, parent, text)
+        if true == text:
+            raise
+        return Found(state.seen(parent, true, told := await state.below(parent, true, state.share.lookup)), told, False)
     known = state.inodes.find(parent, text, told.file_id, told.created, told.kind)
-    if known is not None and _is_another_spelling(known, parent, text) and not await _is_spelled(state, parent, text):
+    alone = known is None or not spelling.others(known, parent, text)
+    if not alone and state.is_respelling(process, name) and not await is_spelled(state, parent, text):
         # If one file had two names here, renaming it from one to the other would change nothing, by POSIX.
         raise _refusal(errno.ENOENT)
-    return state.seen(parent, text, told), told
-
-
-def _is_another_spelling(inode: Inode, parent: Inode, text: str) -> bool:
-    """Whether a file is known in this directory by the same letters in another case, and not by these."""
-    folded = text.casefold()
-    return parent.child(text) is not inode and any(
-        directory is parent and name.casefold() == folded for directory, name in inode.links
-    )
-
-
-async def _is_spelled(state: State, parent: Inode, text: str) -> bool:
-    """Ask the server whether a name is in a directory in just this spelling; the only way is to list it."""
-
-    def names(page: memoryview) -> set[str]:
-        return {DirectoryEntry.parse_at(page, offset).name for offset in entry_offsets(page)}
-
-    pages = await state.by_path(parent, lambda path: state.share.list_directory(path, parent.expect))
-    try:
-        read = 0
-        while True:
-            for page in pages.pages[read:]:
-                if text in names(page):
-                    return True
-            read = len(pages.pages)
-            if not await pages.next_page():
-                return False
-    finally:
-        pages.close()
+    return Found(state.seen(parent, text, told), told, alone)
 
 
 async def make_directory(state: State, parent: Inode, name: bytes) -> tuple[Inode, FileAttributes]:
@@ -87,24 +77,33 @@ async def make_directory(state: State, parent: Inode, name: bytes) -> tuple[Inod
 
 async def remove_directory(state: State, parent: Inode, name: bytes) -> None:
     """Remove an empty directory."""
-    text = state.names.to_server(name)
+    text = await _meant(state, parent, name)
     try:
         await state.below(parent, text, state.share.remove_directory)
     finally:
         state.changed(parent, text)
-    state.inodes.unlink(parent, text)
+    state.gone(parent, text)
 
 
 async def remove_file(state: State, parent: Inode, name: bytes) -> None:
     """Remove a name of a file; one that is open here goes out of sight now and from the server at its last close."""
-    text = state.names.to_server(name)
+    text = await _meant(state, parent, name)
     try:
         inode = parent.child(text)
         if inode is None or not state.files.of(inode) or not await _remove_open(state, inode, parent, text):
             await state.below(parent, text, state.share.remove_file)
-            state.inodes.unlink(parent, text)
+            state.gone(parent, text)
     finally:
         state.changed(parent, text)
+
+
+async def _meant(state: State, parent: Inode, name: bytes) -> str:
+    """Return the server's name for one that the kernel wants to be rid of, in the server's spelling."""
+    text = state.names.to_server(name)
+    true = await spelled(state, parent, text)
+    if true != text:
+        state.forget_in_kernel(parent, true)
+    return true
 
 
 async def _remove_open(state: State, inode: Inode, parent: Inode, name: str) -> bool:
@@ -130,12 +129,14 @@ async def _set_aside(state: State, inode: Inode, parent: Inode, name: str) -> st
     """Rename a file to a hidden name of ours and return that."""
     hidden = f".smb3fs-{secrets.token_hex(8)}"
     state.aside[inode.number] = hidden
+    others = spelling.others(inode, parent, name)
     new_path = state.inodes.path_below(parent, hidden)
     try:
         await state.below(parent, name, lambda path: state.share.rename(path, new_path, replace=False))
     except BaseException:
         del state.aside[inode.number]
         raise
+    state.forget_spellings(parent, others)
     state.inodes.rename(parent, name, parent, hidden)
     return hidden
 
@@ -164,7 +165,11 @@ async def rename(state: State, parent: Inode, name: bytes, new_parent: Inode, ne
     """Rename, replacing what POSIX says is replaced."""
     if flags & ~RENAME_NOREPLACE:
         raise _refusal(errno.EINVAL)
-    old, new = state.names.to_server(name), state.names.to_server(new_name)
+    old = await _meant(state, parent, name)
+    # Its other spellings may be in the way as well as the name itself.
+    new = await spelled(state, new_parent, state.names.to_server(new_name))
+    if parent is new_parent and spelling.key(old) == spelling.key(new):
+        new = state.names.to_server(new_name)
     move = Move(state, parent, old, new_parent, new)
     source, target = parent.child(old), new_parent.child(new)
     try:
@@ -172,8 +177,10 @@ async def rename(state: State, parent: Inode, name: bytes, new_parent: Inode, ne
             await move.rename(replace=False)
         elif source is None or target is None:
             await move.rename(replace=True)
-        elif source is target:
+        elif source is target and (parent is not new_parent or new not in spelling.others(source, parent, old)):
             return  # two names of one file: POSIX leaves both
+        elif source is target:
+            await move.rename(replace=True)
         elif source.is_directory != target.is_directory:
             raise _refusal(errno.ENOTDIR if source.is_directory else errno.EISDIR)
         elif source.is_directory:
@@ -183,6 +190,11 @@ async def rename(state: State, parent: Inode, name: bytes, new_parent: Inode, ne
     finally:
         state.changed(parent, old)
         state.changed(new_parent, new)
+    moved = ((parent, old), (new_parent, new))
+    for (directory, spelt), inode in zip(moved, (source, target), strict=True):
+        if inode is not None:
+            others = spelling.others(inode, directory, spelt)
+            state.forget_spellings(directory, [other for other in others if (directory, other) not in moved])
     state.inodes.rename(parent, old, new_parent, new)
 
 
@@ -201,8 +213,10 @@ class Move:
         """Have the server rename."""
         try:
             await self.state.share.rename(self.old_path, self.new_path, replace=replace)
-        except Smb3fsError as error:
-            if getattr(error, "status", None) in PARENT_GONE and self._parents_can_go:
+        except StatusError as error:
+            if too_long(error, self.new):
+                raise _refusal(errno.ENAMETOOLONG) from error
+            if error.status in PARENT_GONE and self._parents_can_go:
                 raise stale() from error
             raise
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -71,6 +71,11 @@ class Vfs(Walled):
             self.state, 0.0 if self.state.uncached else min(settings.acregmax, settings.acdirmax)
         )
 
+    def attach(self, on_invalidate: Callable[[int, bytes], None], is_respelling: Callable[[int, bytes], bool]) -> None:
+        """Take what only the driver can do: have the kernel forget a name, and tell what a process is about to do."""
+        self.state.on_invalidate = on_invalidate
+        self.state.is_respelling = is_respelling
+
     def set_root(self, told: FileAttributes) -> None:
         """Take in what the server says of the root of the mount, which must be a directory."""
         if not told.is_directory:
@@ -82,11 +87,11 @@ class Vfs(Walled):
     # -- names and attributes
 
     @may_wait
-    def lookup(self, parent: int, name: bytes) -> Answer[Entry]:
-        """Find a name in a directory; the kernel holds one lookup more of what was found."""
+    def lookup(self, parent: int, name: bytes, process: int = 0) -> Answer[Entry]:
+        """Find a name in a directory, for a process or thread; the kernel holds one lookup more of what was found."""
         directory = self._inodes.get(parent)
         entry = self._look_up_ahead(directory, self.state.names.to_server(name))
-        return entry if entry is not None else self._look_up(directory, name)
+        return entry if entry is not None else self._look_up(directory, name, process)
 
     def _look_up_ahead(self, directory: Inode, text: str) -> Entry | None:
         """Find a name in a fresh listing, if there is one."""
@@ -102,16 +107,19 @@ class Vfs(Walled):
         inode.lookups += 1
         return self.state.presentation.listed(inode.number, told, age, kind, inode.nlink)
 
-    async def _look_up(self, directory: Inode, name: bytes) -> Entry:
+    async def _look_up(self, directory: Inode, name: bytes, process: int) -> Entry:
         """Find a name by asking the server: for it alone, or for the whole directory if that promises to pay."""
         if self._ahead.worth_listing(directory, trio.current_time()):
             await self._ahead.list(directory)
             entry = self._look_up_ahead(directory, self.state.names.to_server(name))
             if entry is not None:
                 return entry
-        inode, told = await namespace.look_up(self.state, directory, name)
+        found = await namespace.look_up(self.state, directory, name, process)
         self._ahead.note(directory, trio.current_time())
-        return self.state.counted(inode, told)
+        entry = self.state.counted(found.inode, found.told)
+        if not found.alone:
+            entry.entry_timeout = 0.0
+        return entry
 
     @answers
     def forget(self, pairs: Iterable[tuple[int, int]]) -> None:

@@ -13,6 +13,7 @@ from smb3fs.vfs.attributes import Listed
 from smb3fs.vfs.directories import BATCH, DOTS, DirEntry, OpenDirectory
 from smb3fs.vfs.inodes import Inode
 from smb3fs.vfs.names import Hostile
+from smb3fs.vfs.spelling import Changes
 from smb3fs.vfs.state import MOVED, State
 from smb3fs.vfs.wall import Answer
 from smb3fs.wire.codec import filetime_to_ns
@@ -22,7 +23,7 @@ async def begin(state: State, directory: OpenDirectory) -> None:
     """Ask for a listing, at opendir or rewinddir."""
     inode = directory.inode
     # What we change from now on may or may not be in the listing; what we changed before is.
-    before, directory.changed = directory.changed, set()
+    before, directory.changed = directory.changed, Changes()
     try:
         pages = await state.by_path(inode, lambda path: state.share.list_directory(path, inode.expect))
     except BaseException:

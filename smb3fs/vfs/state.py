@@ -14,19 +14,21 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Final, TypeVar
 
 from smb3fs.errors import Smb3fsError, Status, StatusError, errno_of
 from smb3fs.handles.attributes import FileAttributes
 from smb3fs.handles.opens import Open
 from smb3fs.trace import Trace
+from smb3fs.vfs import spelling
 from smb3fs.vfs.attributes import Entry, Presentation, Settings
 from smb3fs.vfs.backend import ShareVerbs
 from smb3fs.vfs.directories import DirectoryTable
 from smb3fs.vfs.files import FileTable, OpenFile
 from smb3fs.vfs.inodes import Inode, InodeTable
-from smb3fs.vfs.names import NameMapping, Names
+from smb3fs.vfs.names import NAME_MAX, NameMapping, Names
+from smb3fs.wire.infoclass import FILE_CASE_SENSITIVE_SEARCH, FileFsAttributeInformation
 
 T = TypeVar("T")
 
@@ -43,6 +45,11 @@ def stale() -> OSError:
     return OSError(errno.ESTALE, os.strerror(errno.ESTALE))
 
 
+def too_long(error: StatusError, name: str) -> bool:
+    """Whether a name was refused for its length: a server's disk may count bytes where SMB counts characters."""
+    return error.status == Status.OBJECT_NAME_INVALID and len(name.encode("utf-8", "surrogatepass")) > NAME_MAX
+
+
 class State:
     """The tables of one mount, and the share that they are about."""
 
@@ -55,9 +62,21 @@ class State:
         self.directories = DirectoryTable()
         self.presentation = Presentation(settings)
         self._trace = trace
+        # Whether names are looked for in other spellings, and whether the server does so by itself (None: not known).
+        self.nocase = settings.nocase
+        self.server_folds: bool | None = None
+        # The driver's: forget what the kernel holds under a name of a directory; and whether a process that looks up a
+        # name is about to rename another spelling of it to that.
+        self.on_invalidate: Callable[[int, bytes], None] = lambda parent, name: None
+        self.is_respelling: Callable[[int, bytes], bool] = lambda process, name: False
         # Files that were removed or replaced while open here, by inode number: the names under which the server keeps
         # them until they are closed. They are not listed.
         self.aside: dict[int, str] = {}
+
+    def learn(self, volume: FileFsAttributeInformation | None) -> None:
+        """Take in what the file system says of itself; that it tells spellings apart many say that do not."""
+        if volume is not None and not volume.attributes & FILE_CASE_SENSITIVE_SEARCH:
+            self.server_folds = True
 
     def use_names(self, mapping: NameMapping) -> None:
         """Map names in another way, before the first of them has come: it depends on what the server can."""
@@ -87,6 +106,25 @@ class State:
         """Note that we have changed what is under a name."""
         self.directories.note_change(parent, name)
 
+    def gone(self, parent: Inode, name: str) -> Inode | None:
+        """Note that we have removed a name, and with it its other spellings; return what it stood for."""
+        inode = parent.child(name)
+        if inode is not None:
+            self.forget_spellings(parent, spelling.others(inode, parent, name))
+        return self.inodes.unlink(parent, name)
+
+    def forget_spellings(self, parent: Inode, others: Iterable[str]) -> None:
+        """Forget names here and in the kernel, since what another spelling of them stands for has changed."""
+        for other in others:
+            self.inodes.unlink(parent, other)
+            self.forget_in_kernel(parent, other)
+
+    def forget_in_kernel(self, parent: Inode, name: str) -> None:
+        """Have the kernel forget a name."""
+        seen = self.names.to_kernel(name)
+        if isinstance(seen, bytes):
+            self.on_invalidate(parent.number, seen)
+
     # -- ways to the server
 
     async def below(self, parent: Inode, name: str, call: Callable[[str], Awaitable[T]]) -> T:
@@ -95,6 +133,8 @@ class State:
         try:
             return await call(path)
         except StatusError as error:
+            if too_long(error, name):
+                raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG)) from error
             if error.status in PARENT_GONE and parent is not self.inodes.root:
                 raise stale() from error
             raise

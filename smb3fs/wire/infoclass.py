@@ -352,6 +352,8 @@ class FileFsFullSizeInformation:
 
 # [MS-FSCC] 2.5.1: FileSystemAttributes, MaximumComponentNameLength, FileSystemNameLength
 _FS_ATTRIBUTE: Final = Struct("<III")
+# ... and of the attributes the one that says whether names in two spellings may be two files.
+FILE_CASE_SENSITIVE_SEARCH: Final = 0x00000001
 
 
 @dataclass(slots=True)

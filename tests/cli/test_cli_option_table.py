@@ -76,6 +76,8 @@ USED: dict[str, dict[str, Any]] = {
     "mapchars": {"name_mapping": "mapchars"},
     "nomapchars": {"name_mapping": "nomapchars"},
     "mapchars,mapposix": {},
+    "nocase": {"nocase": True},
+    "ignorecase": {"nocase": True},
     "nomapposix": {"name_mapping": "nomapchars"},
     "noserverino,serverino": {"server_inodes": True},
     "prefixpath=a/b": {"prefix_path": "a\\b"},
@@ -123,7 +125,7 @@ REFUSED = """
     compress multichannel max_channels=4 rdma max_credits=100 persistenthandles resilienthandles handletimeout=1000
     witness dfs snapshot=1 dynperm cifsacl acl idsfromsid setuidfromacl modefromsid modesid user_xattr backupuid=0
     backupgid=0 posix unix linux posixpaths nostrictsync brl forcemandatorylock forcemand
-    nounicode nocase ignorecase mfsymlinks sfu symlinkroot=/x nativesocket symlink=native reparse=nfs nodelete unc=x
+    nounicode mfsymlinks sfu symlinkroot=/x nativesocket symlink=native reparse=nfs nodelete unc=x
     path=x source=x target=x allow_root context=x fscontext=x defcontext=x rootcontext=x seclabel bind rbind move
     sec=none sec=krb5 sec=krb5i sec=krb5p sec=ntlm sec=ntlmi sec=ntlmv2 sec=ntlmv2i sec=lanman
     vers=1.0 vers=1.0-3.1.1 cache=loose cache=ro cache=singleclient iocharset=iso8859-1 subtype=other

@@ -6,8 +6,9 @@ import os
 import unicodedata
 
 import pytest
+from lab.server import Samba
 
-from .conftest import Work
+from .conftest import Mounter, Work
 from .oracle import outcome
 
 PLAIN = [
@@ -70,6 +71,51 @@ def test_too_long_is_said(work: Work) -> None:
         (work.path / ("a" * 256)).write_bytes(b"")
     with pytest.raises(OSError, match="File name too long"):
         (work.path / ("a" * 256)).stat()
+
+
+def test_too_long_for_the_servers_disk_is_said(work: Work) -> None:
+    """Within SMB's 255 units, and beyond the 255 bytes of most file systems of Linux."""
+    name = "\N{KATAKANA LETTER A}" * 85
+    (work.path / name).write_bytes(b"1")
+    assert os.listdir(work.path) == [name]
+    with pytest.raises(OSError, match="File name too long"):
+        (work.path / (name + "x")).write_bytes(b"")
+    with pytest.raises(OSError, match="File name too long"):
+        (work.path / (name + "x")).stat()
+    with pytest.raises(OSError, match="File name too long"):
+        (work.path / name).rename(work.path / (name + "x"))
+
+
+def test_composed_and_decomposed_are_two_names(work: Work) -> None:
+    for form in ("NFC", "NFD"):
+        (work.path / unicodedata.normalize(form, "é")).write_text(form)
+    assert len(os.listdir(work.path)) == len(os.listdir(work.behind)) == 2
+    for form in ("NFC", "NFD"):
+        assert (work.path / unicodedata.normalize(form, "é")).read_text() == form
+        (work.path / unicodedata.normalize(form, "é")).unlink()
+        assert form == "NFD" or os.listdir(work.path) == [unicodedata.normalize("NFD", "é")]
+
+
+@pytest.mark.parametrize("mapping", ["mapposix", "mapchars", "nomapchars"])
+def test_the_mappings(mounted: Mounter, samba: Samba, mapping: str) -> None:
+    """Where the server keeps what it cannot have, as the Linux client and others look for it there."""
+    path = mounted(mapping).path
+    name, server = {
+        "mapposix": ('a*:<>?|"\\b ', "a\uf021\uf022\uf023\uf024\uf025\uf027\uf020\uf026b\uf028"),
+        "mapchars": ("a*:<>?|b", "a\uf02a\uf03a\uf03c\uf03e\uf03f\uf07cb"),
+        "nomapchars": ("a\uf021\uf03ab", "a\uf021\uf03ab"),
+    }[mapping]
+    (path / name).write_bytes(b"content")
+    try:
+        assert server in os.listdir(samba.directory())
+        assert name in os.listdir(path)
+        assert (path / name).read_bytes() == b"content"
+        for other in {"mapposix": [], "mapchars": ['"', "x\\y", "x."], "nomapchars": ["*", ":", '"', "x ", "x."]}[
+            mapping
+        ]:
+            assert outcome((path / other).write_bytes, b"") == "EINVAL"
+    finally:
+        (path / name).unlink()
 
 
 def test_deep_paths(work: Work) -> None:

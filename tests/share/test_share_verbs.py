@@ -15,6 +15,7 @@ from smb3fs.errors import ConnectionLost, Status, StatusError, errno_of
 from smb3fs.share.files import VolumeSpace
 from smb3fs.wire.codec import EPOCH_AS_FILETIME, filetime_to_ns
 from smb3fs.wire.create import FileAttribute
+from smb3fs.wire.infoclass import FileFsAttributeInformation
 
 DAY_NS = 86_400 * 10**9
 
@@ -83,6 +84,15 @@ class TestLooking:
                 with pytest.raises(StatusError):
                     await stage.share.lookup(path)
             assert (await stage.share.lookup("f")).size == 13
+
+    @trio_test
+    async def test_the_root_and_its_file_system_take_one_round_trip(self) -> None:
+        async with staged() as stage:
+            with stage.costs(1):
+                root, volume = await stage.share.root()
+            assert root.is_directory
+            assert volume == FileFsAttributeInformation(3, 255, "NTFS")
+            await stage.nothing_open()
 
     @trio_test
     async def test_space(self) -> None:

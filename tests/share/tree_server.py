@@ -31,13 +31,14 @@ from smb3fs.wire.infoclass import (
     FileBasicInformation,
     FileDispositionInformation,
     FileEndOfFileInformation,
+    FileFsAttributeInformation,
     FileFsFullSizeInformation,
     FileInternalInformation,
     FileRenameInformation,
     FileStandardInformation,
 )
 from smb3fs.wire.io import CloseResponse, FlushResponse, ReadResponse, WriteResponse
-from smb3fs.wire.query import RESTART_SCANS, QueryDirectoryResponse, QueryInfoResponse, SetInfoResponse
+from smb3fs.wire.query import RESTART_SCANS, InfoType, QueryDirectoryResponse, QueryInfoResponse, SetInfoResponse
 
 DAY: Final = 864_000_000_000  # in FILETIME's 100 ns
 BIRTH: Final = 152_000 * DAY  # a day in 2017
@@ -237,6 +238,8 @@ class TreeServer(Peer):
                     node.number,
                     name=f"\\share\\{handle.path}",
                 ).encode()
+            case FileFsAttributeInformation.information_class if request.info_type == InfoType.FILESYSTEM:
+                data = FileFsAttributeInformation(3, 255, "NTFS").encode()
             case FileFsFullSizeInformation.information_class:
                 data = FileFsFullSizeInformation(1000, 300, 400, 8, 512).encode()
             case other:

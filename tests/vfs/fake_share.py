@@ -102,6 +102,7 @@ class FakeShare:
         self.root = Node(5, BEGINNING, is_directory=True)
         self.case_sensitive = case_sensitive
         self.page_entries = page_entries
+        self.short_names: dict[str, str] = {}  # 8.3 names that it has made up, and what they stand for
         self.calls: list[str] = []
         self.opens: dict[Open, Node] = {}
         self.generation = 1
@@ -171,6 +172,8 @@ class FakeShare:
         """The name in a directory that a request for `name` means."""
         if name in node.children:
             return name
+        if self.short_names.get(name) in node.children:
+            return self.short_names[name]
         if not self.case_sensitive:
             return next((other for other in node.children if other.casefold() == name.casefold()), None)
         return None

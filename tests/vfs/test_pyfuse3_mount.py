@@ -385,3 +385,16 @@ def test_nothing_is_logged_by_pyfuse3(mount: Callable[..., Mounted], caplog: pyt
         os.listdir(m.path)
         m.end()
     assert not caplog.records
+
+
+def test_the_longest_names_pass_the_kernel(mount: Callable[..., Mounted]) -> None:
+    """255 units may be 765 bytes, of which libc's NAME_MAX knows nothing."""
+    path = mount().path
+    for name in ("\N{KATAKANA LETTER A}" * 255, "\N{FISH}" * 127, "x" * 255):
+        (path / name).write_bytes(b"content")
+        assert os.listdir(path) == [name]
+        assert (path / name).read_bytes() == b"content"
+        (path / name).unlink()
+    for name in ("\N{KATAKANA LETTER A}" * 256, "\N{FISH}" * 128, "x" * 256):
+        with fails(errno.ENAMETOOLONG):
+            (path / name).write_bytes(b"")

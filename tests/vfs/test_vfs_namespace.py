@@ -8,7 +8,6 @@ from collections.abc import Callable
 
 import pytest
 import trio
-from fake_share import FakeShare
 from vfs_world import ROOT, World, fails, in_trio
 
 from smb3fs.errors import ConnectionLost, Status
@@ -384,52 +383,6 @@ async def test_a_server_that_falls_silent_in_the_middle(step: int, expect_log: C
     world.share.gates.clear()
     assert len(await world.listing()) == len(list(world.share.walk()))
     assert not world.state.aside
-
-
-# -- spelling
-
-
-@in_trio
-async def test_a_change_of_case_alone() -> None:
-    """The kernel would do nothing if both spellings were one inode."""
-    world = World(FakeShare(case_sensitive=False))
-    world.share.put("name", b"content")
-    number = await world.number("name")
-    with fails(errno.ENOENT):
-        await world.look("NAME")
-    await world.rename("name", "NAME")
-    assert list(world.share.walk()) == ["NAME"]
-    assert await world.number("NAME") == number
-
-
-@in_trio
-async def test_another_spelling_of_an_unknown_name_is_the_servers_business() -> None:
-    world = World(FakeShare(case_sensitive=False))
-    world.share.put("Name")
-    number = await world.number("NAME")
-    assert await world.number("NAME") == number
-    assert world.share.count("list_directory") == 0
-
-
-@in_trio
-async def test_a_spelling_that_somebody_else_has_changed() -> None:
-    world = World(FakeShare(case_sensitive=False, page_entries=2))
-    world.share.put("name")
-    number = await world.number("name")
-    for other in range(9):
-        world.share.put(f"other{other}")
-    world.share.move("name", "NAME")
-    assert await world.number("NAME") == number
-    assert all(listing.closed for listing in world.share.listings)
-
-
-@in_trio
-async def test_two_spellings_of_a_case_sensitive_server() -> None:
-    world = World()
-    world.share.put("name")
-    world.share.put("NAME")
-    assert await world.number("name") != await world.number("NAME")
-    assert world.share.count("list_directory") == 0
 
 
 # -- failures

@@ -18,6 +18,7 @@ class Options:
     noperm: bool = False
     server_inodes: bool = True
     name_mapping: str = "mapposix"
+    nocase: bool = False
     cache: str = "strict"
     acregmax: float = 1.0
     acdirmax: float = 2.0
