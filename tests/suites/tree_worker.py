@@ -82,7 +82,7 @@ class Worker:
                 name = errno.errorcode.get(error.errno or 0, str(error.errno))
                 self.errors[name] += 1
                 if error.errno not in RACES:
-                    self.faults.append(f"{error!r}")
+                    self.faults.append(f"{name}: {error}")
 
 
 if __name__ == "__main__":
