@@ -19,7 +19,6 @@ from typing import Final, NamedTuple
 from smb3fs.errors import Smb3fsError, StatusError, describe, errno_of
 from smb3fs.handles.attributes import FileAttributes
 from smb3fs.vfs import spelling
-from smb3fs.vfs.attributes import READONLY
 from smb3fs.vfs.inodes import Inode
 from smb3fs.vfs.searching import is_spelled, spelled
 from smb3fs.vfs.state import PARENT_GONE, State, stale, too_long
@@ -242,11 +241,11 @@ class Move:
             raise
 
     async def onto_file(self, target: Inode) -> None:
-        """Replace a file, which may be open here or read-only."""
+        """Replace a file, which may be open, being opened, or read-only: none of that matters to POSIX."""
         try:
             await self.rename(replace=True)
         except (OSError, Smb3fsError) as error:
-            if errno_of(error) not in IN_THE_WAY or not await self._is_protected(target):
+            if errno_of(error) not in IN_THE_WAY:
                 raise
         else:
             return
@@ -271,7 +270,3 @@ class Move:
             self.state.inodes.unlink(self.new_parent, hidden)
             if not self.state.files.of(target):
                 self.state.aside.pop(target.number, None)
-
-    async def _is_protected(self, target: Inode) -> bool:
-        """Whether it may be the target that SMB would not replace: it is open here, or read-only."""
-        return bool(self.state.files.of(target)) or bool((await self.state.attributes(target)).attributes & READONLY)

@@ -16,6 +16,9 @@ from pathlib import Path
 
 # What may come of an operation on a name that another process has just taken, made or moved.
 RACES = {errno.ENOENT, errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.EISDIR, errno.EINVAL}
+# The kernel looks a name up again, once, when the file behind it is another than it was a moment ago.
+RACES.add(errno.ESTALE)
+STALE_SHARE = 0.005
 BLOCK = 64
 
 
@@ -83,6 +86,8 @@ class Worker:
                 self.errors[name] += 1
                 if error.errno not in RACES:
                     self.faults.append(f"{name}: {error}")
+        if self.errors["ESTALE"] > steps * STALE_SHARE:
+            self.faults.append(f"{self.errors['ESTALE']} times ESTALE")
 
 
 if __name__ == "__main__":

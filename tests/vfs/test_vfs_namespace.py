@@ -307,11 +307,24 @@ async def test_a_refusal_that_the_target_did_not_cause() -> None:
     world = World()
     world.share.put("one")
     world.share.put("two")
-    world.share.fail("rename", Status.ACCESS_DENIED)
+    world.share.fail("rename", Status.ACCESS_DENIED, Status.ACCESS_DENIED)
     with fails(errno.EACCES):
         await world.rename("one", "two")
-    assert world.share.count("rename") == 1
     assert sorted(world.share.walk()) == ["one", "two"]
+    assert not world.state.aside
+
+
+@in_trio
+async def test_onto_a_file_that_is_being_opened_or_open_elsewhere() -> None:
+    """The server refuses, and nothing on this side tells why: its open is under way, or another client's."""
+    world = World()
+    world.share.put("one", b"one")
+    world.share.put("two", b"other")
+    world.share.fail("rename", Status.ACCESS_DENIED)
+    await world.rename("one", "two")
+    assert list(world.share.walk()) == ["two"]
+    assert (await world.look("two")).attr.size == 3
+    assert not world.state.aside
 
 
 @in_trio
