@@ -22,6 +22,7 @@ class Status(IntEnum):
     NOTIFY_ENUM_DIR = 0x0000010C
     BUFFER_OVERFLOW = 0x80000005
     NO_MORE_FILES = 0x80000006
+    INVALID_EA_NAME = 0x80000013
     EA_LIST_INCONSISTENT = 0x80000014
     STOPPED_ON_SYMLINK = 0x8000002D
     UNSUCCESSFUL = 0xC0000001
@@ -127,6 +128,8 @@ class Status(IntEnum):
 
 # One errno for each status; a status that is not here becomes EIO, never success.
 _ERRNO: Final[dict[int, int]] = {
+    Status.INVALID_EA_NAME: errno.EINVAL,
+    Status.EA_LIST_INCONSISTENT: errno.EINVAL,
     Status.STOPPED_ON_SYMLINK: errno.EOPNOTSUPP,
     Status.NOT_IMPLEMENTED: errno.EOPNOTSUPP,
     Status.INVALID_INFO_CLASS: errno.EOPNOTSUPP,

@@ -8,9 +8,10 @@ from typing import Final, Self
 
 from smb3fs.wire.codec import Buffer, unpack_at
 
-# [MS-SMB2] 2.2.13.2, the names; both requests carry no data.
+# [MS-SMB2] 2.2.13.2, the names; the requests of the first two carry no data.
 QUERY_ON_DISK_ID: Final = b"QFid"
 QUERY_MAXIMAL_ACCESS: Final = b"MxAc"
+TIMEWARP_TOKEN: Final = b"TWrp"
 
 # [MS-SMB2] 2.2.14.2.9: DiskFileId, VolumeId, Reserved
 _DISK_ID: Final = Struct("<QQ16x")
@@ -52,3 +53,22 @@ class MaximalAccess:
     def parse(cls, data: Buffer) -> Self:
         """Read the context's data."""
         return cls(*unpack_at(_MAXIMAL_ACCESS, data, 0))
+
+
+_TIMEWARP: Final = Struct("<Q")  # [MS-SMB2] 2.2.13.2.7: Timestamp
+
+
+@dataclass(slots=True)
+class TimewarpToken:
+    """The data of `TIMEWARP_TOKEN`: the file is to be opened as it was at this FILETIME."""
+
+    timestamp: int
+
+    def encode(self) -> bytes:
+        """Return the context's data."""
+        return _TIMEWARP.pack(self.timestamp)
+
+    @classmethod
+    def parse(cls, data: Buffer) -> Self:
+        """Read the context's data."""
+        return cls(*unpack_at(_TIMEWARP, data, 0))

@@ -12,6 +12,7 @@ from smb3fs.wire import (
     create,
     create_contexts,
     directory,
+    ea,
     infoclass,
     io,
     ioctl,
@@ -19,8 +20,11 @@ from smb3fs.wire import (
     posix,
     query,
     reparse,
+    security,
     session,
     sid,
+    snapshots,
+    streams,
     tree,
 )
 from smb3fs.wire.codec import from_utf16
@@ -110,6 +114,11 @@ _NFS = st.one_of(
     st.builds(reparse.NfsSpecialFile, st.sampled_from([0x00524843, 0x004B4C42]), st.just(""), U32, U32),
     st.builds(reparse.NfsSpecialFile, U64.filter(lambda type_: type_ not in set(reparse.NfsType))),
 )
+ACE = st.builds(security.Ace, U8, U8, U32, DATA)
+ACL = st.none() | st.builds(security.Acl, st.lists(ACE, max_size=4), U8)
+
+CONTROL = U16.map(lambda control: control | 0x8014)  # self-relative, with both lists
+TOKENS = st.lists(st.text("@GMT-0123456789.", min_size=1, max_size=30), min_size=1, max_size=4)
 
 KINDS = [
     Kind(
@@ -178,6 +187,17 @@ KINDS = [
     ),
     _data(posix.FileFsPosixInformation, U32, U32, U64, U64, U64, U64, U64, U64),
     _data(create_contexts.MaximalAccess, U32, U32),
+    _data(create_contexts.TimewarpToken, U64),
+    _data(
+        ea.FileFullEaInformation,
+        st.lists(st.builds(ea.ExtendedAttribute, DATA, DATA, U8), min_size=1, max_size=4),
+    ),
+    _data(streams.FileStreamInformation, st.lists(st.builds(streams.Stream, NAME, U64, U64), min_size=1, max_size=4)),
+    _data(security.Ace, U8, U8, U32, DATA),
+    _data(security.Acl, st.lists(ACE, max_size=4), U8),
+    _data(security.SecurityDescriptor, CONTROL, st.none() | _SID, st.none() | _SID, ACL, ACL, U8),
+    _data(snapshots.SnapshotArray, U32, TOKENS),
+    _data(snapshots.SnapshotArray, U32, st.just([]), U32),
     _data(infoclass.FileBasicInformation, U64, U64, U64, U64, U32),
     _data(infoclass.FileStandardInformation, U64, U64, U32, BOOL, BOOL),
     _data(infoclass.FileInternalInformation, U64),
