@@ -27,7 +27,7 @@ from smb3fs.wire.create import (
     CreateResponse,
     Disposition,
 )
-from smb3fs.wire.create_contexts import QUERY_ON_DISK_ID, DiskId
+from smb3fs.wire.create_contexts import QUERY_ON_DISK_ID, TIMEWARP_TOKEN, DiskId, TimewarpToken
 from smb3fs.wire.header import Command, Request
 from smb3fs.wire.infoclass import (
     LEAVE_TIME,
@@ -86,14 +86,21 @@ class Chains:
         prefix: str = "",
         rsize: int = 4 << 20,
         wsize: int = 4 << 20,
+        snapshot: int | None = None,
     ) -> None:
-        """`prefix` is the directory of the share that is the mount's root; `rsize` and `wsize` bound one request."""
+        """`prefix` is the directory of the share that is the mount's root; `rsize` and `wsize` bound one request.
+
+        With `snapshot`, a FILETIME, all files are those of that previous version of the share.
+        """
         self._pool = pool
         self._opens = opens
         self._trace = trace
         self._prefix = prefix
         self._rsize = rsize
         self._wsize = wsize
+        self._timewarp: tuple[CreateContext, ...] = ()
+        if snapshot is not None:
+            self._timewarp = (CreateContext(TIMEWARP_TOKEN, TimewarpToken(snapshot).encode()),)
 
     def _full(self, path: str) -> str:
         """Return the name on the share of a path in the mount."""
@@ -112,6 +119,8 @@ class Chains:
         contexts: Sequence[CreateContext] = (),
     ) -> CreateRequest:
         """Build the CREATE that begins a chain."""
+        if self._timewarp:
+            contexts = (*contexts, *self._timewarp)
         return CreateRequest(self._full(path), access, disposition, options, contexts=contexts)
 
     def _opened(self, answer: Answer, path: str, generation: int, *, writable: bool = False) -> Open:
