@@ -23,10 +23,12 @@ from smb3fs.handles.opens import OpenTable
 from smb3fs.options import MountOptions
 from smb3fs.recovery import Recovery
 from smb3fs.share.share import Share
+from smb3fs.share.versions import check_chosen, chosen_time
 from smb3fs.status import serve_status, socket_path
 from smb3fs.trace import Trace
 from smb3fs.vfs.operations import Vfs
 from smb3fs.wire.negotiate import Cipher, SigningAlgorithm
+from smb3fs.wire.snapshots import time_token
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +47,7 @@ class Mount:
         self.pool = Pool()
         self.opens = OpenTable()
         self.recovery = Recovery(self.pool, self._connect, self.trace)
+        self._snapshot = chosen_time(options.snapshot) if options.snapshot is not None else None
         self.share = Share(
             self.pool,
             self.opens,
@@ -52,6 +55,7 @@ class Mount:
             prefix=options.prefix_path,
             rsize=options.rsize,
             wsize=options.wsize,
+            snapshot=self._snapshot,
         )
         self.vfs = Vfs(self.share, options, self.trace)
         login = options.credentials
@@ -85,11 +89,23 @@ class Mount:
         await self.recovery.start()
         try:
             with trio.fail_after(self.options.timeout):
+                if self._snapshot is not None:
+                    check_chosen(self._snapshot, await self.share.snapshots())
                 root, volume = await self.share.root()
             self.vfs.set_root(root)
             self.vfs.state.learn(volume)
         except trio.TooSlowError as error:  # the connection was lost right after it was made
             raise DeadlineExceeded("the server did not answer in time") from error
+
+    async def snapshots(self) -> dict[str, Any]:
+        """Return what `smb3fs snapshots` shows."""
+        with trio.fail_after(self.options.timeout):
+            tokens = await self.share.snapshots()
+        return {
+            "mountpoint": self.target,
+            "mounted": None if self._snapshot is None else time_token(self._snapshot),
+            "snapshots": tokens,
+        }
 
     async def end(self) -> None:
         """Take leave of the server, so that nothing of us is left there."""

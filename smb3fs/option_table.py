@@ -174,6 +174,16 @@ def text_of(what: str, limit: int) -> Callable[[str], str]:
     return convert
 
 
+def snapshot(text: str) -> str:
+    """Check the time of a previous version: a token, or a number of 100 ns intervals since 1601."""
+    if not re.fullmatch(r"@GMT-[0-9]{4}(\.[0-9]{2}){2}-[0-9]{2}(\.[0-9]{2}){2}|[0-9]{17,19}", text):
+        raise ValueError(
+            "give the time as @GMT-YYYY.MM.DD-HH.MM.SS, as 'smb3fs snapshots' prints it, or as a number of 100 ns "
+            "intervals since 1601"
+        )
+    return text
+
+
 def versions(text: str) -> Mapping[str, Any]:
     """Convert a dialect, a range of them as LOW-HIGH, or a word for the default range."""
     if text in ("3", "default"):
@@ -309,7 +319,7 @@ OPTIONS: Final[tuple[Option, ...]] = (
     refused("witness", f"the Witness service is {_LATER}"),
     refused("dfs", f"following DFS referrals is {_LATER}, and name the server that holds the share"),
     stated("nodfs", "DFS referrals are not followed"),
-    refused("snapshot", f"mounting a snapshot is {_LATER}"),
+    value("snapshot", into("snapshot", snapshot)),
     # Owner, mode, permissions.
     value("uid", into("uid", user_id)),
     value("gid", into("gid", group_id)),
@@ -322,8 +332,8 @@ OPTIONS: Final[tuple[Option, ...]] = (
     stated("nodynperm", "chmod is not remembered"),
     refused("cifsacl acl idsfromsid setuidfromacl modefromsid modesid", _ACL),
     stated("nocifsacl noacl noidsfromsid nomodefromsid", "uid=, gid=, file_mode= and dir_mode= say who may do what"),
-    refused("user_xattr", f"extended attributes are {_LATER}"),
-    stated("nouser_xattr", "there are no extended attributes"),
+    flag("user_xattr", user_xattr=True),
+    flag("nouser_xattr", user_xattr=False),
     stated("setuids nosetuids rwpidforward", "new files belong to uid= and gid=, and locks never reach the server"),
     refused("backupuid backupgid", f"opening files with backup intent is {_LATER}"),
     refused("posix unix linux posixpaths", f"the SMB3 POSIX extensions are {_LATER}"),

@@ -61,6 +61,9 @@ class MountOptions:
     name_mapping: str = "mapposix"
     # Whether a name that is not there is looked for in another spelling.
     nocase: bool = False
+    user_xattr: bool = True
+    # The previous version of the share to mount, as it was written; None for the share as it is.
+    snapshot: str | None = None
     # What may be remembered without a lease, and for how long.
     cache: str = "strict"
     acregmax: float = 1.0
@@ -223,6 +226,8 @@ def parse_mount_options(
     if place.port is not None:
         settings.setdefault("port", place.port)
     settings["kernel_flags"] = tuple(name for name in KERNEL_FLAGS if settings.pop(name, False))
+    if "snapshot" in settings:
+        settings["read_only"] = True
     _check_protection(settings)
     login = _login(settings, notes, warnings, cwd)
     settings["credentials"] = credentials.complete(

@@ -86,7 +86,7 @@ def _escape(value: str) -> str:
 class Handlers(pyfuse3.Operations):
     """pyfuse3's calls, put to a `Vfs`.
 
-    Extended attributes and poll are left to the base class, whose ENOSYS the kernel remembers and does not ask again.
+    Poll is left to the base class, whose ENOSYS the kernel remembers and does not ask again.
     """
 
     # Handles of files for NFS export would outlive our inode numbers.
@@ -153,6 +153,24 @@ class Handlers(pyfuse3.Operations):
         data.f_files, data.f_ffree, data.f_favail = told.files, told.files_free, told.files_free
         data.f_namemax = told.name_max
         return data
+
+    # -- extended attributes
+
+    async def getxattr(self, inode: int, name: bytes, ctx: Context) -> bytes:
+        """Return the value of an extended attribute; pyfuse3 sees to the size of the program's buffer."""
+        return await _ask(self._vfs.getxattr, inode, name)
+
+    async def listxattr(self, inode: int, ctx: Context) -> Sequence[bytes]:
+        """Return the names of the extended attributes."""
+        return await _ask(self._vfs.listxattr, inode)
+
+    async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: Context) -> None:
+        """Set an extended attribute; pyfuse3 obeys the flags by asking for the attribute first."""
+        await _ask(self._vfs.setxattr, inode, name, value, 0)
+
+    async def removexattr(self, inode: int, name: bytes, ctx: Context) -> None:
+        """Remove an extended attribute."""
+        await _ask(self._vfs.removexattr, inode, name)
 
     # -- files
 

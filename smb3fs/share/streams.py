@@ -44,7 +44,7 @@ class Streams(Chains):
     """What can be asked of and done to the alternate data streams of files."""
 
     async def read_stream(self, path: str, name: str, expect: int | None) -> bytes:
-        """Return what is in a stream of the file `expect`: one round trip. ENODATA without it, E2BIG for a large one."""
+        """Return what is in a stream of the file `expect`; one round trip. ENODATA if absent, E2BIG if too large."""
         chain: list[Request] = [
             self._on_stream(path, name, READ_ACCESS),
             QUERY_INTERNAL,

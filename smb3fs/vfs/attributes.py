@@ -93,6 +93,10 @@ class Settings(Protocol):
         """Whether a name that is not there is looked for in another spelling."""
 
     @property
+    def user_xattr(self) -> bool:
+        """Whether there are extended attributes with names that begin with `user.`."""
+
+    @property
     def cache(self) -> str:
         """`none` keeps file contents out of the kernel's page cache."""
 

@@ -7,12 +7,15 @@ the server opens for it all the same.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from smb3fs.handles.attributes import FileAttributes
 from smb3fs.handles.opens import Open
 from smb3fs.share.files import VolumeSpace
+from smb3fs.share.metadata import Attached
 from smb3fs.wire.codec import Buffer
+from smb3fs.wire.ea import ExtendedAttribute
 
 
 class Pages(Protocol):
@@ -67,14 +70,57 @@ class ShareVerbs(Protocol):
         """Set the size of the file at `path`, if its file id is `expect`."""
 
     async def set_basic(
-        self, path: str, /, *, expect: int | None, accessed: int | None, modified: int | None, attributes: int
+        self,
+        path: str,
+        /,
+        *,
+        expect: int | None,
+        created: int | None = None,
+        accessed: int | None,
+        modified: int | None,
+        attributes: int,
     ) -> FileAttributes:
         """Set times (ns since the epoch, None = leave) and FILE_ATTRIBUTE bits (0 = leave) by path."""
 
     async def set_basic_open(
-        self, handle: Open, /, *, accessed: int | None, modified: int | None, attributes: int
+        self,
+        handle: Open,
+        /,
+        *,
+        created: int | None = None,
+        accessed: int | None,
+        modified: int | None,
+        attributes: int,
     ) -> FileAttributes:
         """Set times and FILE_ATTRIBUTE bits of an open file."""
+
+    async def extended_attributes(self, path: str, expect: int | None, /) -> Sequence[ExtendedAttribute]:
+        """Return the extended attributes of the file with the id `expect`."""
+
+    async def attached(self, path: str, expect: int | None, /) -> Attached:
+        """Return all extended attributes and streams of the file with the id `expect`."""
+
+    async def set_extended_attribute(
+        self, path: str, name: bytes, value: bytes, /, *, expect: int | None, exists: bool | None = None
+    ) -> None:
+        """Set an attribute, or remove it by an empty value; EEXIST or ENODATA where that is not as `exists` says."""
+
+    async def security(self, path: str, parts: int, expect: int | None, /) -> bytes:
+        """Return parts of the security descriptor of the file with the id `expect`."""
+
+    async def set_security(self, path: str, parts: int, descriptor: bytes, /, *, expect: int | None) -> None:
+        """Set parts of the security descriptor of the file with the id `expect`."""
+
+    async def read_stream(self, path: str, name: str, expect: int | None, /) -> bytes:
+        """Return what is in a stream of a file: ENODATA if it has none of that name, E2BIG if it is too large."""
+
+    async def write_stream(
+        self, path: str, name: str, value: bytes, /, *, expect: int | None, exists: bool | None = None
+    ) -> None:
+        """Put a value into a stream of a file; EEXIST or ENODATA where it is not as `exists` says."""
+
+    async def remove_stream(self, path: str, name: str, expect: int | None, /) -> None:
+        """Remove a stream of a file; ENODATA if it has none of that name."""
 
     async def make_directory(self, path: str, /) -> FileAttributes:
         """Create a directory."""

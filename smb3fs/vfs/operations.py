@@ -20,7 +20,7 @@ import trio
 from smb3fs.handles.attributes import FileAttributes
 from smb3fs.handles.opens import Open
 from smb3fs.trace import Trace
-from smb3fs.vfs import namespace, reading
+from smb3fs.vfs import namespace, reading, xattrs
 from smb3fs.vfs.anticipation import Anticipation
 from smb3fs.vfs.attributes import UNTOLD, Entry, SetAttr, Settings
 from smb3fs.vfs.backend import ShareVerbs
@@ -202,6 +202,30 @@ class Vfs(Walled):
         inode = self._inodes.get(number)
         bits = self.state.presentation.file_permissions
         return inode.is_directory or not mask & os.X_OK or bool(bits & 0o111)
+
+    # -- extended attributes
+
+    @may_wait
+    def getxattr(self, number: int, name: bytes) -> Answer[bytes]:
+        """Return the value of an extended attribute, ENODATA without it."""
+        return xattrs.get(self.state, self._inodes.get(number), name)
+
+    @waits
+    async def listxattr(self, number: int) -> list[bytes]:
+        """Return the names of the extended attributes."""
+        return await xattrs.names(self.state, self._inodes.get(number))
+
+    @may_wait
+    def setxattr(self, number: int, name: bytes, value: bytes, flags: int) -> Answer[None]:
+        """Set an extended attribute; `flags` are those of setxattr(2)."""
+        return xattrs.set_(self.state, self._inodes.get(number), name, value, flags)
+
+    @may_wait
+    def removexattr(self, number: int, name: bytes) -> Answer[None]:
+        """Remove an extended attribute, ENODATA without it."""
+        return xattrs.remove(self.state, self._inodes.get(number), name)
+
+    # -- the share
 
     @waits
     async def statfs(self) -> StatFs:

@@ -56,6 +56,7 @@ class State:
     def __init__(self, share: ShareVerbs, settings: Settings, trace: Trace) -> None:
         self.share = share
         self.uncached = settings.cache == "none"
+        self.user_xattr = settings.user_xattr
         self.names = Names(NameMapping(settings.name_mapping), trace)
         self.inodes = InodeTable(server_numbers=settings.server_inodes, separator=self.names.separator)
         self.files = FileTable()

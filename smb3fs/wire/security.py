@@ -1,4 +1,4 @@
-"""Security descriptors: owner, group, and the lists of what is permitted and what is audited ([MS-DTYP] 2.4.4 to 2.4.6)."""
+"""Security descriptors: owner, group, and the lists of what is permitted and what audited ([MS-DTYP] 2.4.4 and on)."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from struct import Struct
 from typing import Final, Self
 
 from smb3fs.errors import WireError
-from smb3fs.wire.codec import Buffer, from_utf16, slice_checked, unpack_at, utf16
+from smb3fs.wire.codec import MAX_FILETIME, Buffer, from_utf16, slice_checked, unpack_at, utf16
 
 FSCTL_SRV_ENUMERATE_SNAPSHOTS: Final = 0x00144064  # [MS-SMB2] 2.2.31, CtlCode
 # How many intervals of a FILETIME are a second, which is as fine as a token is.
@@ -57,6 +57,12 @@ def token_time(token: str) -> int | None:
     except ValueError:
         return None
     return (moment - _BEGINNING) // timedelta(seconds=1) * SECOND
+
+
+def snapshot_time(text: str) -> int | None:
+    """Return the FILETIME of a token or of a decimal number; None for what is neither, or no time of a file system."""
+    filetime = int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else token_time(text)
+    return filetime if filetime is not None and 0 < filetime <= MAX_FILETIME else None
 
 
 def time_token(filetime: int) -> str:

@@ -19,6 +19,7 @@ class Options:
     server_inodes: bool = True
     name_mapping: str = "mapposix"
     nocase: bool = False
+    user_xattr: bool = True
     cache: str = "strict"
     acregmax: float = 1.0
     acdirmax: float = 2.0
