@@ -16,6 +16,7 @@ import ipaddress
 import pwd
 import re
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from enum import Enum
 from typing import Any, Final, NamedTuple
 
@@ -176,12 +177,18 @@ def text_of(what: str, limit: int) -> Callable[[str], str]:
 
 def snapshot(text: str) -> str:
     """Check the time of a previous version: a token, or a number of 100 ns intervals since 1601."""
-    if not re.fullmatch(r"@GMT-[0-9]{4}(\.[0-9]{2}){2}-[0-9]{2}(\.[0-9]{2}){2}|[0-9]{17,19}", text):
-        raise ValueError(
-            "give the time as @GMT-YYYY.MM.DD-HH.MM.SS, as 'smb3fs snapshots' prints it, or as a number of 100 ns "
-            "intervals since 1601"
-        )
-    return text
+    try:
+        if text.isdecimal():
+            if 0 < int(text) < 2**63:
+                return text
+        elif datetime.strptime(text, "@GMT-%Y.%m.%d-%H.%M.%S"):
+            return text
+    except ValueError:
+        pass
+    raise ValueError(
+        "give the time as @GMT-YYYY.MM.DD-HH.MM.SS, as 'smb3fs snapshots' prints it, or as a number of 100 ns "
+        "intervals since 1601"
+    )
 
 
 def versions(text: str) -> Mapping[str, Any]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import bisect
 from collections.abc import Sequence
 from typing import Final
 
-from smb3fs.errors import MountError, OptionError
+from smb3fs.errors import MountError
 from smb3fs.wire.snapshots import SECOND, snapshot_time, time_token, token_time
 
 # How many of the versions that there are a refusal names.
@@ -17,7 +16,7 @@ def chosen_time(text: str) -> int:
     """Return the FILETIME that the option `snapshot=` names."""
     filetime = snapshot_time(text)
     if filetime is None:
-        raise OptionError(f"option snapshot={text}: there is no such time; give one that 'smb3fs snapshots' prints")
+        raise MountError(f"option snapshot={text}: there is no such time; give one that 'smb3fs snapshots' prints")
     return filetime
 
 
@@ -32,8 +31,7 @@ def check_chosen(filetime: int, tokens: Sequence[str]) -> None:
     wanted = filetime // SECOND
     if any(time // SECOND == wanted for time in known):
         return
-    place = bisect.bisect(known, filetime)
-    nearest = known[max(0, place - NAMED + 1) : place + NAMED - 1] if len(known) > NAMED else known
+    nearest = sorted(sorted(known, key=lambda time: abs(time - filetime))[:NAMED])
     some = ", ".join(time_token(time) for time in nearest)
     raise MountError(
         f"the server has no previous version {_shown(filetime)}; of {len(known)} that there are, the nearest: {some}"
