@@ -20,7 +20,7 @@ from collections.abc import Awaitable
 from struct import Struct
 from typing import Final, NamedTuple, NoReturn
 
-from smb3fs.errors import WireError
+from smb3fs.errors import Status, StatusError, WireError
 from smb3fs.handles.attributes import FileAttributes
 from smb3fs.handles.opens import Open
 from smb3fs.vfs.attributes import NORMAL, SETTABLE
@@ -91,7 +91,12 @@ async def _get(state: State, inode: Inode, name: bytes) -> bytes:
     share = state.share
     if name in DESCRIPTORS:
         parts = DESCRIPTORS[name].shown
-        return await state.by_path(inode, lambda path: share.security(path, parts, inode.expect))
+        try:
+            return await state.by_path(inode, lambda path: share.security(path, parts, inode.expect))
+        except StatusError as error:
+            if error.status == Status.PRIVILEGE_NOT_HELD:
+                _refuse(errno.EIO)  # on which getcifsacl(1) asks for the parts that need no privilege
+            raise
     if name in DOS_ATTRIBUTES:
         return _ATTRIBUTES.pack((await state.attributes(inode)).attributes)
     if name in CREATION_TIME:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 from peer import settle
@@ -66,9 +66,11 @@ async def staged(
     sizes: Negotiated | None = None,
     credits: int = 512,
     recover: bool = True,
+    serve: Callable[[Tree], TreeServer] = TreeServer,
+    snapshot: int | None = None,
 ) -> AsyncIterator[Stage]:
     """Bring a share up on a tree."""
     tree = tree or usual_tree()
-    async with world(lambda: TreeServer(tree), sizes=sizes or agreed(), credits=credits, recover=recover) as made:
+    async with world(lambda: serve(tree), sizes=sizes or agreed(), credits=credits, recover=recover) as made:
         opens = OpenTable()
-        yield Stage(made, tree, Share(made.pool, opens, made.trace, prefix=prefix), opens)
+        yield Stage(made, tree, Share(made.pool, opens, made.trace, prefix=prefix, snapshot=snapshot), opens)

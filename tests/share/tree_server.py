@@ -39,9 +39,19 @@ from smb3fs.wire.infoclass import (
 )
 from smb3fs.wire.io import CloseResponse, FlushResponse, ReadResponse, WriteResponse
 from smb3fs.wire.query import RESTART_SCANS, InfoType, QueryDirectoryResponse, QueryInfoResponse, SetInfoResponse
+from smb3fs.wire.security import Ace, AceType, Acl, Control, SecurityDescriptor
+from smb3fs.wire.sid import EVERYONE
 
 DAY: Final = 864_000_000_000  # in FILETIME's 100 ns
 BIRTH: Final = 152_000 * DAY  # a day in 2017
+
+
+def usual_descriptor() -> SecurityDescriptor:
+    """Everybody's, and everybody may do everything."""
+    control = Control.SELF_RELATIVE | Control.DACL_PRESENT
+    return SecurityDescriptor(
+        control, EVERYONE, EVERYONE, None, Acl([Ace.of(AceType.ACCESS_ALLOWED, EVERYONE, 0x1F01FF)])
+    )
 
 
 @dataclass(slots=True, eq=False)
@@ -54,6 +64,10 @@ class Node:
     attributes: int = FileAttribute.NORMAL
     times: list[int] = field(default_factory=lambda: [BIRTH, BIRTH + 1, BIRTH + 2, BIRTH + 3])
     links: int = 1
+    # What is attached to it, for `attached_server`.
+    extended: dict[bytes, bytes] = field(default_factory=dict)
+    streams: dict[str, Node] = field(default_factory=dict)
+    descriptor: SecurityDescriptor = field(default_factory=usual_descriptor)
 
 
 @dataclass(slots=True, eq=False)
