@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import trio
+from fake_attached import FakeAttached
 
 from smb3fs.errors import ConnectionLost, Status, StatusError
 from smb3fs.handles.attributes import FileAttributes
@@ -35,6 +36,9 @@ class Node:
     accessed: int = 0
     modified: int = 0
     changed: int = 0
+    extended: dict[bytes, bytes] = field(default_factory=dict)
+    streams: dict[str, bytes] = field(default_factory=dict)
+    descriptor: bytes = b""
 
     def told(self) -> FileAttributes:
         """What the server says of it."""
@@ -92,7 +96,7 @@ class FakeListing:
         self.closed = True
 
 
-class FakeShare:
+class FakeShare(FakeAttached):
     """The verbs. `calls` has the name of each exchange; `fail` and `hang` script what becomes of the next ones."""
 
     def __init__(self, *, case_sensitive: bool = True, page_entries: int = 100) -> None:
@@ -317,7 +321,10 @@ class FakeShare:
         finally:
             self.close(handle)
 
-    def _set(self, node: Node, accessed: int | None, modified: int | None, attributes: int) -> FileAttributes:
+    def _set(
+        self, node: Node, created: int | None, accessed: int | None, modified: int | None, attributes: int
+    ) -> FileAttributes:
+        node.created = node.created if created is None else created
         node.accessed = node.accessed if accessed is None else accessed
         node.modified = node.modified if modified is None else modified
         if attributes:
@@ -326,19 +333,32 @@ class FakeShare:
         return node.told()
 
     async def set_basic(
-        self, path: str, *, expect: int | None, accessed: int | None, modified: int | None, attributes: int
+        self,
+        path: str,
+        *,
+        expect: int | None,
+        created: int | None = None,
+        accessed: int | None,
+        modified: int | None,
+        attributes: int,
     ) -> FileAttributes:
         await self.exchange("set_basic")
         node = self.find(path)
         if expect is not None and expect != node.file_id:
             raise OSError(116, "stale")
-        return self._set(node, accessed, modified, attributes)
+        return self._set(node, created, accessed, modified, attributes)
 
     async def set_basic_open(
-        self, handle: Open, *, accessed: int | None, modified: int | None, attributes: int
+        self,
+        handle: Open,
+        *,
+        created: int | None = None,
+        accessed: int | None,
+        modified: int | None,
+        attributes: int,
     ) -> FileAttributes:
         await self.exchange("set_basic_open")
-        return self._set(self._node(handle), accessed, modified, attributes)
+        return self._set(self._node(handle), created, accessed, modified, attributes)
 
     async def make_directory(self, path: str) -> FileAttributes:
         await self.exchange("make_directory")
