@@ -60,6 +60,10 @@ USED: dict[str, dict[str, Any]] = {
     "noperm": {"noperm": True},
     "noperm,perm": {"noperm": False},
     "noperm,default_permissions": {"noperm": False},
+    "user_xattr": {"user_xattr": True},
+    "nouser_xattr": {"user_xattr": False},
+    "snapshot=@GMT-2026.01.31-18.00.00": {"snapshot": "@GMT-2026.01.31-18.00.00", "read_only": True},
+    "snapshot=134142048000000000,rw": {"snapshot": "134142048000000000", "read_only": True},
     "cache=none": {"cache": "none"},
     "cache=strict": {"cache": "strict"},
     "actimeo=30": {"acregmax": 30.0, "acdirmax": 30.0},
@@ -108,7 +112,7 @@ LOGIN = {"username", "user", "password", "pass", "credentials", "cred", "domain"
 STATED = """
     upcall_target=app soft retrans=1 nosharesock tcpnodelay noblocksend noautotune netbiosname=X servern=Y nbsessinit
     sign esize=1 min_enc_offload=1 nocompress nomultichannel max_channels=1 nopersistenthandles noresilienthandles
-    nodfs forceuid forcegid noforceuid noforcegid nodynperm nocifsacl noacl noidsfromsid nomodefromsid nouser_xattr
+    nodfs forceuid forcegid noforceuid noforcegid nodynperm nocifsacl noacl noidsfromsid nomodefromsid
     setuids nosetuids rwpidforward noposix nounix nolinux noposixpaths nolease nohandlecache handlecache
     max_cached_dirs=16 closetimeo=1 locallease strictsync fsc nobrl nolock iocharset=utf8 utf8
     unicode symlink=none symlink=default reparse=none nomfsymlinks nosfu nonativesocket nosparse intr nointr relatime
@@ -123,7 +127,7 @@ DROPPED = """
 REFUSED = """
     guest password2=x pass2=x domainauto multiuser cruid=0 hard srcaddr=1.2.3.4 sharesock signloosely ignore_signature
     compress multichannel max_channels=4 rdma max_credits=100 persistenthandles resilienthandles handletimeout=1000
-    witness dfs snapshot=1 dynperm cifsacl acl idsfromsid setuidfromacl modefromsid modesid user_xattr backupuid=0
+    witness dfs dynperm cifsacl acl idsfromsid setuidfromacl modefromsid modesid backupuid=0
     backupgid=0 posix unix linux posixpaths nostrictsync brl forcemandatorylock forcemand
     nounicode mfsymlinks sfu symlinkroot=/x nativesocket symlink=native reparse=nfs nodelete unc=x
     path=x source=x target=x allow_root context=x fscontext=x defcontext=x rootcontext=x seclabel bind rbind move

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import struct
 import subprocess
 import time
@@ -273,6 +272,27 @@ def test_nouser_xattr(mounted: Mounter, samba: Samba, work: Work, file: Path) ->
     assert getcifsacl(other) == getcifsacl(file)
 
 
+def test_a_stream_that_linux_has_no_room_for(own_samba: Samba, mounted: Mounter, tmp_path: Path) -> None:
+    """It is listed, and reading it says why it is not shown; removing it works."""
+    with own_samba.settings("vfs objects = streams_depot"):
+        path = mounted(server=own_samba).path / "file"
+        path.write_bytes(b"contents")
+        for size in (65536, 65537, 1 << 20):
+            (tmp_path / "large").write_bytes(os.urandom(size))
+            own_samba.client(f'put "{tmp_path}/large" "file:large"')
+            assert os.listxattr(path) == [f"{STREAM}large"]
+            if size <= 65536:
+                assert os.getxattr(path, f"{STREAM}large") == (tmp_path / "large").read_bytes()
+            else:
+                assert outcome(os.getxattr, path, f"{STREAM}large") == "E2BIG"
+            own_samba.client(f'get "file:large" "{tmp_path}/again"')
+            assert (tmp_path / "again").read_bytes() == (tmp_path / "large").read_bytes()
+        os.removexattr(path, f"{STREAM}large")
+        os.setxattr(path, f"{STREAM}all", bytes(range(256)) * 256)
+        assert os.getxattr(path, f"{STREAM}all") == bytes(range(256)) * 256
+        mounted.finish()
+
+
 def test_a_share_without_any(own_samba: Samba, mounted: Mounter) -> None:
     """Neither streams (no module keeps them) nor attributes (the configuration says so)."""
     with own_samba.settings("ea support = no"):
@@ -286,5 +306,4 @@ def test_a_share_without_any(own_samba: Samba, mounted: Mounter) -> None:
         assert outcome(os.getxattr, path, f"{STREAM}s") == "ENODATA"
         assert outcome(os.removexattr, path, f"{STREAM}s") == "ENODATA"
         assert path.read_bytes() == b"contents"
-        shutil.copystat(path, mount.path)
         mounted.finish()

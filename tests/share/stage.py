@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
+from attached_server import AttachedServer
 from peer import settle
-from tree_server import Tree, TreeServer
+from tree_server import Node, Tree, TreeServer
 from world import World, agreed, world
 
 from smb3fs.channels.negotiation import Negotiated
@@ -47,9 +48,11 @@ class Stage:
 
 
 def usual_tree() -> Tree:
-    """A file, a read-only one, a full and an empty directory."""
+    """A file with an attribute and a stream, a read-only one, a full and an empty directory."""
     tree = Tree()
-    tree.add("f", b"contents of f")
+    file = tree.add("f", b"contents of f")
+    file.extended[b"one"] = b"1"
+    file.streams["s"] = Node(file.number, data=bytearray(b"in the stream"))
     tree.add("protected", b"x", attributes=FileAttribute.READONLY)
     tree.add("empty", directory=True)
     tree.add("d", directory=True)
@@ -66,7 +69,7 @@ async def staged(
     sizes: Negotiated | None = None,
     credits: int = 512,
     recover: bool = True,
-    serve: Callable[[Tree], TreeServer] = TreeServer,
+    serve: Callable[[Tree], TreeServer] = AttachedServer,
     snapshot: int | None = None,
 ) -> AsyncIterator[Stage]:
     """Bring a share up on a tree."""

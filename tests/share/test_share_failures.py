@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 import trio
-from attached_server import AttachedServer
 from peer import Element, Message, settle, trio_test
 from stage import Stage, staged, usual_tree
-from tree_server import Node, TreeServer, usual_descriptor
+from tree_server import TreeServer, usual_descriptor
 from world import agreed
 
 from smb3fs.errors import ConnectionLost, Smb3fsError, Status, StatusError, WireError
@@ -89,9 +88,7 @@ def stage_for(name: str) -> Any:
         tree.add("long", directory=True)
         for number in range(350):
             tree.add(f"long\\{number:0250}")
-    tree.nodes["f"].extended[b"one"] = b"1"
-    tree.nodes["f"].streams["s"] = Node(tree.nodes["f"].number, data=bytearray(b"in the stream"))
-    return staged(tree, sizes=agreed(transact=65536), serve=AttachedServer)
+    return staged(tree, sizes=agreed(transact=65536))
 
 
 def give_back(stage: Stage, result: object) -> None:
