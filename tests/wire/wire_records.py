@@ -11,6 +11,7 @@ from smb3fs.wire import (
     control,
     create,
     create_contexts,
+    dfs,
     directory,
     ea,
     infoclass,
@@ -101,6 +102,21 @@ def _with_dialects(contexts: bool) -> st.SearchStrategy[list[int]]:
     return others.map(lambda dialects: [*dialects, 0x0311]) if contexts else others
 
 
+_TEXT = NAME.filter(lambda text: "\0" not in text)
+_V1 = st.builds(dfs.Referral, st.just(1), U16, U16, _TEXT)
+_V2 = st.builds(dfs.Referral, st.just(2), U16, U16, _TEXT, U32, _TEXT, _TEXT, U32)
+_V3_TARGET = U16.map(lambda flags: flags & ~dfs.ReferralFlag.NAME_LIST)
+_V3 = st.builds(dfs.Referral, st.sampled_from([3, 4]), U16, _V3_TARGET, _TEXT, U32, _TEXT, _TEXT)
+_NAME_LIST = st.builds(
+    dfs.NameListReferral,
+    st.sampled_from([3, 4]),
+    U16,
+    U16.map(lambda flags: flags | dfs.ReferralFlag.NAME_LIST),
+    U32,
+    _TEXT,
+    st.lists(_TEXT, max_size=4),
+)
+REFERRALS = st.lists(st.one_of(_V1, _V2, _V3, _NAME_LIST), max_size=4)
 _NEGOTIATE_FIELDS = (GUID, U32, U32, U32, U32, U64, DATA)
 _SID = st.builds(sid.Sid, st.integers(0, 2**48 - 1), st.lists(U32, max_size=15).map(tuple))
 _OWNED = st.builds(posix.PosixCreated, U32, U32, U32, _SID, _SID)
@@ -166,6 +182,8 @@ KINDS = [
     _body(ioctl.IoctlResponse, U32, FILE_ID, DATA),
     _data(ioctl.ValidateNegotiateRequest, U32, GUID, U16, SHORTS),
     _data(ioctl.ValidateNegotiateResponse, U32, GUID, U16, U16),
+    _data(dfs.ReferralRequest, _TEXT, U16),
+    _data(dfs.ReferralResponse, U16, U32, REFERRALS),
     _body(control.EchoRequest),
     _body(control.EchoResponse),
     _body(control.CancelRequest),
