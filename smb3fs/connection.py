@@ -23,6 +23,7 @@ from smb3fs.wire.codec import Buffer, pad8
 from smb3fs.wire.control import CancelRequest
 from smb3fs.wire.header import (
     FLAG_ASYNC,
+    FLAG_DFS,
     FLAG_RELATED,
     FLAG_RESPONSE,
     FLAG_SIGNED,
@@ -90,7 +91,8 @@ class Answer:
 class Exchange:
     """One message to be sent, and the answers to its requests as they arrive.
 
-    A chain of several requests is always a related one: each acts on the file that the first one opened.
+    A chain of several requests is always a related one: each acts on the file that the first one opened. `in_namespace`
+    says that the name in a CREATE is a whole DFS path.
     """
 
     requests: Sequence[Request]
@@ -98,6 +100,7 @@ class Exchange:
     session: SessionSecurity | None = None
     seal: bool = False
     urgent: bool = False
+    in_namespace: bool = False
     waited: bool = True
     session_id: int = 0
     preauth: PreauthHash | None = None
@@ -210,6 +213,8 @@ class Connection:
                 tree_id=RELATED_ID32 if index else exchange.tree_id,
                 session_id=RELATED_ID64 if index else session_id,
             )
+            if exchange.in_namespace and request.command == Command.CREATE:
+                header.flags |= FLAG_DFS
             sign = session is not None and not sealed
             if sign:
                 header.flags |= FLAG_SIGNED

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import Final
 
@@ -241,6 +242,16 @@ class OptionError(Smb3fsError):
 
 class MountError(Smb3fsError):
     """The mount cannot be made; its text is one sentence for a person: the cause and what changes it."""
+
+
+class LinkError(MountError):
+    """A DFS link of whose targets none can be had; `failures` has each target, as text, with what stood in the way."""
+
+    def __init__(self, link: str, failures: Sequence[tuple[str, Exception]]) -> None:
+        reasons = "; ".join(f"{target}: {error}" for target, error in failures)
+        super().__init__(f"the DFS link {link} cannot be followed: {reasons}")
+        self.link = link
+        self.failures = failures
 
 
 def errno_of(error: BaseException) -> int:

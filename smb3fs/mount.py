@@ -15,6 +15,7 @@ import trio
 from smb3fs.channels.authentication import Login
 from smb3fs.channels.connector import Connector, Target
 from smb3fs.channels.negotiation import DIALECTS, Policy
+from smb3fs.channels.places import Place
 from smb3fs.channels.pool import Pool
 from smb3fs.channels.session import Session
 from smb3fs.errors import DeadlineExceeded, Smb3fsError
@@ -64,9 +65,10 @@ class Mount:
             Target(
                 options.address or options.server,
                 options.port,
-                f"\\\\{options.server}\\{options.share}",
+                Place(options.server, options.share, options.prefix_path),
                 options.timeout,
                 options.echo_interval,
+                options.follow_links,
             ),
             Policy(
                 options.server,
@@ -126,6 +128,7 @@ class Mount:
         return {
             "server": options.server,
             "share": options.share,
+            "place": str(session.place) if session is not None else None,
             "mountpoint": self.target,
             "uptime": time.time() - self.began,
             "state": "connected" if session is not None else "reconnecting",

@@ -324,8 +324,8 @@ OPTIONS: Final[tuple[Option, ...]] = (
     stated("nopersistenthandles noresilienthandles", "files that are open when the connection is lost answer EIO"),
     refused("handletimeout", f"keeping files open over a lost connection is {_LATER}"),
     refused("witness", f"the Witness service is {_LATER}"),
-    refused("dfs", f"following DFS referrals is {_LATER}, and name the server that holds the share"),
-    stated("nodfs", "DFS referrals are not followed"),
+    flag("dfs", follow_links=True),
+    flag("nodfs", follow_links=False),
     value("snapshot", into("snapshot", snapshot)),
     # Owner, mode, permissions.
     value("uid", into("uid", user_id)),

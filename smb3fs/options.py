@@ -45,6 +45,8 @@ class MountOptions:
     version_max: int = SMB_3_1_1
     ciphers: tuple[int, ...] = tuple(CIPHERS.values())
     seal: bool = False
+    # Whether DFS links are followed to the servers that they name.
+    follow_links: bool = True
     # No call takes longer than `timeout`; an idle connection is probed every `echo_interval`.
     timeout: float = 30.0
     echo_interval: float = 10.0

@@ -16,7 +16,7 @@ import trio
 from smb3fs.channels.channel import Channel
 from smb3fs.channels.pool import Pool
 from smb3fs.channels.session import Session
-from smb3fs.errors import Smb3fsError, Status, StatusError
+from smb3fs.errors import LinkError, Smb3fsError, Status, StatusError
 from smb3fs.trace import Trace
 
 # Attempts follow each other quickly at first, since most outages are short, and then ever more slowly.
@@ -104,9 +104,16 @@ class Recovery:
             self._pool.attach(session)
 
 
+def _refuses_login(error: BaseException) -> bool:
+    """Whether a login was refused, by the server or by one to which a DFS link led."""
+    if isinstance(error, LinkError):
+        return any(_refuses_login(failure) for _, failure in error.failures)
+    return isinstance(error, StatusError) and error.status in LOGIN_REFUSED
+
+
 def pause(error: BaseException, failures: int, elapsed: float) -> float:
     """Return how many seconds lie between the beginnings of two attempts, `elapsed` seconds after the loss."""
-    if isinstance(error, StatusError) and error.status in LOGIN_REFUSED:
+    if _refuses_login(error):
         return REFUSED_INTERVAL
     if elapsed < QUICK_PERIOD:
         return QUICK_INTERVAL

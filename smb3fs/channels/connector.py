@@ -5,33 +5,54 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import trio
 
 from smb3fs.channels.authentication import Login
 from smb3fs.channels.channel import Channel
-from smb3fs.channels.negotiation import Policy
+from smb3fs.channels.following import Follower, Referred
+from smb3fs.channels.negotiation import Negotiated, Policy, validate
+from smb3fs.channels.places import Place, Placement
+from smb3fs.channels.referrals import ask, connect_pipes
 from smb3fs.channels.session import Session, establish
 from smb3fs.channels.tcp import connect
-from smb3fs.errors import ConnectionLost, DeadlineExceeded, MountError, Smb3fsError
+from smb3fs.connection import SessionSecurity
+from smb3fs.errors import ConnectionLost, DeadlineExceeded, MountError, Smb3fsError, Status, StatusError
 from smb3fs.trace import Trace
+from smb3fs.wire.create import RELATED_FILE_ID, AccessMask, CreateRequest, Disposition
+from smb3fs.wire.header import Request
+from smb3fs.wire.io import CloseRequest
 from smb3fs.wire.tree import ShareType
 
 # How long one address may take to answer a connection attempt before the next is tried.
 ADDRESS_TIMEOUT: Final = 5.0
+# What a server answers that does not hold a share of a namespace, but may know who does.
+NOT_HERE: Final = frozenset(
+    {
+        Status.BAD_NETWORK_NAME,
+        Status.OBJECT_NAME_NOT_FOUND,
+        Status.OBJECT_PATH_NOT_FOUND,
+        Status.PATH_NOT_COVERED,
+    }
+)
+LOOK: Final = int(AccessMask.READ_ATTRIBUTES | AccessMask.SYNCHRONIZE)
 
 
 @dataclass(slots=True, frozen=True)
 class Target:
-    """Where the share is: what to connect to, and the UNC by which the server knows it. Times are in seconds."""
+    """What to mount, where to connect to for it, and whether DFS links are followed. Times are in seconds.
+
+    `host` stands for the server of the place; other servers, to which links lead, are found by their names.
+    """
 
     host: str
     port: int
-    unc: str
+    place: Place
     timeout: float
     echo_interval: float
+    follow: bool = True
 
 
 class Connector:
@@ -52,12 +73,33 @@ class Connector:
         self._login = login
         self._trace = trace
         self._on_lost = on_lost
+        self._follower = Follower(self._reach, follow=target.follow)
+        self._previous = ("", 0)
 
     async def connect(self, previous_session_id: int = 0) -> Session:
         """Return a new session whose channel runs; raises what stood in the way, and then nothing is left running."""
+        server, _ = self._previous
+        self._previous = (server, previous_session_id)
+        try:
+            # Each target has its own bound; a chain of links with many targets must have one too.
+            with trio.fail_after(2 * self._target.timeout):
+                session = await self._follower.open(self._target.place)
+        except trio.TooSlowError as error:
+            raise DeadlineExceeded(os.strerror(errno.ETIMEDOUT)) from error
+        if session.place is not None:
+            self._previous = (session.place.server.lower(), 0)
+        return session
+
+    async def _reach(self, place: Place) -> Session:
+        """Make a session on the server that a place names; raises Referred where that says that it is elsewhere."""
         target = self._target
+        at_home = place.server.lower() == target.place.server.lower()
+        policy = self._policy if at_home else replace(self._policy, server_name=place.server)
+        # A session of another server's may have the same number, and would be ended.
+        server, session_id = self._previous
+        previous = session_id if server in ("", place.server.lower()) else 0
         transport = await connect(
-            target.host,
+            target.host if at_home else place.server,
             target.port,
             attempt_timeout=min(ADDRESS_TIMEOUT, target.timeout),
             dead_after=target.timeout / 2,
@@ -70,9 +112,15 @@ class Connector:
             on_lost=self._on_lost,
         )
         self._nursery.start_soon(channel.run)
+
+        async def elsewhere(agreed: Negotiated, security: SessionSecurity, error: StatusError) -> None:
+            if error.status in NOT_HERE:
+                await self._ask(channel, policy, agreed, security, place)
+
         try:
             with trio.fail_after(target.timeout):
-                session = await establish(channel, self._policy, self._login, target.unc, previous_session_id)
+                session = await establish(channel, policy, self._login, place.unc, previous, elsewhere=elsewhere)
+                await self._settle(session, policy, place)
         except trio.TooSlowError as error:
             channel.fail(ConnectionLost("the server did not answer in time"))
             raise DeadlineExceeded(os.strerror(errno.ETIMEDOUT)) from error
@@ -86,5 +134,36 @@ class Connector:
             raise
         if session.tree.share_type != ShareType.DISK:
             channel.fail(ConnectionLost("not a disk share"))
-            raise MountError(f"{target.unc} is a printer or a pipe, not a disk share; only disk shares can be mounted")
+            raise MountError(f"{place.unc} is a printer or a pipe, not a disk share; only disk shares can be mounted")
         return session
+
+    async def _settle(self, session: Session, policy: Policy, place: Place) -> None:
+        """Tell a session which place it is about; raises Referred where a DFS link is on the way there."""
+        home = self._target.place
+        session.place = place
+        namespace = f"{place.server}\\{place.share}" if session.tree.namespace else ""
+        if namespace or place.path != home.path:
+            session.placement = Placement(home.path, place.path, namespace)
+        if not namespace:
+            return
+        look: list[Request] = [CreateRequest(home.path, LOOK, Disposition.OPEN), CloseRequest(RELATED_FILE_ID)]
+        answers = await session.call(look)
+        if answers[0].status == Status.PATH_NOT_COVERED:
+            await self._ask(session.channel, policy, session.agreed, session.security, place)
+
+    async def _ask(
+        self, channel: Channel, policy: Policy, agreed: Negotiated, security: SessionSecurity, place: Place
+    ) -> None:
+        """Ask the server where a place is, and raise Referred if it knows."""
+        try:
+            tree_id = await connect_pipes(channel, security, place.server)
+        except StatusError:
+            return
+        await validate(channel, policy, agreed, security, tree_id, seal=False)
+        link = await ask(channel, security, tree_id, place)
+        if link is not None:
+            # Of the root of a namespace a server may say that it is where it was looked for.
+            if not link.place.path:
+                link.targets = [target for target in link.targets if target.key != link.place.key]
+            if link.targets:
+                raise Referred(link)

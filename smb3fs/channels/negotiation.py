@@ -43,7 +43,7 @@ SECURITY_MODE: Final = SIGNING_ENABLED | SIGNING_REQUIRED
 # Below this a connection is of no use, and the specification has us end it ([MS-SMB2] 3.2.5.2).
 SMALLEST_MAXIMUM: Final = 65536
 # The bits that have a use here; a server grants the other features only to a client that offers them.
-CAPABILITIES: Final = Capability.LARGE_MTU | Capability.ENCRYPTION
+CAPABILITIES: Final = Capability.DFS | Capability.LARGE_MTU | Capability.ENCRYPTION
 # What can be offered, the oldest first. The wildcard is no dialect: it belongs to the SMB 1 way of negotiating.
 DIALECTS: Final = tuple(dialect for dialect in Dialect if dialect != Dialect.WILDCARD)
 NO_GUID: Final = bytes(16)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,14 +10,17 @@ from smb3fs.channels.apart import call_apart
 from smb3fs.channels.authentication import Login, authenticate
 from smb3fs.channels.channel import Channel
 from smb3fs.channels.negotiation import Negotiated, Policy, negotiate, validate
+from smb3fs.channels.places import Place, Placement
 from smb3fs.connection import CREDIT_UNIT, Answer, Exchange, SessionSecurity
 from smb3fs.errors import SecurityError, Status, StatusError
 from smb3fs.wire.header import Request
 from smb3fs.wire.session import LogoffRequest
-from smb3fs.wire.tree import ShareFlag, TreeConnectRequest, TreeConnectResponse, TreeDisconnectRequest
+from smb3fs.wire.tree import ShareCapability, ShareFlag, TreeConnectRequest, TreeConnectResponse, TreeDisconnectRequest
 
 # As an int: arithmetic with enum's flags costs microseconds.
 SEAL: Final = int(ShareFlag.ENCRYPT_DATA)
+NAMESPACE: Final = int(ShareFlag.DFS | ShareFlag.DFS_ROOT)
+NAMESPACE_CAPABILITY: Final = int(ShareCapability.DFS)
 
 
 @dataclass(slots=True)
@@ -35,6 +38,11 @@ class Tree:
         """Whether the server wants what concerns this share encrypted."""
         return bool(self.share_flags & SEAL)
 
+    @property
+    def namespace(self) -> bool:
+        """Whether the share is a DFS namespace, so that parts of it may be elsewhere."""
+        return bool(self.share_flags & NAMESPACE or self.capabilities & NAMESPACE_CAPABILITY)
+
 
 class Session:
     """A login on one channel with one tree; `generation` tells it from the mount's earlier and later ones."""
@@ -45,6 +53,8 @@ class Session:
         self.security = security
         self.tree = tree
         self.generation = 0
+        self.place: Place | None = None
+        self.placement: Placement | None = None
 
     def payload_limit(self, agreed: int) -> int:
         """Return the most bytes that one request may ask for or carry: what was agreed, and a quarter of the credits.
@@ -74,8 +84,14 @@ class Session:
         return exchange
 
     def _exchange(self, requests: Sequence[Request], urgent: bool) -> Exchange:
-        """Address requests to the tree."""
-        return Exchange(requests, tree_id=self.tree.tree_id, session=self.security, seal=self.tree.seal, urgent=urgent)
+        """Address requests to the tree, and to the place in it that the session is about."""
+        exchange = Exchange(
+            requests, tree_id=self.tree.tree_id, session=self.security, seal=self.tree.seal, urgent=urgent
+        )
+        if self.placement is not None:
+            exchange.requests = [self.placement.place(request) for request in requests]
+            exchange.in_namespace = self.tree.namespace
+        return exchange
 
     async def end(self) -> None:
         """Disconnect the tree and log off, so that the server keeps nothing of us."""
@@ -83,11 +99,27 @@ class Session:
         await self.channel.call(Exchange([LogoffRequest()], session=self.security, urgent=True))
 
 
-async def establish(channel: Channel, policy: Policy, login: Login, unc: str, previous_session_id: int = 0) -> Session:
-    """Negotiate, log in and connect the tree `unc` on a running channel."""
+async def establish(
+    channel: Channel,
+    policy: Policy,
+    login: Login,
+    unc: str,
+    previous_session_id: int = 0,
+    *,
+    elsewhere: Callable[[Negotiated, SessionSecurity, StatusError], Awaitable[None]] | None = None,
+) -> Session:
+    """Negotiate, log in and connect the tree `unc` on a running channel.
+
+    Where there is no such tree, `elsewhere` is given the chance to say where it is, by an exception.
+    """
     agreed = await negotiate(channel, policy)
     security = await authenticate(channel, policy, agreed, login, previous_session_id)
-    tree = await _connect_tree(channel, security, unc)
+    try:
+        tree = await _connect_tree(channel, security, unc)
+    except StatusError as error:
+        if elsewhere is not None:
+            await elsewhere(agreed, security, error)
+        raise
     await validate(channel, policy, agreed, security, tree.tree_id, seal=tree.seal)
     return Session(channel, agreed, security, tree)
 

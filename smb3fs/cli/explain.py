@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from dataclasses import replace
 from typing import Final
 
 import trio
@@ -13,6 +14,7 @@ from smb3fs.errors import (
     AuthenticationError,
     ConnectionLost,
     DeadlineExceeded,
+    LinkError,
     MountError,
     OptionError,
     SecurityError,
@@ -22,7 +24,7 @@ from smb3fs.errors import (
     WireError,
     status_name,
 )
-from smb3fs.options import MountOptions
+from smb3fs.options import MountOptions, parse_source
 
 # What a refused SESSION_SETUP means. {user} and {server} are filled in.
 LOGIN: Final[dict[int, str]] = {
@@ -73,7 +75,7 @@ TREE: Final[dict[int, str]] = {
     "the share demands encryption",
     Status.NETWORK_ACCESS_DENIED: "{user} may not use the share {share} on {server} over the network; "
     "use another username=",
-    Status.PATH_NOT_COVERED: "{share} on {server} is a DFS namespace, which this version does not follow; "
+    Status.PATH_NOT_COVERED: "{share} on {server} is a DFS namespace, and {server} does not say where it leads; "
     "mount the target share itself",
     Status.REQUEST_NOT_ACCEPTED: "the share {share} has as many users as {server} allows; try again later",
     Status.INSUFFICIENT_RESOURCES: "{server} has no resources for another connection to {share}; try again later",
@@ -88,7 +90,8 @@ ROOT: Final[dict[int, str]] = {
     Status.NOT_A_DIRECTORY: "{prefix} in the share {share} is a file; only a directory can be mounted",
     Status.ACCESS_DENIED: "{user} may not look into {prefix} of the share {share}; use another username= or directory",
     Status.STOPPED_ON_SYMLINK: "{prefix} in the share {share} goes through a symbolic link; name its target instead",
-    Status.PATH_NOT_COVERED: "{prefix} on {share} is a DFS link, which this version does not follow; mount its target",
+    Status.PATH_NOT_COVERED: "{prefix} on {share} is a DFS link, and {server} does not say where it leads; "
+    "mount its target",
 }
 VALIDATION: Final[dict[int, str]] = {
     Status.ACCESS_DENIED: "{server} denies the negotiation that it took part in: somebody in between may have "
@@ -108,6 +111,9 @@ def explain(error: BaseException, options: MountOptions) -> str:
     match error:
         case StatusError():
             return _refusal(error, options)
+        case LinkError():
+            reasons = "; ".join(f"{target}: {_of_target(target, why, options)}" for target, why in error.failures)
+            return f"the DFS link {error.link} cannot be followed: {reasons}"
         case OptionError() | MountError():
             return str(error)
         case SecurityError():
@@ -133,6 +139,15 @@ def explain(error: BaseException, options: MountOptions) -> str:
             return _connecting(error, options)
         case _:
             return f"an unexpected error, which is a bug of smb3fs: {type(error).__name__}: {error}; -v shows more"
+
+
+def _of_target(target: str, error: Exception, options: MountOptions) -> str:
+    """Explain why a target of a DFS link cannot be mounted."""
+    place = parse_source(target)
+    there = replace(
+        options, server=place.server, share=place.share, prefix_path=place.prefix_path, address=None, fsname=target
+    )
+    return explain(error, there)
 
 
 def cause_of(error: BaseException) -> BaseException:

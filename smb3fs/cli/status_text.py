@@ -20,6 +20,7 @@ def _lines(snapshot: Mapping[str, Any]) -> Iterator[str]:
     yield f"//{snapshot.get('server', '?')}/{snapshot.get('share', '?')} on {snapshot.get('mountpoint', '?')}"
     known: list[tuple[str, Any]] = [
         ("state", snapshot.get("state")),
+        ("place", snapshot.get("place")),
         ("mounted for", _span(snapshot.get("uptime"))),
         ("dialect", snapshot.get("dialect")),
         ("signing", snapshot.get("signing")),

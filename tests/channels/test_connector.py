@@ -14,6 +14,7 @@ import smb3fs.channels.connector
 from smb3fs.channels.authentication import Login
 from smb3fs.channels.channel import Channel
 from smb3fs.channels.connector import Connector, Target
+from smb3fs.channels.places import Place
 from smb3fs.channels.session import Session
 from smb3fs.errors import (
     ConnectionLost,
@@ -29,7 +30,7 @@ from smb3fs.wire.tree import ShareType
 
 pytestmark = pytest.mark.usefixtures("users")
 
-TARGET = Target("server", 445, UNC, timeout=10, echo_interval=60)
+TARGET = Target("server", 445, Place.parse(UNC), timeout=10, echo_interval=60)
 
 
 class Attempt:

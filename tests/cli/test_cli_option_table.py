@@ -44,6 +44,8 @@ USED: dict[str, dict[str, Any]] = {
     "vers=3.1.1": {"version_min": 0x311, "version_max": 0x311},
     "vers=3.11": {"version_min": 0x311, "version_max": 0x311},
     "seal": {"seal": True},
+    "nodfs": {"follow_links": False},
+    "nodfs,dfs": {"follow_links": True},
     "cipher=aes-256-gcm": {"ciphers": (4,)},
     "cipher=AES-256-GCM:aes-128-ccm": {"ciphers": (4, 1)},
     "sec=ntlmssp": {},
@@ -112,7 +114,7 @@ LOGIN = {"username", "user", "password", "pass", "credentials", "cred", "domain"
 STATED = """
     upcall_target=app soft retrans=1 nosharesock tcpnodelay noblocksend noautotune netbiosname=X servern=Y nbsessinit
     sign esize=1 min_enc_offload=1 nocompress nomultichannel max_channels=1 nopersistenthandles noresilienthandles
-    nodfs forceuid forcegid noforceuid noforcegid nodynperm nocifsacl noacl noidsfromsid nomodefromsid
+    forceuid forcegid noforceuid noforcegid nodynperm nocifsacl noacl noidsfromsid nomodefromsid
     setuids nosetuids rwpidforward noposix nounix nolinux noposixpaths nolease nohandlecache handlecache
     max_cached_dirs=16 closetimeo=1 locallease strictsync fsc nobrl nolock iocharset=utf8 utf8
     unicode symlink=none symlink=default reparse=none nomfsymlinks nosfu nonativesocket nosparse intr nointr relatime
@@ -127,7 +129,7 @@ DROPPED = """
 REFUSED = """
     guest password2=x pass2=x domainauto multiuser cruid=0 hard srcaddr=1.2.3.4 sharesock signloosely ignore_signature
     compress multichannel max_channels=4 rdma max_credits=100 persistenthandles resilienthandles handletimeout=1000
-    witness dfs dynperm cifsacl acl idsfromsid setuidfromacl modefromsid modesid backupuid=0
+    witness dynperm cifsacl acl idsfromsid setuidfromacl modefromsid modesid backupuid=0
     backupgid=0 posix unix linux posixpaths nostrictsync brl forcemandatorylock forcemand
     nounicode mfsymlinks sfu symlinkroot=/x nativesocket symlink=native reparse=nfs nodelete unc=x
     path=x source=x target=x allow_root context=x fscontext=x defcontext=x rootcontext=x seclabel bind rbind move

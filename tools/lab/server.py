@@ -29,7 +29,7 @@ from lab.owner import claim, clean, keep
 USER: Final = "lab"
 PASSWORD: Final = "lab-Passw0rd"
 UNIX_ACCOUNT: Final = "daemon"
-SHARES: Final = ("share", "readonly", "encrypted")
+SHARES: Final = ("share", "readonly", "encrypted", "dfs")
 START_SECONDS: Final = 20.0
 
 GLOBAL = """
@@ -147,7 +147,7 @@ class Samba:
 
     def _configure(self) -> None:
         """Write smb.conf."""
-        extra = {"encrypted": " smb encrypt = required\n"}
+        extra = {"encrypted": " smb encrypt = required\n", "dfs": " msdfs root = yes\n"}
         text = GLOBAL.format(address=self.address, state=self.state)
         text += "".join(f" {line.strip()}\n" for line in self._settings.splitlines())
         text += "".join(
@@ -257,6 +257,12 @@ class Samba:
         path.write_bytes(data)
         shutil.chown(path, UNIX_ACCOUNT)
         return path
+
+    def link(self, name: str, *targets: str) -> None:
+        r"""Make a DFS link in the share `dfs`; a target is `host\share`, and several are tried in their order."""
+        place = self.directory("dfs") / name
+        place.unlink(missing_ok=True)
+        place.symlink_to("msdfs:" + ",".join(targets))
 
     def status(self) -> dict[str, Any]:
         """smbstatus: `sessions`, `tcons` and `open_files`, each a mapping."""

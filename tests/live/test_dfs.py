@@ -1,0 +1,184 @@
+"""DFS: links lead to the servers that they name, to the next one where one is dead, or are refused in a sentence."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import NamedTuple
+
+import pytest
+from lab.mounting import Mount, MountFailedError, wait_until
+from lab.server import Samba
+
+from .conftest import Mounter
+
+
+class Servers(NamedTuple):
+    """A server with a namespace, and two to which its links lead."""
+
+    root: Samba
+    first: Samba
+    second: Samba
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[Servers]:
+    """Three servers, of which each share tells by a file whose it is."""
+    with ExitStack() as stack:
+        made = Servers(*(stack.enter_context(Samba()) for _ in Servers._fields))
+        for name, server in made._asdict().items():
+            server.put(f"on-{name}", name.encode())
+            deep = server.directory() / "deep"
+            deep.mkdir(mode=0o777)
+            deep.chmod(0o777)
+            (deep / f"deep-on-{name}").write_text(name)
+        (made.root.directory("dfs") / "plain").mkdir()
+        (made.root.directory("dfs") / "plain" / "file").write_text("in the namespace itself")
+        yield made
+
+
+def place(server: Samba, path: str = "share") -> str:
+    """A place on a server, as the status of a mount tells it."""
+    return f"//{server.address}/{path}"
+
+
+def target(server: Samba, path: str = "share") -> str:
+    r"""The same as a DFS link has it."""
+    return f"{server.address}\\{path}"
+
+
+def work_on(mount: Mount) -> None:
+    """Every kind of request that carries a name."""
+    folder = mount.path / f"work-{os.urandom(3).hex()}"
+    folder.mkdir()
+    (folder / "file").write_bytes(b"data" * 5000)
+    os.rename(folder / "file", folder / "renamed")
+    assert (folder / "renamed").read_bytes() == b"data" * 5000
+    os.truncate(folder / "renamed", 3)
+    os.utime(folder / "renamed", (1, 1))
+    assert os.listdir(folder) == ["renamed"]
+    (folder / "renamed").unlink()
+    os.rename(folder, mount.path / "moved")
+    (mount.path / "moved").rmdir()
+    assert os.statvfs(mount.path).f_blocks > 0
+
+
+def test_a_namespace_that_is_mounted_itself(servers: Servers, mounted: Mounter) -> None:
+    mount = mounted(server=servers.root, share="dfs")
+    assert (mount.path / "plain" / "file").read_text() == "in the namespace itself"
+    assert mount.status()["place"] == place(servers.root, "dfs")
+    assert "IOCTL" not in mount.status()["requests"]
+    mounted.finish()
+    assert mounted(server=servers.root, share="dfs/plain").path.joinpath("file").exists()
+
+
+@pytest.mark.parametrize("options", [(), ("vers=2.0",), ("seal",)], ids=["usual", "2.0.2", "sealed"])
+def test_a_link_leads_to_its_target(servers: Servers, mounted: Mounter, options: tuple[str, ...]) -> None:
+    servers.root.link("link", target(servers.first))
+    mount = mounted(*options, server=servers.root, share="dfs/link")
+    assert mount.status()["place"] == place(servers.first)
+    assert (mount.path / "on-first").read_text() == "first"
+    work_on(mount)
+    assert servers.root.sessions() == 0
+
+
+def test_so_does_a_directory_below_it(servers: Servers, mounted: Mounter) -> None:
+    servers.root.link("link", target(servers.first))
+    mount = mounted(server=servers.root, share="dfs/link/deep")
+    assert os.listdir(mount.path) == ["deep-on-first"]
+    work_on(mount)
+
+
+def test_and_a_target_below_the_root_of_its_share(servers: Servers, mounted: Mounter) -> None:
+    servers.root.link("low", target(servers.second, "share\\deep"))
+    mount = mounted(server=servers.root, share="dfs/low")
+    assert mount.status()["place"] == place(servers.second, "share/deep")
+    assert os.listdir(mount.path) == ["deep-on-second"]
+    work_on(mount)
+
+
+def test_from_namespace_to_namespace(servers: Servers, mounted: Mounter) -> None:
+    servers.root.link("on", target(servers.first, "dfs\\further"))
+    servers.first.link("further", target(servers.second))
+    mount = mounted(server=servers.root, share="dfs/on")
+    assert mount.status()["place"] == place(servers.second)
+    work_on(mount)
+
+
+def test_the_next_target_where_the_first_is_dead(servers: Servers, mounted: Mounter) -> None:
+    servers.root.link("two", target(servers.first), target(servers.second, "nowhere"), target(servers.second))
+    servers.first.stop()
+    try:
+        mount = mounted(server=servers.root, share="dfs/two")
+        assert mount.status()["place"] == place(servers.second)
+        work_on(mount)
+    finally:
+        servers.first.start()
+
+
+def test_a_target_that_dies_is_replaced_by_the_next(servers: Servers, mounted: Mounter) -> None:
+    """Without the namespace's server, which is dead too; the second target lies elsewhere in its share."""
+    servers.root.link("two", target(servers.first), target(servers.second, "share\\deep"))
+    mount = mounted("actimeo=0", server=servers.root, share="dfs/two")
+    assert (mount.path / "on-first").exists()
+    stopped = [servers.root, servers.first]
+    try:
+        for server in stopped:
+            server.stop()
+        assert os.listdir(mount.path) == ["deep-on-second"]
+        assert (mount.path / "deep-on-second").read_text() == "second"
+        assert mount.status()["place"] == place(servers.second, "share/deep")
+        work_on(mount)
+        servers.first.start()
+        stopped.remove(servers.first)
+        servers.second.stop()
+        stopped.append(servers.second)
+        assert wait_until((mount.path / "on-first").exists, 10)
+        assert mount.status()["reconnects"] == 2
+    finally:
+        for server in stopped:
+            server.start()
+
+
+def test_links_that_lead_nowhere_are_refused_in_a_sentence(servers: Servers, mounted: Mounter) -> None:
+    root, first = servers.root, servers.first
+    root.link("circle", target(first, "dfs\\circle"))
+    first.link("circle", target(root, "dfs\\circle"))
+    root.link("missing", target(first, "missing"))
+    cases = {
+        "dfs/circle": ("circle", place(first, "dfs/circle")),
+        "dfs/missing": (place(first, "missing"), "no share missing", "STATUS_BAD_NETWORK_NAME"),
+        "dfs/nothing": ("no directory nothing",),
+        "dfs/missing/deep": (place(first, "missing/deep"), "no share missing"),
+    }
+    for source, words in cases.items():
+        with pytest.raises(MountFailedError) as caught:
+            mounted(server=root, share=source)
+        assert caught.value.status == 32
+        assert len(caught.value.output.strip().splitlines()) == 1
+        assert all(word in caught.value.output for word in words), caught.value.output
+    mounted.finish()
+
+
+def test_nodfs_names_the_target_and_does_not_go_there(servers: Servers, mounted: Mounter) -> None:
+    servers.root.link("link", target(servers.first))
+    with pytest.raises(MountFailedError) as caught:
+        mounted("nodfs", server=servers.root, share="dfs/link")
+    assert caught.value.status == 32
+    assert place(servers.first) in caught.value.output
+    assert "nodfs" in caught.value.output
+    mounted.finish()
+    assert servers.first.sessions() == 0
+
+
+def test_a_login_that_the_target_refuses_is_its_refusal(servers: Servers, mounted: Mounter) -> None:
+    servers.root.link("link", target(servers.first))
+    servers.first.set_password("another-Passw0rd")
+    try:
+        with pytest.raises(MountFailedError) as caught:
+            mounted(server=servers.root, share="dfs/link")
+        assert f"{servers.first.address} refuses the login" in caught.value.output
+    finally:
+        servers.first.set_password(servers.first.password)
+        mounted.finish()
