@@ -43,14 +43,20 @@ DEFAULT_RESERVE: Final = 8
 class CreditAccount:
     """Message ids and credits of one connection."""
 
-    __slots__ = ("_available", "_in_flight", "_next_id", "_reserve", "_target")
+    __slots__ = ("_available", "_in_flight", "_limited", "_next_id", "_reserve", "_target")
 
     def __init__(self, *, reserve: int = DEFAULT_RESERVE, target: int = DEFAULT_TARGET) -> None:
         self._reserve = reserve
         self._target = min(target, MAX_WINDOW)
+        self._limited = False
         self._available = 1
         self._in_flight = 0
         self._next_id = 0
+
+    def limit(self, target: int) -> None:
+        """Ask the server for no more credits than this from now on."""
+        self._target = min(target, self._target)
+        self._limited = True
 
     @property
     def available(self) -> int:
@@ -102,5 +108,7 @@ class CreditAccount:
 
     def request_amount(self, charge: int) -> int:
         """Return the number of credits to ask for in the header of a request that was charged `charge`."""
-        lack = max(self._target - self.window, 0)
-        return min(charge + lack, MAX_WINDOW)
+        # Samba grants the charge and what was asked for less one, so who wants no more than so many has to ask for less
+        # than the charge once there are more.
+        least = 1 if self._limited else charge
+        return min(max(charge + self._target - self.window, least), MAX_WINDOW)

@@ -27,6 +27,7 @@ from smb3fs.share.share import Share
 from smb3fs.share.versions import check_chosen, chosen_time
 from smb3fs.status import serve_status, socket_path
 from smb3fs.trace import Trace
+from smb3fs.vfs.names import NameMapping, Names
 from smb3fs.vfs.operations import Vfs
 from smb3fs.wire.negotiate import Cipher, SigningAlgorithm
 from smb3fs.wire.snapshots import time_token
@@ -45,7 +46,7 @@ class Mount:
         self.target = target
         self.began = time.time()
         self.trace = Trace()
-        self.pool = Pool()
+        self.pool = Pool(options.retrans)
         self.opens = OpenTable()
         self.recovery = Recovery(self.pool, self._connect, self.trace)
         self._snapshot = chosen_time(options.snapshot) if options.snapshot is not None else None
@@ -53,7 +54,7 @@ class Mount:
             self.pool,
             self.opens,
             self.trace,
-            prefix=options.prefix_path,
+            prefix=Names(NameMapping(options.name_mapping), self.trace).path_to_server(options.prefix_path),
             rsize=options.rsize,
             wsize=options.wsize,
             snapshot=self._snapshot,
@@ -69,6 +70,8 @@ class Mount:
                 options.timeout,
                 options.echo_interval,
                 options.follow_links,
+                options.source_address,
+                options.max_credits,
             ),
             Policy(
                 options.server,

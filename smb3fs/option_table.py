@@ -15,7 +15,7 @@ import grp
 import ipaddress
 import pwd
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from enum import Enum
 from typing import Any, Final, NamedTuple
@@ -65,11 +65,13 @@ class Option(NamedTuple):
     takes: Takes
     effect: Effect = lambda _: {}
     sentence: str = ""
+    # Values of an option that is used otherwise, which change nothing.
+    noted: frozenset[str] = frozenset()
 
 
-def value(names: str, effect: Effect) -> Option:
-    """Return the row of an option that needs a value."""
-    return Option(tuple(names.split()), Verdict.USED, Takes.VALUE, effect)
+def value(names: str, effect: Effect, sentence: str = "", noted: Collection[str] = ()) -> Option:
+    """Return the row of an option that needs a value; of the values in `noted` a line in the log says the sentence."""
+    return Option(tuple(names.split()), Verdict.USED, Takes.VALUE, effect, sentence, frozenset(noted))
 
 
 def flag(names: str, **fields: object) -> Option:
@@ -234,7 +236,7 @@ def cache_mode(text: str) -> Mapping[str, Any]:
         case "none" | "strict":
             return {"cache": text}
         case "loose" | "ro" | "singleclient":
-            raise ValueError("it would show stale data when others write; use cache=strict or cache=none")
+            return {"cache": "strict"}
         case _:
             raise ValueError("give strict or none")
 
@@ -275,7 +277,6 @@ _ATIME: Final = "access times are kept by the server, not by the kernel"
 _SMB1: Final = "it belongs to SMB 1 and NetBIOS, which are not used"
 _UNIX: Final = "the POSIX and UNIX extensions are not used"
 _SELINUX: Final = f"one security label for the whole mount is {_LATER}"
-_SOURCE: Final = "the command line or fstab names the share as SOURCE and the directory as TARGET; leave it out"
 
 OPTIONS: Final[tuple[Option, ...]] = (
     # Who logs in. What a name and a password may look like, and which source wins: smb3fs/credentials.py.
@@ -297,10 +298,10 @@ OPTIONS: Final[tuple[Option, ...]] = (
     value("port", into("port", number(1, 65535))),
     value("timeout", into("timeout", seconds(1, 3600))),
     value("echo_interval", into("echo_interval", seconds(1, 600))),
-    stated("soft", "a call fails after timeout= seconds, always"),
-    refused("hard", "no call waits for ever; use timeout=SECONDS, up to 3600"),
-    stated("retrans", "requests are repeated until timeout= is over"),
-    refused("srcaddr", f"choosing the local address is {_LATER}, and set a route instead"),
+    flag("soft", hard=False),
+    flag("hard", hard=True),
+    value("retrans", into("retrans", number(0, 2**31 - 1))),
+    value("srcaddr", into("source_address", ip_address)),
     stated("nosharesock", "each mount has a connection of its own"),
     refused("sharesock", "each mount has a connection of its own; leave it out"),
     stated("tcpnodelay noblocksend noautotune", "sockets send without delay and never block the daemon"),
@@ -318,7 +319,8 @@ OPTIONS: Final[tuple[Option, ...]] = (
     stated("nomultichannel", "a mount has one connection"),
     Option(("max_channels",), Verdict.STATED, Takes.VALUE, one_channel, "a mount has one connection"),
     refused("rdma", f"SMB Direct is {_LATER}"),
-    refused("max_credits", f"a limit for credits is {_LATER}; the server grants as many as it likes"),
+    # The limits of the Linux client.
+    value("max_credits", into("max_credits", number(20, 60_000))),
     # What happens when the server goes away or moves.
     refused("persistenthandles resilienthandles", f"keeping files open over a lost connection is {_LATER}"),
     stated("nopersistenthandles noresilienthandles", "files that are open when the connection is lost answer EIO"),
@@ -335,8 +337,8 @@ OPTIONS: Final[tuple[Option, ...]] = (
     value("dir_mode dirmode dmask", into("dir_mode", octal_mode)),
     flag("noperm", noperm=True),
     flag("perm default_permissions", noperm=False),
-    refused("dynperm", f"remembering chmod until the unmount is {_LATER}"),
-    stated("nodynperm", "chmod is not remembered"),
+    flag("dynperm", dynperm=True),
+    flag("nodynperm", dynperm=False),
     refused("cifsacl acl idsfromsid setuidfromacl modefromsid modesid", _ACL),
     stated("nocifsacl noacl noidsfromsid nomodefromsid", "uid=, gid=, file_mode= and dir_mode= say who may do what"),
     flag("user_xattr", user_xattr=True),
@@ -346,7 +348,8 @@ OPTIONS: Final[tuple[Option, ...]] = (
     refused("posix unix linux posixpaths", f"the SMB3 POSIX extensions are {_LATER}"),
     stated("noposix nounix nolinux noposixpaths", _UNIX),
     # Caching and the sizes of requests.
-    value("cache", cache_mode),
+    # What the looser modes give up, freshness, is not given up: they are taken for the default.
+    value("cache", cache_mode, "cache=strict is used, which shows what others write", ("loose", "ro", "singleclient")),
     # The limit of the Linux client (CIFS_MAX_ACTIMEO, 2**30 ticks).
     value("actimeo", lambda text: dict.fromkeys(("acregmax", "acdirmax"), seconds(0, 2**30)(text))),
     value("acregmax", into("acregmax", seconds(0, 2**30))),
@@ -360,8 +363,8 @@ OPTIONS: Final[tuple[Option, ...]] = (
     value("rasize", into("rasize", number(0, 64 << 20))),
     stated("nolease nohandlecache", _LEASE),
     stated("handlecache max_cached_dirs closetimeo locallease", _LEASE),
-    stated("strictsync", "fsync always reaches the server"),
-    refused("nostrictsync", "fsync always reaches the server; leave it out"),
+    flag("strictsync", strictsync=True),
+    flag("nostrictsync", strictsync=False),
     stated("fsc", "there is no FS-Cache"),
     stated("nobrl nolock", "fcntl and flock locks are local to this machine; other clients do not see them"),
     refused(
@@ -382,12 +385,13 @@ OPTIONS: Final[tuple[Option, ...]] = (
     refused("mfsymlinks sfu symlinkroot nativesocket", f"creating symbolic links and special files is {_LATER}"),
     Option(("symlink", "reparse"), Verdict.STATED, Takes.VALUE, no_such_type, "symbolic links are not created"),
     stated("nomfsymlinks nosfu nonativesocket", "symbolic links and special files are not created"),
-    refused("nodelete", f"forbidding deletion is {_LATER}, and use ro or the permissions of the share"),
+    flag("nodelete", nodelete=True),
     stated("nosparse", "files are never made sparse"),
     stated("intr nointr", "a call can be given up at any time, and ends by itself after timeout="),
     # Parts of the source.
     value("prefixpath", into("prefixpath", str)),
-    refused("unc path source target", _SOURCE),
+    # What says the same as the source is accepted; see `parse_mount_options`.
+    *(value(name, into(name, str)) for name in ("unc", "path", "source", "target")),
     # What the kernel and FUSE are told. A server without us may hold device nodes, so dev and suid must be asked for.
     flag("ro", read_only=True),
     flag("rw", read_only=False),

@@ -25,6 +25,8 @@ from smb3fs.option_table import CIPHERS, OPTIONS, SMB_3_0, SMB_3_1_1, Option, Ta
 SECRET: Final = frozenset({"password", "pass", "password2", "pass2"})
 # Options that may carry a password after a %.
 SECRET_AFTER_PERCENT: Final = frozenset({"username", "user"})
+# Options that say again what the source says.
+SAME_SHARE: Final = frozenset({"unc", "path", "source", "target"})
 # What the kernel is told about the mount as a whole, apart from ro: the flags of mount(2), in mount(8)'s words.
 KERNEL_FLAGS: Final = ("nosuid", "nodev", "noexec", "sync", "dirsync", "noatime", "nodiratime")
 
@@ -47,9 +49,16 @@ class MountOptions:
     seal: bool = False
     # Whether DFS links are followed to the servers that they name.
     follow_links: bool = True
-    # No call takes longer than `timeout`; an idle connection is probed every `echo_interval`.
+    # The local address to connect from.
+    source_address: str | None = None
+    # No call takes longer than `timeout`, unless `hard` has it wait for the server for as long as it takes; a request
+    # that is lost is repeated `retrans` times (None: as often as it takes); an idle connection is probed every
+    # `echo_interval`.
     timeout: float = 30.0
+    hard: bool = False
+    retrans: int | None = None
     echo_interval: float = 10.0
+    max_credits: int | None = None
     # What files look like to local programs.
     uid: int
     gid: int
@@ -58,6 +67,8 @@ class MountOptions:
     file_mode: int = 0o755
     dir_mode: int = 0o755
     noperm: bool = False
+    # Whether a chmod and chown that the server does not keep are remembered here.
+    dynperm: bool = False
     server_inodes: bool = True
     # What becomes of the characters that SMB cannot hold.
     name_mapping: str = "mapposix"
@@ -68,6 +79,10 @@ class MountOptions:
     snapshot: str | None = None
     # What may be remembered without a lease, and for how long.
     cache: str = "strict"
+    # Whether fsync waits for the server's disk.
+    strictsync: bool = True
+    # Whether nothing can be deleted.
+    nodelete: bool = False
     acregmax: float = 1.0
     acdirmax: float = 1.0
     # The largest READ and WRITE (the server may allow less), a program's preferred buffer, the kernel's read-ahead.
@@ -213,8 +228,9 @@ def parse_mount_options(
         row = find(item.name, item.value)
         if row is not None:
             settings |= _effect_of(row, item)
-            if row.verdict is Verdict.STATED:
-                notes.append(f"option {item.name} changes nothing: {row.sentence}")
+            if row.verdict is Verdict.STATED or item.value in row.noted:
+                name = f"{item.name}={item.value}" if row.noted else item.name
+                notes.append(f"option {name} changes nothing: {row.sentence}")
         elif sloppy:
             warnings.append(f"{_unknown(item, previous)}; it is ignored, as -s demands")
         else:
@@ -225,6 +241,13 @@ def parse_mount_options(
         if place.prefix_path not in ("", prefix):
             raise OptionError("option prefixpath names another directory than the source; give one of the two")
         place = place._replace(prefix_path=prefix)
+    for name in sorted(SAME_SHARE & settings.keys()):
+        try:
+            server, share, *_ = parse_source(settings.pop(name))
+        except OptionError as error:
+            raise OptionError(f"option {name} names no share; leave it out ({error})") from None
+        if (server.lower(), share.lower()) != (place.server.lower(), place.share.lower()):
+            raise OptionError(f"option {name} names another share than the source; leave it out")
     if place.port is not None:
         settings.setdefault("port", place.port)
     settings["kernel_flags"] = tuple(name for name in KERNEL_FLAGS if settings.pop(name, False))

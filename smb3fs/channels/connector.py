@@ -53,6 +53,8 @@ class Target:
     timeout: float
     echo_interval: float
     follow: bool = True
+    source_address: str | None = None
+    max_credits: int | None = None
 
 
 class Connector:
@@ -103,6 +105,7 @@ class Connector:
             target.port,
             attempt_timeout=min(ADDRESS_TIMEOUT, target.timeout),
             dead_after=target.timeout / 2,
+            source=target.source_address,
         )
         channel = Channel(
             transport,
@@ -111,6 +114,8 @@ class Connector:
             echo_interval=target.echo_interval,
             on_lost=self._on_lost,
         )
+        if target.max_credits is not None:
+            channel.connection.credits.limit(target.max_credits)
         self._nursery.start_soon(channel.run)
 
         async def elsewhere(agreed: Negotiated, security: SessionSecurity, error: StatusError) -> None:

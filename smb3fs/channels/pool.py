@@ -6,6 +6,7 @@ is attached gets the next generation number, by which a handle of an earlier one
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import trio
@@ -22,7 +23,9 @@ SESSION_GONE = frozenset({Status.USER_SESSION_DELETED, Status.NETWORK_SESSION_EX
 class Pool:
     """The mount's current session, or the wait for the next one."""
 
-    def __init__(self) -> None:
+    def __init__(self, repeats: int | None = None) -> None:
+        """`repeats` is how often a lost request is sent again at most; None stands for as often as it takes."""
+        self._repeats = math.inf if repeats is None else repeats
         self.generation = 0
         self.session: Session | None = None
         self.closed = False
@@ -76,13 +79,15 @@ class Pool:
         one they wait for whatever session comes. A chain that is lost on the way is sent again only if it is
         `repeatable`: doing it twice must be the same as doing it once. Raises ConnectionLost otherwise.
         """
+        lost = 0
         while True:
             session = await self.ready(generation)
             try:
                 answers = await session.call(requests)
             except ConnectionLost:
-                if not repeatable or generation is not None:
+                if not repeatable or generation is not None or lost >= self._repeats:
                     raise
+                lost += 1
                 await self._leave(session)
                 continue
             if answers[0].status in SESSION_GONE:

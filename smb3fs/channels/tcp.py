@@ -167,18 +167,29 @@ def _tune(sock: trio.socket.SocketType, dead_after: float) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
 
-async def connect(host: str, port: int, *, attempt_timeout: float, dead_after: float) -> TcpTransport:
-    """Connect to the first address of `host` that answers.
+def _family(address: str) -> socket.AddressFamily:
+    """Return the family of an address literal."""
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+async def connect(
+    host: str, port: int, *, attempt_timeout: float, dead_after: float, source: str | None = None
+) -> TcpTransport:
+    """Connect to the first address of `host` that answers, from the local address `source` if there is one.
 
     Each address gets `attempt_timeout` seconds; `dead_after` is how long sent data may stay unacknowledged before the
     kernel gives the connection up. Raises OSError with the errno of the last address's failure (socket.gaierror where
     the name does not resolve).
     """
     last: OSError | None = None
-    for family, kind, protocol, _, address in await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+    wanted = socket.AF_UNSPEC if source is None else _family(source)
+    found = await trio.socket.getaddrinfo(host, port, wanted, type=socket.SOCK_STREAM)
+    for family, kind, protocol, _, address in found:
         sock = trio.socket.socket(family, kind, protocol)
         try:
             _tune(sock, dead_after)
+            if source is not None:
+                await sock.bind((source, 0))
             with trio.fail_after(attempt_timeout):
                 await sock.connect(address)
             return TcpTransport(socket.socket(fileno=sock.detach()))

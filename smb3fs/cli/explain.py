@@ -192,11 +192,15 @@ def _hint(text: str) -> str:
 def _connecting(error: OSError, options: MountOptions) -> str:
     """Explain an error of the system: as a rule there is no connection."""
     place = options.address or options.server
+    if isinstance(error, socket.gaierror) and options.source_address is not None and options.address is not None:
+        return f"{place} cannot be reached from {options.source_address}; ip= and srcaddr= must be of one kind"
     if isinstance(error, socket.gaierror):
         return f"the name {place} does not resolve ({error.strerror}); ip= names the address instead"
     match error.errno:
         case errno.ECONNREFUSED:
             return f"nothing listens on port {options.port} of {place}; port= names another one"
+        case errno.EADDRNOTAVAIL:
+            return f"{options.source_address} is no address of this machine; srcaddr= names one, or leave it out"
         case errno.ETIMEDOUT:
             return (
                 f"{place} does not answer on port {options.port}: it is down, or a firewall drops the packets; "

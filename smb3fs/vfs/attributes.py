@@ -81,6 +81,10 @@ class Settings(Protocol):
         """Whether the server alone judges permissions, and chmod and chown are quietly ignored."""
 
     @property
+    def dynperm(self) -> bool:
+        """Whether a chmod and chown that the server does not keep are remembered here."""
+
+    @property
     def server_inodes(self) -> bool:
         """Whether inode numbers are the server's file ids."""
 
@@ -115,6 +119,18 @@ class Settings(Protocol):
     @property
     def timeout(self) -> float:
         """Seconds that any verb may take."""
+
+    @property
+    def hard(self) -> bool:
+        """Whether verbs wait for the server for as long as it takes instead."""
+
+    @property
+    def strictsync(self) -> bool:
+        """Whether fsync waits for the server's disk."""
+
+    @property
+    def nodelete(self) -> bool:
+        """Whether nothing can be deleted."""
 
 
 @dataclass(slots=True)
@@ -172,6 +188,9 @@ class Presentation:
         self.directory_permissions = settings.dir_mode & 0o7777
         self.file_timeout = float(settings.acregmax)
         self._directory_timeout = float(settings.acdirmax)
+        self.dynperm = settings.dynperm
+        # By inode number what chmod and chown have asked for, under dynperm.
+        self.remembered: dict[int, SetAttr] = {}
         # Whether the server speaks the POSIX extensions.
         self.posix = False
         # The size that a file in a listing has if it may be a link in disguise; none has a negative one.
@@ -258,6 +277,10 @@ class Presentation:
         if owned is not None:
             permissions = owned.mode & PERMISSIONS
             uid, gid = self.owner(owned)
+        if self.remembered and number in self.remembered:
+            wish = self.remembered[number]
+            permissions = permissions if wish.mode is None else wish.mode & PERMISSIONS
+            uid, gid = uid if wish.uid is None else wish.uid, gid if wish.gid is None else wish.gid
         if kind == stat.S_IFLNK:
             permissions = 0o777
         return Entry(
@@ -292,27 +315,46 @@ class Presentation:
 
     # -- towards the server
 
+    @property
+    def keeps_none(self) -> bool:
+        """Whether a chmod or chown that the server does not keep succeeds all the same."""
+        return self.noperm or self.dynperm
+
+    def remember(self, number: int, wish: SetAttr) -> None:
+        """Under dynperm, keep what chmod and chown have asked for, for as long as the inode is known."""
+        if self.dynperm and (wish.mode, wish.uid, wish.gid) != (None, None, None):
+            before = self.remembered.get(number, SetAttr())
+            self.remembered[number] = SetAttr(
+                mode=before.mode if wish.mode is None else wish.mode,
+                uid=before.uid if wish.uid is None else wish.uid,
+                gid=before.gid if wish.gid is None else wish.gid,
+            )
+
+    def forget(self, number: int) -> None:
+        """Drop what was kept of an inode that is no longer known."""
+        self.remembered.pop(number, None)
+
     def check_owner(self, uid: int | None, gid: int | None) -> None:
-        """Raise EPERM for a chown to anybody but the owner that every file has, unless under noperm."""
-        if (uid not in (None, self.uid) or gid not in (None, self.gid)) and not self.noperm:
+        """Raise EPERM for a chown to anybody but the owner that every file has, unless under noperm or dynperm."""
+        if (uid not in (None, self.uid) or gid not in (None, self.gid)) and not self.keeps_none:
             raise OSError(errno.EPERM, os.strerror(errno.EPERM))
 
     def readonly_wish(self, mode: int, *, is_directory: bool) -> bool | None:
         """Return what a chmod to `mode` makes of the read-only attribute; None for nothing; or raise EPERM.
 
-        The two modes that a file can have are `file_mode` and `file_mode` without its write bits. Under noperm any
-        other one is taken by its write bits, as mount.cifs does.
+        The two modes that a file can have are `file_mode` and `file_mode` without its write bits. Under noperm
+        and dynperm any other one is taken by its write bits, as mount.cifs does.
         """
         mode &= 0o7777
         if is_directory:
-            if mode != self.directory_permissions and not self.noperm:
+            if mode != self.directory_permissions and not self.keeps_none:
                 raise OSError(errno.EPERM, os.strerror(errno.EPERM))
             return None
         if not self.file_permissions & WRITE_BITS:
-            if mode != self.file_permissions and not self.noperm:
+            if mode != self.file_permissions and not self.keeps_none:
                 raise OSError(errno.EPERM, os.strerror(errno.EPERM))
             return None
-        if mode not in (self.file_permissions, self.file_permissions & ~WRITE_BITS) and not self.noperm:
+        if mode not in (self.file_permissions, self.file_permissions & ~WRITE_BITS) and not self.keeps_none:
             raise OSError(errno.EPERM, os.strerror(errno.EPERM))
         return not mode & WRITE_BITS
 

@@ -21,7 +21,7 @@ import errno
 import logging
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 log = logging.getLogger(__name__)
@@ -95,6 +95,8 @@ class InodeTable:
         # Those that could not have their id for their number, by id, whether it is a directory, and creation time.
         self._displaced: dict[tuple[int, bool, int], Inode] = {}
         self._next_fallback = FALLBACK
+        # Called with the number of each inode that is dropped.
+        self.on_drop: Callable[[int], None] = lambda number: None
 
     def __len__(self) -> int:
         return len(self._by_number)
@@ -295,6 +297,7 @@ class InodeTable:
             if inode.lookups or inode.opens or inode.names or self._by_number.get(inode.number) is not inode:
                 continue
             del self._by_number[inode.number]
+            self.on_drop(inode.number)
             self._unindex(inode)
             for parent, name in inode.links:
                 _take_out(parent, name)

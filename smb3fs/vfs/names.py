@@ -25,6 +25,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Final, NamedTuple
 
+from smb3fs.errors import MountError
 from smb3fs.trace import Trace
 
 log = logging.getLogger(__name__)
@@ -148,6 +149,16 @@ class Names:
             raise _refusal(errno.EILSEQ)
         text = text.translate(rules.to_server)
         return text[:-1] + rules.final_to_server.get(text[-1], text[-1])
+
+    def path_to_server(self, path: str) -> str:
+        """Return the server's path for one of names joined by a backslash; raises MountError."""
+        try:
+            return self.separator.join(self.to_server(name.encode()) for name in path.split("\\") if name)
+        except (OSError, UnicodeEncodeError):
+            raise MountError(
+                f"the server can have no directory {path}: a name in it is too long, or has a character that "
+                f"{self.mapping.value} has no place for"
+            ) from None
 
     def to_kernel(self, name: str) -> bytes | Hostile:
         """Return the kernel's name for one of the server's, or why there is none."""

@@ -76,6 +76,7 @@ async def make_directory(state: State, parent: Inode, name: bytes) -> tuple[Inod
 
 async def remove_directory(state: State, parent: Inode, name: bytes) -> None:
     """Remove an empty directory."""
+    _may_delete(state)
     text = await _meant(state, parent, name)
     try:
         await state.below(parent, text, state.share.remove_directory)
@@ -86,6 +87,7 @@ async def remove_directory(state: State, parent: Inode, name: bytes) -> None:
 
 async def remove_file(state: State, parent: Inode, name: bytes) -> None:
     """Remove a name of a file; one that is open here goes out of sight now and from the server at its last close."""
+    _may_delete(state)
     text = await _meant(state, parent, name)
     try:
         inode = parent.child(text)
@@ -94,6 +96,12 @@ async def remove_file(state: State, parent: Inode, name: bytes) -> None:
             state.gone(parent, text)
     finally:
         state.changed(parent, text)
+
+
+def _may_delete(state: State) -> None:
+    """Raise EACCES under `nodelete`, as the Linux client does."""
+    if state.nodelete:
+        raise _refusal(errno.EACCES)
 
 
 async def _meant(state: State, parent: Inode, name: bytes) -> str:
@@ -172,7 +180,9 @@ async def rename(state: State, parent: Inode, name: bytes, new_parent: Inode, ne
     move = Move(state, parent, old, new_parent, new)
     source, target = parent.child(old), new_parent.child(new)
     try:
-        if flags & RENAME_NOREPLACE:
+        if state.nodelete and target is not None and target is not source:
+            _may_delete(state)
+        if flags & RENAME_NOREPLACE or state.nodelete:
             await move.rename(replace=False)
         elif source is None or target is None:
             await move.rename(replace=True)

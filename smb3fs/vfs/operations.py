@@ -9,6 +9,7 @@ its own time and counts every entry that it was given; on ESTALE it walks the pa
 from __future__ import annotations
 
 import errno
+import math
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
@@ -62,7 +63,8 @@ class Vfs(Walled):
     """The filesystem of one mount."""
 
     def __init__(self, share: ShareVerbs, settings: Settings, trace: Trace) -> None:
-        super().__init__(settings.timeout, trace)
+        super().__init__(math.inf if settings.hard else settings.timeout, trace)
+        self._strictsync = settings.strictsync
         self.state = State(share, settings, trace)
         self._share = share
         self._inodes = self.state.inodes
@@ -158,6 +160,7 @@ class Vfs(Walled):
         if told is None:
             told = await self.state.attributes(inode)
         self._inodes.adopt(inode, told.file_id, told.created)
+        presentation.remember(number, changes)
         return presentation.entry(number, told)
 
     async def _truncate(self, inode: Inode, size: int, fh: int | None) -> FileAttributes:
@@ -365,8 +368,11 @@ class Vfs(Walled):
 
     @may_wait
     def fsync(self, fh: int, datasync: bool) -> Answer[None]:
-        """Have the server put a file onto its disk; where nobody writes to it there is nothing to put there."""
-        writer = self._files.writer(self._files.get(fh).inode)
+        """Have the server put a file onto its disk; where nobody writes to it there is nothing to put there.
+
+        With nostrictsync it is for the server to decide when that happens.
+        """
+        writer = self._files.writer(self._files.get(fh).inode) if self._strictsync else None
         return self._share.flush(writer.handle) if writer is not None else None
 
     @answers

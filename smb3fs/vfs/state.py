@@ -62,6 +62,9 @@ class State:
         self.files = FileTable()
         self.directories = DirectoryTable()
         self.presentation = Presentation(settings)
+        if settings.dynperm:
+            self.inodes.on_drop = self.presentation.forget
+        self.nodelete = settings.nodelete
         self._trace = trace
         # Whether names are looked for in other spellings, and whether the server does so by itself (None: not known).
         self.nocase = settings.nocase

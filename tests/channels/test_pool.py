@@ -249,3 +249,17 @@ async def test_the_callers_see_a_loss_whatever_ended_the_channel(error: Smb3fsEr
         assert isinstance(calls[0].error, ConnectionLost)
         assert calls[0].error.__cause__ is error
         assert calls[1].statuses == [0, 0]
+
+
+@pytest.mark.parametrize("repeats", [0, 1, 2])
+@trio_test
+async def test_a_lost_call_is_repeated_so_often_and_no_more(repeats: int) -> None:
+    made_peers = series(None, None, None, 0)
+    async with world(lambda: made_peers.pop(0), repeats=repeats) as made:
+        call = Asked(made, LOOK, repeatable=True)
+        for generation in range(repeats + 1):
+            await trio.sleep(1)
+            assert call.waiting
+            made.peers[generation].transport.hang_up()
+        await trio.sleep(2)
+        assert isinstance(call.error, ConnectionLost)

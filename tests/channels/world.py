@@ -29,8 +29,10 @@ def agreed(*, transact: int = MIB, read: int = MIB, write: int = MIB) -> Negotia
 class World:
     """The parts of a mount below the share, and a script for its attempts to connect."""
 
-    def __init__(self, nursery: trio.Nursery, make_peer: Callable[[], Peer], sizes: Negotiated, credits: int) -> None:
-        self.pool = Pool()
+    def __init__(
+        self, nursery: trio.Nursery, make_peer: Callable[[], Peer], sizes: Negotiated, credits: int, repeats: int | None
+    ) -> None:
+        self.pool = Pool(repeats)
         self.trace = Trace()
         self.recovery = Recovery(self.pool, self._connect, self.trace)
         self.peers: list[Peer] = []
@@ -86,10 +88,11 @@ async def world(
     sizes: Negotiated | None = None,
     credits: int = 512,
     recover: bool = True,
+    repeats: int | None = None,
 ) -> AsyncIterator[World]:
     """Bring a world up with its first session; with `recover`, keep it supplied with others."""
     async with trio.open_nursery() as nursery:
-        made = World(nursery, make_peer, sizes or agreed(), credits)
+        made = World(nursery, make_peer, sizes or agreed(), credits, repeats)
         await made.recovery.start()
         if recover:
             nursery.start_soon(made.recovery.run)

@@ -179,14 +179,14 @@ def test_what_the_caller_left_open_is_closed(command: Command) -> None:
 
 
 def test_foreground_stays_and_reports_on_the_terminal(command: Command) -> None:
-    words = command.words("--foreground", "-o", f"{LOGIN},soft")
+    words = command.words("--foreground", "-o", f"{LOGIN},fsc")
     with subprocess.Popen(words, env=command.environment("serve"), stderr=subprocess.PIPE, text=True) as process:
         live = command.live()
         assert live.pid == process.pid
         process.send_signal(signal.SIGINT)
         _, told = process.communicate(timeout=15)
     assert process.returncode == OK
-    assert "option soft changes nothing" in told
+    assert "option fsc changes nothing" in told
 
 
 def test_the_end_of_the_command_before_it_is_live_ends_the_mount(command: Command) -> None:

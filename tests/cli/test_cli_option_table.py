@@ -77,6 +77,23 @@ USED: dict[str, dict[str, Any]] = {
     "wsize=65536": {"wsize": 65536},
     "bsize=65536": {"bsize": 65536},
     "rasize=0": {"rasize": 0},
+    "soft": {},
+    "hard": {"hard": True},
+    "hard,soft": {},
+    "retrans=0": {"retrans": 0},
+    "srcaddr=192.0.2.9": {"source_address": "192.0.2.9"},
+    "srcaddr=[fe80::1%eth0]": {"source_address": "fe80::1%eth0"},
+    "max_credits=20": {"max_credits": 20},
+    "max_credits=60000": {"max_credits": 60000},
+    "dynperm": {"dynperm": True},
+    "dynperm,nodynperm": {},
+    "strictsync": {},
+    "nostrictsync": {"strictsync": False},
+    "nodelete": {"nodelete": True},
+    "unc=//SERVER/Share": {},
+    "path=//server/share": {},
+    "source=//server/share/below": {},
+    "target=//server/share": {},
     "noserverino": {"server_inodes": False},
     "mapposix": {},
     "mapchars": {"name_mapping": "mapchars"},
@@ -112,11 +129,11 @@ USED: dict[str, dict[str, Any]] = {
 LOGIN = {"username", "user", "password", "pass", "credentials", "cred", "domain", "dom", "workgroup"}
 # Accepted, with one line for the log.
 STATED = """
-    upcall_target=app soft retrans=1 nosharesock tcpnodelay noblocksend noautotune netbiosname=X servern=Y nbsessinit
+    upcall_target=app nosharesock tcpnodelay noblocksend noautotune netbiosname=X servern=Y nbsessinit
     sign esize=1 min_enc_offload=1 nocompress nomultichannel max_channels=1 nopersistenthandles noresilienthandles
-    forceuid forcegid noforceuid noforcegid nodynperm nocifsacl noacl noidsfromsid nomodefromsid
+    forceuid forcegid noforceuid noforcegid nocifsacl noacl noidsfromsid nomodefromsid
     setuids nosetuids rwpidforward noposix nounix nolinux noposixpaths nolease nohandlecache handlecache
-    max_cached_dirs=16 closetimeo=1 locallease strictsync fsc nobrl nolock iocharset=utf8 utf8
+    max_cached_dirs=16 closetimeo=1 locallease fsc nobrl nolock iocharset=utf8 utf8
     unicode symlink=none symlink=default reparse=none nomfsymlinks nosfu nonativesocket nosparse intr nointr relatime
     norelatime strictatime nostrictatime lazytime nolazytime mand nomand iversion noiversion silent loud
     subtype=smb3fs
@@ -127,16 +144,18 @@ DROPPED = """
     sloppy x-systemd.automount x-gvfs-show X-mount.mkdir x-systemd.idle-timeout=60
 """.split()
 REFUSED = """
-    guest password2=x pass2=x domainauto multiuser cruid=0 hard srcaddr=1.2.3.4 sharesock signloosely ignore_signature
-    compress multichannel max_channels=4 rdma max_credits=100 persistenthandles resilienthandles handletimeout=1000
-    witness dynperm cifsacl acl idsfromsid setuidfromacl modefromsid modesid backupuid=0
-    backupgid=0 posix unix linux posixpaths nostrictsync brl forcemandatorylock forcemand
-    nounicode mfsymlinks sfu symlinkroot=/x nativesocket symlink=native reparse=nfs nodelete unc=x
-    path=x source=x target=x allow_root context=x fscontext=x defcontext=x rootcontext=x seclabel bind rbind move
+    guest password2=x pass2=x domainauto multiuser cruid=0 sharesock signloosely ignore_signature
+    compress multichannel max_channels=4 rdma persistenthandles resilienthandles handletimeout=1000
+    witness cifsacl acl idsfromsid setuidfromacl modefromsid modesid backupuid=0
+    backupgid=0 posix unix linux posixpaths brl forcemandatorylock forcemand
+    nounicode mfsymlinks sfu symlinkroot=/x nativesocket symlink=native reparse=nfs
+    allow_root context=x fscontext=x defcontext=x rootcontext=x seclabel bind rbind move
     sec=none sec=krb5 sec=krb5i sec=krb5p sec=ntlm sec=ntlmi sec=ntlmv2 sec=ntlmv2i sec=lanman
-    vers=1.0 vers=1.0-3.1.1 cache=loose cache=ro cache=singleclient iocharset=iso8859-1 subtype=other
+    vers=1.0 vers=1.0-3.1.1 iocharset=iso8859-1 subtype=other
 """.split()
 WRONG = """
+    retrans=-1 retrans=x srcaddr=name srcaddr= max_credits=19 max_credits=60001 unc=//other/share path=//server/other
+    source=x target= hard=1 dynperm=yes
     port=0 port=65536 port=x port ip=name ip=1.2.3 timeout=0 timeout=x timeout=-1 timeout=3601 echo_interval=0
     vers=3.1 vers=2 vers=4 vers= vers=3.1.1-2.1 vers=2.1- vers=2.1-3 vers=-3.0
     seal=1 cipher=rot13 cipher=aes-128-gcm:aes-128-gcm cipher= sec=x
@@ -211,7 +230,18 @@ def test_no_name_twice_and_no_row_without_words() -> None:
 
 
 def test_every_used_row_sets_a_field_that_exists() -> None:
-    login = {"username", "user", "password", "credentials_file", "domain", "prefixpath"}
+    login = {
+        "username",
+        "user",
+        "password",
+        "credentials_file",
+        "domain",
+        "prefixpath",
+        "unc",
+        "path",
+        "source",
+        "target",
+    }
     flags = {"nosuid", "nodev", "noexec", "sync", "dirsync", "noatime", "nodiratime"}
     samples = {text.rpartition(",")[2].partition("=")[::2] for text in USED} | {(name, "x") for name in LOGIN}
     rows: dict[str, Option] = {name: row for row in OPTIONS for name in row.names}
@@ -283,6 +313,15 @@ def test_smb_2_has_no_encryption_to_ask_for() -> None:
     assert parse("vers=2.1-3.0,seal").seal
 
 
+@pytest.mark.parametrize("mode", ["loose", "ro", "singleclient"])
+def test_looser_caching_is_taken_for_the_default_with_one_line(mode: str) -> None:
+    options = parse(f"cache=none,cache={mode}")
+    assert options.cache == "strict"
+    assert len(options.notes) == 1
+    assert f"option cache={mode} changes nothing: cache=strict is used" in options.notes[0]
+    assert parse("cache=strict").notes == ()
+
+
 def test_what_depends_on_the_caller() -> None:
     user = parse("", is_root=False, uid=1000, gid=1001)
     assert (user.uid, user.gid, user.allow_other) == (1000, 1001, False)
@@ -298,4 +337,4 @@ def test_a_line_pasted_from_the_linux_client() -> None:
         environment={"PASSWD": "x"},
     )
     assert (options.uid, options.gid, options.noperm, options.address) == (1000, 1000, True, "192.0.2.7")
-    assert len(options.notes) == 7
+    assert len(options.notes) == 5

@@ -138,9 +138,9 @@ def test_bad_credentials_files(mounted: Mounter, tmp_path: Path, content: str | 
         (["multichannel"], "multichannel"),
         (["sec=krb5"], "sec"),
         (["guest"], "guest"),
-        (["hard"], "hard"),
+        (["unc=//elsewhere/share"], "unc"),
         (["cipher=rot13"], "cipher"),
-        (["cache=loose"], "cache"),
+        (["cache=mad"], "cache"),
     ],
 )
 def test_an_option_that_is_wrong_or_not_there_is_named(mounted: Mounter, options: list[str], word: str) -> None:

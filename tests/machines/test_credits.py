@@ -196,6 +196,21 @@ def test_asking_leads_to_the_target_and_not_beyond() -> None:
     assert CreditAccount(target=10**9).request_amount(0xFFFF) == 0xFFFF
 
 
+def test_a_limit_is_kept_although_the_server_gives_more_than_it_is_asked_for() -> None:
+    account = CreditAccount()
+    account.limit(20)
+    assert account.try_take(1) == 0
+    assert account.request_amount(1) == 20
+    account.grant(20, settled=1)
+    for _ in range(50):
+        assert account.try_take(16) is not None
+        amount = account.request_amount(16)
+        account.grant(16 + amount - 1, settled=16)  # as Samba does
+        assert account.window <= 20 + 15
+    account.limit(60000)  # there is no way back up
+    assert account.request_amount(1) <= 20
+
+
 @pytest.mark.parametrize("costs", [[], [0], [1, 0], [-1, 5]])
 def test_a_charge_is_at_least_one(costs: list[int]) -> None:
     with pytest.raises(ValueError, match="no charges"):

@@ -25,6 +25,10 @@ class Options:
     acdirmax: float = 2.0
     bsize: int = 1 << 20
     timeout: float = 30.0
+    hard: bool = False
+    strictsync: bool = True
+    nodelete: bool = False
+    dynperm: bool = False
     fsname: str = "//server/share"
     subtype: str = "smb3fs"
     read_only: bool = False
