@@ -181,7 +181,7 @@ async def run_mount(options: MountOptions, target: str, *, ready: Callable[[], N
         try:
             await mount.start()
             nursery.start_soon(mount.recovery.run)
-            nursery.start_soon(serve_status, socket_path(target), mount.snapshot)
+            nursery.start_soon(serve_status, socket_path(target), mount.snapshot, {"snapshots": mount.snapshots})
             nursery.start_soon(_end_on_signal)
             # What exists by now lives as long as the mount; the collector need not look at it ever again.
             gc.collect()

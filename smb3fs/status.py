@@ -1,8 +1,8 @@
 """The status socket: how a running mount tells what it knows, without going through the mount.
 
-The daemon listens on a Unix socket whose name follows from the mountpoint's path. Whoever connects is sent one JSON
-object and then the end of the stream; nothing is ever read from a client. The client finds the socket without looking
-at the mountpoint itself, since a look at a mount that hangs would hang too.
+The daemon listens on a Unix socket whose name follows from the mountpoint's path. A client names what it wants to know
+in one line, `status` or the name of another question, and is sent one JSON object and then the end of the stream. The
+client finds the socket without looking at the mountpoint itself, since a look at a mount that hangs would hang too.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import os
 import socket
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, Final, NamedTuple
 
@@ -25,14 +25,20 @@ from smb3fs.errors import Smb3fsError
 
 log = logging.getLogger(__name__)
 
-# A client that does not take its answer in this many seconds is dropped; so many may be served at the same time.
+# A client that does not ask, or take its answer, in this many seconds is dropped; so many may be served at one time.
 SEND_TIMEOUT: Final = 2.0
 MAX_CLIENTS: Final = 16
 # The answer has counters, some events and some channels in it: tens of kilobytes. More comes from somebody else.
 MAX_ANSWER: Final = 4 << 20
 FILESYSTEM_TYPE: Final = "fuse.smb3fs"
 
+# What is asked when nothing is; no question is longer than this.
+STATUS: Final = "status"
+MAX_QUESTION: Final = 64
+
 Snapshot = Callable[[], Mapping[str, Any]]
+# The answer to another question, which may take a while.
+Answer = Callable[[], Awaitable[Mapping[str, Any]]]
 
 
 class StatusUnavailableError(Smb3fsError):
@@ -106,41 +112,69 @@ def socket_path(mountpoint: str) -> str:
 # The daemon's side.
 
 
-async def serve_status(path: str, snapshot: Snapshot) -> None:
+async def serve_status(path: str, snapshot: Snapshot, questions: Mapping[str, Answer] | None = None) -> None:
     """Answer on the socket `path` until cancelled; a socket that cannot be made costs the status, not the mount."""
     try:
         with _listening(path) as listener:
-            await trio.serve_listeners(_Answerer(snapshot).answer, [trio.SocketListener(listener)])
+            answerer = _Answerer(snapshot, questions or {})
+            await trio.serve_listeners(answerer.answer, [trio.SocketListener(listener)])
     except* OSError as group:
         log.warning("there is no status of this mount: socket %s: %s", path, group.exceptions[0])
 
 
 class _Answerer:
-    """Sends snapshots to clients, to a bounded number at a time and to each in bounded time."""
+    """Answers clients, a bounded number at a time and each in bounded time."""
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    def __init__(self, snapshot: Snapshot, questions: Mapping[str, Answer]) -> None:
         self._snapshot = snapshot
+        self._questions = questions
         self._clients = 0
 
     async def answer(self, stream: trio.SocketStream) -> None:
-        """Send one snapshot and close."""
+        """Answer one question and close."""
         async with stream:
             if self._clients >= MAX_CLIENTS:
                 return
             self._clients += 1
             try:
-                with trio.move_on_after(SEND_TIMEOUT), suppress(trio.BrokenResourceError):
-                    await stream.send_all(self._text())
+                with suppress(trio.BrokenResourceError):
+                    question = None
+                    with trio.move_on_after(SEND_TIMEOUT):
+                        question = await _read_question(stream)
+                    if question is not None:
+                        text = await self._text(question)
+                        with trio.move_on_after(SEND_TIMEOUT):
+                            await stream.send_all(text)
             finally:
                 self._clients -= 1
 
-    def _text(self) -> bytes:
-        """Return the snapshot as JSON; a mistake in it must not end the mount that it is about."""
+    async def _text(self, question: str) -> bytes:
+        """Return the answer as JSON; a mistake in it must not end the mount that it is about."""
         try:
-            return json.dumps(self._snapshot(), default=str).encode() + b"\n"
+            if question == STATUS:
+                found = self._snapshot()
+            elif question in self._questions:
+                found = await self._questions[question]()
+            else:
+                found = {"error": "the daemon does not know this question; it may be older than this command"}
+            return json.dumps(found, default=str).encode() + b"\n"
+        except (Smb3fsError, OSError, trio.TooSlowError) as error:
+            said = str(error) or "the server did not answer in time"
+            return json.dumps({"error": said}).encode() + b"\n"
         except Exception:
-            log.exception("the snapshot for a client of the status socket failed")
+            log.exception("the %s for a client of the status socket failed", question)
             return b'{"error": "the daemon could not describe itself; its log says why"}\n'
+
+
+async def _read_question(stream: trio.SocketStream) -> str:
+    """Return what a client asks for, the status if it asks for nothing."""
+    line = b""
+    while b"\n" not in line and len(line) <= MAX_QUESTION:
+        part = await stream.receive_some(MAX_QUESTION)
+        if not part:
+            break
+        line += part
+    return line.partition(b"\n")[0].decode("ascii", "replace").strip() or STATUS
 
 
 @contextmanager
@@ -187,8 +221,8 @@ def _make_directory(directory: str) -> None:
 # The client's side.
 
 
-def query_status(mountpoint: str, timeout: float = 5.0) -> dict[str, Any]:
-    """Return the snapshot of the daemon that serves `mountpoint`, or raise the sentence that says why there is none."""
+def query_status(mountpoint: str, timeout: float = 5.0, question: str = STATUS) -> dict[str, Any]:
+    """Return what the daemon that serves `mountpoint` answers, or raise the sentence that says why not."""
     mounts = mounted_shares()
     place = resolve_mountpoint(mountpoint, mounts)
     owners = [mount.owner for mount in mounts if mount.mountpoint == place]
@@ -197,7 +231,7 @@ def query_status(mountpoint: str, timeout: float = 5.0) -> dict[str, Any]:
     for uid in dict.fromkeys([*owners, os.getuid(), 0]):
         path = os.path.join(socket_directory(uid, os.environ), socket_name(place))
         try:
-            return _ask(path, place, timeout)
+            return _ask(path, place, timeout, question)
         except PermissionError:
             refused = True
         except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
@@ -211,14 +245,16 @@ def query_status(mountpoint: str, timeout: float = 5.0) -> dict[str, Any]:
     raise StatusUnavailableError(f"{place} is not an smb3fs mount; findmnt -t fuse.smb3fs lists those that are")
 
 
-def _ask(path: str, place: str, timeout: float) -> dict[str, Any]:
-    """Read one answer from a socket, all of it within `timeout` seconds."""
+def _ask(path: str, place: str, timeout: float, question: str) -> dict[str, Any]:
+    """Have one question answered on a socket, all of it within `timeout` seconds."""
     limit = time.monotonic() + timeout
     answer = bytearray()
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
         try:
             client.settimeout(timeout)
             client.connect(path)
+            with suppress(BrokenPipeError):  # it may have answered already, or sent us away
+                client.sendall(question.encode() + b"\n")
             while chunk := client.recv(65536):
                 answer += chunk
                 if len(answer) > MAX_ANSWER:
@@ -227,7 +263,7 @@ def _ask(path: str, place: str, timeout: float) -> dict[str, Any]:
         except (TimeoutError, BlockingIOError):  # the latter when too many clients wait to be accepted
             raise StatusUnavailableError(f"the daemon of {place} did not answer in {timeout:g} seconds") from None
         except ConnectionResetError:
-            answer.clear()
+            pass  # what came before it may be all of the answer
     try:
         found = json.loads(answer)
     except ValueError:

@@ -11,7 +11,7 @@ from typing import Final
 
 from smb3fs.cli import mount_command
 from smb3fs.cli.argv import without_secrets
-from smb3fs.cli.status_text import status_text
+from smb3fs.cli.status_text import snapshots_text, status_text
 from smb3fs.errors import MountError
 from smb3fs.status import StatusUnavailableError, query_status
 
@@ -19,6 +19,8 @@ from smb3fs.status import StatusUnavailableError, query_status
 HELPER_DIRECTORY: Final = "/sbin"
 HELPERS: Final = ("mount.smb3fs", "mount.fuse.smb3fs")
 PROGRAM: Final = "mount.smb3fs"
+# How long the daemon may take to ask its server, in seconds.
+SERVER_TIMEOUT: Final = 60.0
 # The exit status where there was nothing wrong with the command line, and the answer is no.
 FAILED: Final = 2
 
@@ -43,6 +45,9 @@ def run(arguments: Sequence[str]) -> int:
     status = commands.add_parser("status", help="show the state and the counters of a mount")
     status.add_argument("--json", action="store_true", help="as JSON")
     status.add_argument("mountpoint")
+    snapshots = commands.add_parser("snapshots", help="list the previous versions of a mounted share")
+    snapshots.add_argument("--json", action="store_true", help="as JSON")
+    snapshots.add_argument("mountpoint")
     helper = commands.add_parser("install-helper", help="let mount(8) find mount.smb3fs")
     helper.add_argument("--remove", action="store_true", help="remove the links again")
     helper.add_argument("--directory", default=HELPER_DIRECTORY, help="where the links go (%(default)s)")
@@ -50,6 +55,8 @@ def run(arguments: Sequence[str]) -> int:
     try:
         if given.command == "status":
             _show_status(given.mountpoint, as_json=given.json)
+        elif given.command == "snapshots":
+            _show_snapshots(given.mountpoint, as_json=given.json)
         else:
             _link_helpers(given.directory, remove=given.remove)
     except (StatusUnavailableError, MountError) as error:
@@ -62,6 +69,14 @@ def _show_status(mountpoint: str, *, as_json: bool) -> None:
     """Print what the daemon of a mount says."""
     snapshot = query_status(mountpoint)
     print(json.dumps(snapshot, indent=2) if as_json else status_text(snapshot))
+
+
+def _show_snapshots(mountpoint: str, *, as_json: bool) -> None:
+    """Print the previous versions that the server has of what is mounted, in the words of the option `snapshot=`."""
+    found = query_status(mountpoint, SERVER_TIMEOUT, "snapshots")
+    if "error" in found:
+        raise StatusUnavailableError(f"the previous versions cannot be listed: {found['error']}")
+    print(json.dumps(found, indent=2) if as_json else snapshots_text(found))
 
 
 def _link_helpers(directory: str, *, remove: bool) -> None:

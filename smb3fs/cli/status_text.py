@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Any, Final
 
 # As many events and errors as fit on a screen beside the rest; the JSON has them all.
@@ -13,6 +14,23 @@ SHOWN: Final = 5
 def status_text(snapshot: Mapping[str, Any]) -> str:
     """Return the lines for a snapshot; what it lacks is left out."""
     return "\n".join(_lines(snapshot))
+
+
+def snapshots_text(answer: Mapping[str, Any]) -> str:
+    """Return one line for each previous version, its token and the time here; the mounted one is marked."""
+    tokens = answer.get("snapshots") or []
+    if not tokens:
+        return "the server has no previous versions of this share"
+    return "\n".join(_snapshot_line(str(token), mounted=token == answer.get("mounted")) for token in tokens)
+
+
+def _snapshot_line(token: str, *, mounted: bool) -> str:
+    """Return the line of one previous version; of a time that is none, what the server calls it."""
+    try:
+        moment = datetime.strptime(token, "@GMT-%Y.%m.%d-%H.%M.%S").replace(tzinfo=UTC).astimezone()
+    except (ValueError, OverflowError):
+        return token
+    return f"{token}  {moment:%Y-%m-%d %H:%M:%S %Z}" + ("  (mounted)" if mounted else "")
 
 
 def _lines(snapshot: Mapping[str, Any]) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -151,3 +152,46 @@ def test_what_is_missing_is_left_out(key: str) -> None:
 
 def test_a_daemon_that_cannot_describe_itself() -> None:
     assert "could not" in status_text({"error": "the daemon could not describe itself"})
+
+
+VERSIONS: dict[str, Any] = {
+    "mountpoint": "/mnt/photos",
+    "mounted": "@GMT-2024.01.01-00.00.00",
+    "snapshots": ["@GMT-2025.06.01-12.30.00", "@GMT-2024.01.01-00.00.00", "what is this"],
+}
+
+
+def test_previous_versions(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("TZ", "Europe/Vienna")
+    time.tzset()
+    asked: list[tuple[str, str]] = []
+
+    def query(mountpoint: str, timeout: float, question: str) -> dict[str, Any]:
+        asked.append((mountpoint, question))
+        return VERSIONS
+
+    monkeypatch.setattr(smb3fs_command, "query_status", query)
+    try:
+        assert smb3fs_command.run(["snapshots", "/mnt/photos"]) == 0
+        assert capsys.readouterr().out.splitlines() == [
+            "@GMT-2025.06.01-12.30.00  2025-06-01 14:30:00 CEST",
+            "@GMT-2024.01.01-00.00.00  2024-01-01 01:00:00 CET  (mounted)",
+            "what is this",
+        ]
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert asked == [("/mnt/photos", "snapshots")]
+
+
+def test_previous_versions_for_programs_and_none_at_all(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers: list[dict[str, Any]] = [VERSIONS, {"snapshots": []}, {"error": "no such thing"}]
+    monkeypatch.setattr(smb3fs_command, "query_status", lambda *_: answers.pop(0))
+    assert smb3fs_command.run(["snapshots", "--json", "/mnt/photos"]) == 0
+    assert json.loads(capsys.readouterr().out) == VERSIONS
+    assert smb3fs_command.run(["snapshots", "/mnt/photos"]) == 0
+    assert capsys.readouterr().out == "the server has no previous versions of this share\n"
+    assert smb3fs_command.run(["snapshots", "/mnt/photos"]) == smb3fs_command.FAILED
+    assert "cannot be listed: no such thing" in capsys.readouterr().err

@@ -99,7 +99,7 @@ def test_every_flag_of_the_command_is_described() -> None:
 
 def test_every_subcommand_is_described() -> None:
     text = (MAN / "smb3fs.1").read_text()
-    for command in ("status", "mount", "install-helper"):
+    for command in ("status", "snapshots", "mount", "install-helper"):
         assert f"smb3fs {command}" in text
         with pytest.raises(SystemExit) as caught:
             smb3fs_command.run([command, "--help"])
@@ -110,6 +110,10 @@ def test_every_subcommand_is_described() -> None:
 @pytest.mark.parametrize("page", sorted(MAN.iterdir()), ids=lambda page: page.name)
 def test_the_roff_is_clean(page: Path) -> None:
     done = subprocess.run(
-        ["groff", "-man", "-ww", "-z", "-Tutf8", str(page)], capture_output=True, text=True, check=True, timeout=20
+        ["groff", "-t", "-man", "-ww", "-z", "-Tutf8", str(page)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=20,
     )
     assert done.stderr == ""

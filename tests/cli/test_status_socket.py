@@ -19,6 +19,7 @@ import trio
 import trio.testing
 
 from smb3fs import status
+from smb3fs.errors import Status, StatusError
 from smb3fs.status import MountedShare, StatusUnavailableError, query_status, serve_status, socket_name
 
 SNAPSHOT = {"dialect": "3.1.1", "requests": {"READ": 7}, "share": "müsli"}
@@ -37,18 +38,20 @@ def sockets(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @asynccontextmanager
-async def served(mountpoint: str, snapshot: status.Snapshot) -> AsyncIterator[str]:
+async def served(
+    mountpoint: str, snapshot: status.Snapshot, questions: dict[str, status.Answer] | None = None
+) -> AsyncIterator[str]:
     """A daemon that answers for `mountpoint`; the path of its socket."""
     path = status.socket_path(mountpoint)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(serve_status, path, snapshot)
+        nursery.start_soon(serve_status, path, snapshot, questions)
         await trio.testing.wait_all_tasks_blocked()
         yield path
         nursery.cancel_scope.cancel()
 
 
-async def ask(mountpoint: str, timeout: float = 5.0) -> dict[str, Any]:
-    return await trio.to_thread.run_sync(query_status, mountpoint, timeout)
+async def ask(mountpoint: str, timeout: float = 5.0, question: str = "status") -> dict[str, Any]:
+    return await trio.to_thread.run_sync(query_status, mountpoint, timeout, question)
 
 
 async def refusal(mountpoint: str, timeout: float = 5.0) -> str:
@@ -84,7 +87,7 @@ def test_round_trip(sockets: Path) -> None:
 
 
 def test_a_snapshot_that_fails_does_not_end_the_daemon(sockets: Path, expect_log: Callable[[str], None]) -> None:
-    expect_log("snapshot .* failed")
+    expect_log("status .* failed")
 
     async def test() -> None:
         answers: Iterator[Any] = iter([1 / 2, {"now": trio}, SNAPSHOT])
@@ -99,6 +102,59 @@ def test_a_snapshot_that_fails_does_not_end_the_daemon(sockets: Path, expect_log
             assert "error" in await ask("/mnt/a")
             assert "trio" in (await ask("/mnt/a"))["now"]  # what JSON does not have becomes text
             assert await ask("/mnt/a") == SNAPSHOT
+
+    run(test)
+
+
+def test_other_questions(sockets: Path, expect_log: Callable[[str], None]) -> None:
+    """Their answers take their time; what prevents one is a sentence, and the status goes on being told meanwhile."""
+    expect_log("mistake for a client .* failed")
+
+    async def test() -> None:
+        let_go = trio.Event()
+
+        async def slow() -> dict[str, Any]:
+            await let_go.wait()
+            return {"slow": True}
+
+        async def refused() -> dict[str, Any]:
+            raise StatusError(Status.ACCESS_DENIED, "IOCTL")
+
+        async def late() -> dict[str, Any]:
+            raise trio.TooSlowError
+
+        async def mistake() -> dict[str, Any]:
+            raise KeyError("x")
+
+        questions = {"slow": slow, "refused": refused, "late": late, "mistake": mistake}
+        async with served("/mnt/a", lambda: SNAPSHOT, questions), trio.open_nursery() as nursery:
+            answers: list[dict[str, Any]] = []
+
+            async def ask_slowly() -> None:
+                answers.append(await ask("/mnt/a", question="slow"))
+
+            nursery.start_soon(ask_slowly)
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            assert await ask("/mnt/a") == SNAPSHOT
+            assert "ACCESS_DENIED" in (await ask("/mnt/a", question="refused"))["error"]
+            assert "in time" in (await ask("/mnt/a", question="late"))["error"]
+            assert "log" in (await ask("/mnt/a", question="mistake"))["error"]
+            assert "does not know" in (await ask("/mnt/a", question="weather"))["error"]
+            assert answers == []
+            let_go.set()
+        assert answers == [{"slow": True}]
+
+    run(test)
+
+
+def test_who_asks_for_nothing_is_told_the_status(sockets: Path) -> None:
+    async def test() -> None:
+        async with served("/mnt/a", lambda: SNAPSHOT) as path:
+            for question in (b"", b"\n", b"status\nand more"):
+                async with await trio.open_unix_socket(path) as stream:
+                    await stream.send_all(question)
+                    await stream.send_eof()
+                    assert json.loads(b"".join([part async for part in stream])) == SNAPSHOT
 
     run(test)
 
@@ -301,7 +357,7 @@ def test_what_the_kernel_knows_makes_the_sentence(sockets: Path, monkeypatch: py
     with pytest.raises(StatusUnavailableError, match=r"daemon of /mnt/a is gone; unmount it"):
         query_status("/mnt/a/below/it")
 
-    def forbidden(path: str, place: str, timeout: float) -> dict[str, Any]:
+    def forbidden(path: str, place: str, timeout: float, question: str) -> dict[str, Any]:
         raise PermissionError(13, "Permission denied", path)
 
     monkeypatch.setattr(status, "_ask", forbidden)
