@@ -28,8 +28,6 @@ from smb3fs.wire.header import (
     FLAG_RESPONSE,
     FLAG_SIGNED,
     HEADER_SIZE,
-    RELATED_ID32,
-    RELATED_ID64,
     UNSOLICITED_MESSAGE_ID,
     Command,
     Header,
@@ -210,8 +208,9 @@ class Connection:
                 credit_charge=charge if self.large_mtu else 0,
                 credits=self.credits.request_amount(charge),
                 flags=FLAG_RELATED if index else 0,
-                tree_id=RELATED_ID32 if index else exchange.tree_id,
-                session_id=RELATED_ID64 if index else session_id,
+                # A related element may leave these to the first (all ones), which not every server understands.
+                tree_id=exchange.tree_id,
+                session_id=session_id,
             )
             if exchange.in_namespace and request.command == Command.CREATE:
                 header.flags |= FLAG_DFS

@@ -101,6 +101,13 @@ class Chains:
         self._timewarp: tuple[CreateContext, ...] = ()
         if snapshot is not None:
             self._timewarp = (CreateContext(TIMEWARP_TOKEN, TimewarpToken(snapshot).encode()),)
+        # Whether both queries that tell a file's number tell the same one; there are servers that make one up.
+        self.agreeing_ids = True
+
+    def _check_id(self, expected: int | None, answer: Answer) -> None:
+        """Raise ESTALE if FileInternalInformation shows another file than the expected one."""
+        if self.agreeing_ids:
+            check_expected(expected, internal_id(answer))
 
     def _full(self, path: str) -> str:
         """Return the name on the share of a path in the mount."""
@@ -173,14 +180,14 @@ class Chains:
 
     async def _set(self, handle: Open, info: FileBasicInformation | FileEndOfFileInformation) -> FileAttributes:
         """Set one kind of information and return the attributes that result; one round trip."""
-        answers = await self._on(handle, [set_info(info, handle), QUERY_ALL])
+        answers = await self._on(handle, [set_info(info, handle), query_all(handle)])
         return all_information(answers[1])
 
     async def _set_and_close(
         self, handle: Open, info: FileBasicInformation | FileEndOfFileInformation
     ) -> FileAttributes:
         """Do as `_set` does and close the handle in the same round trip."""
-        chain: list[Request] = [set_info(info, handle), QUERY_ALL, CLOSE_RELATED]
+        chain: list[Request] = [set_info(info, handle), query_all(handle), CloseRequest(handle.file_id)]
         try:
             _, answers = await self._pool.call(chain, generation=handle.generation)
         except BaseException:
@@ -232,6 +239,11 @@ def basic_information(
     """Build the information that sets times and attributes."""
     creation, access, write = (LEAVE_TIME if ns is None else ns_to_filetime(ns) for ns in (created, accessed, modified))
     return FileBasicInformation(creation, access, write, LEAVE_TIME, attributes)
+
+
+def query_all(handle: Open) -> QueryInfoRequest:
+    """Ask for everything about an open file; where the id is known it is told, for not every server finds it alone."""
+    return QueryInfoRequest(handle.file_id, InfoType.FILE, FileAllInformation.information_class, ALL_INFORMATION_ROOM)
 
 
 def set_info(

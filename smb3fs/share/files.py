@@ -9,7 +9,6 @@ from smb3fs.errors import Status, StatusError, WireError
 from smb3fs.handles.attributes import FileAttributes
 from smb3fs.handles.opens import Open
 from smb3fs.share.chains import (
-    ALL_INFORMATION_ROOM,
     CLOSE_RELATED,
     LIST_ACCESS,
     NAME_MAX,
@@ -24,6 +23,7 @@ from smb3fs.share.chains import (
     basic_information,
     check_expected,
     internal_id,
+    query_all,
     raise_first,
 )
 from smb3fs.share.listing import PAGE_SIZE, Listing
@@ -75,7 +75,7 @@ class Files(Chains):
         query = QueryInfoRequest(
             RELATED_FILE_ID, InfoType.FILESYSTEM, FileFsAttributeInformation.information_class, FS_ATTRIBUTE_ROOM
         )
-        chain: list[Request] = [self._create("", STAT_ACCESS), QUERY_ALL, query, CLOSE_RELATED]
+        chain: list[Request] = [self._create("", STAT_ACCESS), QUERY_ALL, query, QUERY_INTERNAL, CLOSE_RELATED]
         session, answers = await self._pool.call(chain, repeatable=True)
         try:
             raise_first(chain[:2], answers[:2])
@@ -86,12 +86,14 @@ class Files(Chains):
         if answers[2].status == Status.SUCCESS:
             volume = FileFsAttributeInformation.parse(memoryview(QueryInfoResponse.parse(answers[2].pdu).data))
         self._close_leftover(answers, session.generation)
-        return all_information(answers[1]), volume
+        told = all_information(answers[1])
+        if answers[3].status == Status.SUCCESS:
+            self.agreeing_ids = internal_id(answers[3]) == told.file_id
+        return told, volume
 
     async def attributes(self, handle: Open) -> FileAttributes:
         """Return the attributes of an open file."""
-        query = QueryInfoRequest(handle.file_id, QUERY_ALL.info_type, QUERY_ALL.information_class, ALL_INFORMATION_ROOM)
-        return all_information((await self._on(handle, [query]))[0])
+        return all_information((await self._on(handle, [query_all(handle)]))[0])
 
     async def space(self) -> VolumeSpace:
         """Return the size of the share and what is free of it."""
@@ -116,7 +118,7 @@ class Files(Chains):
         opened = self._opened(answers[0], path, session.generation)
         try:
             raise_first(chain[1:2], answers[1:2])
-            check_expected(expect, internal_id(answers[1]))
+            self._check_id(expect, answers[1])
             listing.begin(opened.file_id, session.generation, answers[2:])
         finally:
             if listing.complete or not listing.begun:
@@ -269,7 +271,7 @@ class Files(Chains):
         handle = self._opened(answers[0], path, session.generation)
         try:
             raise_first(chain[1:], answers[1:])
-            check_expected(expect, internal_id(answers[1]))
+            self._check_id(expect, answers[1])
         except BaseException:
             self.close(handle)
             raise

@@ -44,9 +44,8 @@ FLAG_DFS: Final = 0x10000000
 FLAG_REPLAY: Final = 0x20000000
 
 HEADER_SIZE: Final = 64
-# What a related element of a compound puts in place of the ids of the element before it ([MS-SMB2] 3.2.4.1.4).
+# What an element of a compound puts in place of an id of the element before it ([MS-SMB2] 3.2.4.1.4).
 RELATED_ID64: Final = 2**64 - 1
-RELATED_ID32: Final = 2**32 - 1
 # The message id of what a server sends unasked, a lease or oplock break ([MS-SMB2] 3.3.4.6).
 UNSOLICITED_MESSAGE_ID: Final = 2**64 - 1
 # A bound of our own. The longest compound we send has five elements, and a server answers no more than it was asked.

@@ -19,8 +19,6 @@ from smb3fs.wire.header import (
     FLAG_RELATED,
     FLAG_RESPONSE,
     FLAG_SIGNED,
-    RELATED_ID32,
-    RELATED_ID64,
     UNSOLICITED_MESSAGE_ID,
     Command,
     Header,
@@ -55,7 +53,7 @@ class TestEncoding:
             assert (first.header.session_id, first.header.tree_id) == (SESSION_ID, TREE_ID)
             for related in (second, third):
                 assert related.header.flags == FLAG_RELATED | FLAG_SIGNED
-                assert (related.header.session_id, related.header.tree_id) == (RELATED_ID64, RELATED_ID32)
+                assert (related.header.session_id, related.header.tree_id) == (SESSION_ID, TREE_ID)
             assert first.request == CreateRequest(name, 1, 1, contexts=[])
             assert second.request == chain[1]
             assert third.request == chain[2]
