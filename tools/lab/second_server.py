@@ -1,7 +1,7 @@
 """A server of SMB that has nothing in common with Samba: impacket's, in Python, which speaks SMB 2.0.2.
 
-It runs in a network namespace of its own, like the private Samba, from a virtual environment of its own (`.venv-servers`,
-made by tools/setup), since what it needs is none of smb3fs' concern.
+It runs in a network namespace of its own, like the private Samba, and from a virtual environment of its own
+(`.venv-servers`, made by tools/setup), since what it needs is none of smb3fs' concern.
 """
 
 from __future__ import annotations
