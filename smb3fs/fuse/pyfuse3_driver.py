@@ -11,7 +11,7 @@ import errno
 import logging
 import os
 from collections.abc import Callable, Sequence
-from typing import Final, ParamSpec, Protocol, TypeVar
+from typing import Final, ParamSpec, TypeVar
 
 import pyfuse3
 import trio
@@ -19,6 +19,7 @@ from pyfuse3 import RequestContext as Context
 
 from smb3fs.errors import MountError
 from smb3fs.fuse import callers, kernel
+from smb3fs.fuse.options import FuseOptions, mount_options
 from smb3fs.vfs.attributes import Entry, SetAttr
 from smb3fs.vfs.operations import OpenResult, Vfs
 from smb3fs.vfs.wall import Answer, settle
@@ -33,54 +34,6 @@ P = ParamSpec("P")
 # server that is gone before the others do too.
 MIN_TASKS: Final = 4
 MAX_TASKS: Final = 1024
-
-
-class FuseOptions(Protocol):
-    """The mount options that the kernel is told, by the names that they have in `MountOptions`."""
-
-    @property
-    def fsname(self) -> str:
-        """What mount(8) shows as the source."""
-
-    @property
-    def read_only(self) -> bool:
-        """Whether nothing may be changed."""
-
-    @property
-    def allow_other(self) -> bool:
-        """Whether users other than the one who mounted may enter."""
-
-    @property
-    def noperm(self) -> bool:
-        """Whether the kernel leaves permissions to the server."""
-
-    @property
-    def kernel_flags(self) -> Sequence[str]:
-        """The flags of mount(2), in mount(8)'s words."""
-
-    @property
-    def rasize(self) -> int:
-        """How far the kernel reads ahead, in bytes."""
-
-
-def mount_options(options: FuseOptions) -> set[str]:
-    """Return what libfuse is told with -o."""
-    words = {f"fsname={_escape(options.fsname)}", "subtype=smb3fs", *options.kernel_flags}
-    if options.read_only:
-        words.add("ro")
-    if options.allow_other:
-        words.add("allow_other")
-    if not options.noperm:
-        words.add("default_permissions")
-    return words
-
-
-def _escape(value: str) -> str:
-    """Write a value so that libfuse reads it back: in ASCII, and with a backslash before what it splits at."""
-    return "".join(
-        f"\\{byte:03o}" if byte > 0x7E or byte < 0x21 else f"\\{byte:c}" if byte in b"\\," else f"{byte:c}"
-        for byte in os.fsencode(value)
-    )
 
 
 class Handlers(pyfuse3.Operations):
@@ -316,17 +269,17 @@ def _file_info(opened: OpenResult) -> pyfuse3.FileInfo:
     return pyfuse3.FileInfo(fh=opened.fh, direct_io=opened.direct_io, keep_cache=opened.keep_cache)
 
 
-async def serve(vfs: Vfs, mountpoint: str, options: FuseOptions, ready: Callable[[], None]) -> None:
+async def serve(vfs: Vfs, target: str, options: FuseOptions, ready: Callable[[], None]) -> None:
     """Mount, call `ready` once the kernel can use the mount, and serve it until it is unmounted.
 
     It ends by umount(8), by `terminate`, or by cancellation; nothing is mounted afterwards.
     """
     handlers = Handlers(vfs)
     vfs.attach(_forget, callers.is_respelling)
-    _mount(handlers, mountpoint, options)
+    _mount(handlers, target, options)
     try:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_announce, handlers, mountpoint, options, ready)
+            nursery.start_soon(_announce, handlers, target, options, ready)
             # From the mount to here nothing gives way, so `terminate` cannot come in between.
             await pyfuse3.main(min_tasks=MIN_TASKS, max_tasks=MAX_TASKS)
             nursery.cancel_scope.cancel()
@@ -334,22 +287,22 @@ async def serve(vfs: Vfs, mountpoint: str, options: FuseOptions, ready: Callable
         pyfuse3.close(unmount=True)
 
 
-def _mount(handlers: Handlers, mountpoint: str, options: FuseOptions) -> None:
+def _mount(handlers: Handlers, target: str, options: FuseOptions) -> None:
     """Make the mount, or raise MountError."""
     if not os.path.exists("/dev/fuse"):
         raise MountError("/dev/fuse is missing: load the kernel module fuse, or give the container this device")
     try:
-        pyfuse3.init(handlers, os.path.abspath(mountpoint), mount_options(options))
+        pyfuse3.init(handlers, os.path.abspath(target), mount_options(options))
     except RuntimeError as error:
         raise MountError(
-            f"the kernel or fusermount3 refused to mount at {mountpoint} ({error}); what it said stands above"
+            f"the kernel or fusermount3 refused to mount at {target} ({error}); what it said stands above"
         ) from error
 
 
-async def _announce(handlers: Handlers, mountpoint: str, options: FuseOptions, ready: Callable[[], None]) -> None:
+async def _announce(handlers: Handlers, target: str, options: FuseOptions, ready: Callable[[], None]) -> None:
     """Once the kernel has our answer to its greeting, by which it sets its read-ahead, set that and report."""
     await handlers.initialized.wait()
-    await trio.to_thread.run_sync(kernel.tune, mountpoint, options.rasize)
+    await trio.to_thread.run_sync(kernel.tune, target, options.rasize)
     ready()
 
 

@@ -6,14 +6,17 @@ import importlib
 import pkgutil
 
 import pytest
+from fuse_records import FUSE_KINDS
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from wire_records import KINDS, Kind, records_of
+from wire_records import KINDS as SMB_KINDS
+from wire_records import Kind, records_of
 
 import smb3fs.wire
 from smb3fs.errors import WireError
 from smb3fs.wire.header import Command, Header
 
+KINDS = [*SMB_KINDS, *FUSE_KINDS]
 each_kind = pytest.mark.parametrize("kind", KINDS, ids=[f"{number}-{kind.name}" for number, kind in enumerate(KINDS)])
 HEADER = Header(Command.ECHO, 1).encode()
 

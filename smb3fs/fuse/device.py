@@ -1,0 +1,125 @@
+"""/dev/fuse: one read is one request, one write is one answer.
+
+The buffers. A request is read into a buffer that the next one is read into as well, once the first is answered or its
+record holds copies of all that it needs; names and values are copied, they are short. Only the data of a WRITE stays
+where the kernel has put it, for as long as anybody holds a view of it: the message to the server is made of it, and may
+outlive the call that it came with. So its buffer changes hands (`keep`), and is used again only when there is no view
+of it left, which a bytearray knows itself: it refuses to change its size as long as there is one.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+from collections import deque
+from typing import Final
+
+from smb3fs.fuse.replies import Reply, failure
+from smb3fs.wire.fuse import IN_SHORT, MAX_ERRNO
+
+log = logging.getLogger(__name__)
+
+# The largest data of one request, which is what the kernel allows without being told otherwise (fs.fuse.max_pages_limit).
+MAX_DATA: Final = 1 << 20
+# ... and what stands before them; the kernel wants 4096 at least for a request that carries none.
+MAX_FIXED: Final = 4096
+# Data of this size are copied, which costs less than to part with a buffer.
+COPIED: Final = 32 << 10
+# Buffers that are kept for reuse.
+SPARE: Final = 8
+
+# How the device says that the mount is no more: unmounted, or aborted (FUSE_ABORT_ERROR).
+GONE: Final = frozenset({errno.ENODEV, errno.ECONNABORTED})
+
+
+class Buffers:
+    """Where requests are read to."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._spare: deque[bytearray] = deque()
+        self.current = bytearray(size)
+        self.view = memoryview(self.current)
+
+    def keep(self, length: int) -> memoryview:
+        """Return the request of that length for as long as it takes; the next one is read to some other place."""
+        if length <= COPIED:
+            return memoryview(bytes(self.view[:length]))
+        kept = self.view[:length]
+        self.view.release()
+        self._spare.append(self.current)
+        self.current = self._unused()
+        self.view = memoryview(self.current)
+        return kept
+
+    def _unused(self) -> bytearray:
+        """Return a buffer that nobody looks at, and keep a few of the others for later."""
+        for _ in range(len(self._spare)):
+            buffer = self._spare.popleft()
+            if not _is_viewed(buffer):
+                return buffer
+            self._spare.append(buffer)
+        if len(self._spare) > SPARE:
+            self._spare.popleft()
+        return bytearray(self._size)
+
+
+def _is_viewed(buffer: bytearray) -> bool:
+    """Whether there is a memoryview of a buffer, or of a part of it."""
+    try:
+        last = buffer.pop()
+    except BufferError:
+        return True
+    buffer.append(last)
+    return False
+
+
+class Device:
+    """The connection to the kernel of one mount."""
+
+    def __init__(self, descriptor: int, size: int = MAX_DATA + MAX_FIXED) -> None:
+        """`descriptor` is the device's, not blocking; it stays the caller's to close."""
+        self.descriptor = descriptor
+        self.buffers = Buffers(size)
+
+    def read(self) -> int:
+        """Read a request into the buffers and return its length; 0 when there is none now.
+
+        Raises ConnectionAbortedError when the mount is no more.
+        """
+        while True:
+            try:
+                return os.readv(self.descriptor, (self.buffers.current,))
+            except BlockingIOError:
+                return 0
+            except OSError as error:
+                if error.errno in GONE:
+                    raise ConnectionAbortedError(errno.ECONNABORTED, "the mount has ended") from None
+                # ENOENT: whoever asked has given up before we have read it.
+                if error.errno not in (errno.ENOENT, errno.EINTR):
+                    raise
+
+    def answer(self, reply: Reply) -> None:
+        """Give an answer to the kernel."""
+        try:
+            if isinstance(reply, tuple):
+                os.writev(self.descriptor, reply)
+            else:
+                os.write(self.descriptor, reply)
+        except OSError as error:
+            # ENOENT: the request has been aborted. Nobody waits for this answer any more.
+            if error.errno != errno.ENOENT and error.errno not in GONE:
+                log.error("the kernel refuses an answer: %s", error.strerror)
+
+    def fail(self, unique: int, number: int | None) -> None:
+        """Give an errno to the kernel."""
+        self.answer(failure(unique, number if number and 0 < number <= MAX_ERRNO else errno.EIO))
+
+    def refuse(self) -> None:
+        """Refuse whatever the kernel asks now: this mount is about to end."""
+        try:
+            while self.read():
+                self.fail(IN_SHORT.unpack_from(self.buffers.current)[1], errno.ENOTCONN)
+        except ConnectionAbortedError:
+            return

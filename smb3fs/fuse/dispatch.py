@@ -1,0 +1,152 @@
+"""Which verb answers which request: one row for each opcode, in a list that the opcode is the index of.
+
+A row reads a request, puts it to the verb, and turns the result into an answer. What has no row is ENOSYS, which the
+kernel remembers for most opcodes, so that it does not ask again and does what it does for filesystems without them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from smb3fs.fuse import replies
+from smb3fs.vfs.attributes import SetAttr
+from smb3fs.vfs.operations import Vfs
+from smb3fs.vfs.wall import Answer
+from smb3fs.wire import fuse_attributes as attributes
+from smb3fs.wire import fuse_requests as requests
+from smb3fs.wire.fuse import Name, Nothing, Opcode
+from smb3fs.wire.fuse_session import BatchForgetIn, ForgetIn
+
+
+class Row(NamedTuple):
+    """How one kind of request is read, put to a verb (with the request's node), and answered; None: it is not."""
+
+    parse: Callable[[memoryview], Any]
+    begin: Callable[[int, Any], Answer[Any]]
+    finish: replies.Finish | None
+
+
+Table = list[Row | None]
+
+
+def put(table: Table, opcode: Opcode, row: Row) -> None:
+    """Enter a row."""
+    table[opcode] = row
+
+
+def table_of(vfs: Vfs, largest: int) -> Table:
+    """Return the rows for all that a Vfs has verbs for; `largest` is the size of the largest listing in bytes."""
+    table: Table = [None] * (max(Opcode) + 1)
+    listings = replies.Listings(vfs.remember, largest)
+    rows: dict[Opcode, Row] = {
+        **_names(vfs),
+        **_attributes(vfs),
+        **_files(vfs),
+        # -- directories
+        Opcode.OPENDIR: Row(requests.OpenIn.parse, lambda node, _: vfs.opendir(node), replies.opened_directory),
+        Opcode.READDIR: Row(requests.ReadIn.parse, lambda _, told: vfs.readdir(told.fh, told.offset), listings.plain),
+        Opcode.READDIRPLUS: Row(
+            requests.ReadIn.parse, lambda _, told: vfs.readdir(told.fh, told.offset), listings.plus
+        ),
+        Opcode.RELEASEDIR: Row(requests.ReleaseIn.parse, lambda _, told: vfs.releasedir(told.fh), replies.nothing),
+        Opcode.FSYNCDIR: Row(
+            requests.FsyncIn.parse,
+            lambda _, told: vfs.fsyncdir(told.fh, bool(told.flags & requests.FSYNC_FDATASYNC)),
+            replies.nothing,
+        ),
+    }
+    for opcode, row in rows.items():
+        put(table, opcode, row)
+    return table
+
+
+def _names(vfs: Vfs) -> dict[Opcode, Row]:
+    """Return the rows about names."""
+    return {
+        Opcode.LOOKUP: Row(Name.parse, lambda node, told: vfs.lookup(node, told.name), replies.entry),
+        Opcode.FORGET: Row(ForgetIn.parse, lambda node, told: vfs.forget(((node, told.lookups),)), None),
+        Opcode.BATCH_FORGET: Row(BatchForgetIn.parse, lambda _, told: vfs.forget(told.pairs), None),
+        Opcode.MKNOD: Row(
+            requests.MknodIn.parse, lambda node, told: vfs.mknod(node, told.name, told.mode), replies.entry
+        ),
+        Opcode.MKDIR: Row(
+            requests.MkdirIn.parse, lambda node, told: vfs.mkdir(node, told.name, told.mode), replies.entry
+        ),
+        Opcode.UNLINK: Row(Name.parse, lambda node, told: vfs.unlink(node, told.name), replies.nothing),
+        Opcode.RMDIR: Row(Name.parse, lambda node, told: vfs.rmdir(node, told.name), replies.nothing),
+        Opcode.RENAME: Row(
+            requests.RenameIn.parse,
+            lambda node, told: vfs.rename(node, told.name, told.new_directory, told.new_name, 0),
+            replies.nothing,
+        ),
+        Opcode.RENAME2: Row(
+            requests.Rename2In.parse,
+            lambda node, told: vfs.rename(node, told.name, told.new_directory, told.new_name, told.flags),
+            replies.nothing,
+        ),
+        Opcode.SYMLINK: Row(
+            requests.SymlinkIn.parse, lambda node, told: vfs.symlink(node, told.name, told.target), replies.entry
+        ),
+        Opcode.LINK: Row(
+            requests.LinkIn.parse, lambda node, told: vfs.link(told.nodeid, node, told.name), replies.entry
+        ),
+    }
+
+
+def _attributes(vfs: Vfs) -> dict[Opcode, Row]:
+    """Return the rows about attributes."""
+
+    def getattr_(node: int, told: attributes.GetattrIn | attributes.StatxIn) -> Answer[Any]:
+        return vfs.getattr(node, told.fh if told.flags & attributes.GETATTR_FH else None)
+
+    def setattr_(node: int, told: attributes.SetattrIn) -> Answer[Any]:
+        return vfs.setattr(node, changes_of(told), told.fh if told.valid & attributes.FATTR_FH else None)
+
+    return {
+        Opcode.GETATTR: Row(attributes.GetattrIn.parse, getattr_, replies.attributes),
+        Opcode.STATX: Row(attributes.StatxIn.parse, getattr_, replies.extended_attributes),
+        Opcode.SETATTR: Row(attributes.SetattrIn.parse, setattr_, replies.attributes),
+        Opcode.ACCESS: Row(
+            attributes.AccessIn.parse, lambda node, told: vfs.access(node, told.mask), replies.access
+        ),
+        Opcode.STATFS: Row(Nothing.parse, lambda _node, _told: vfs.statfs(), replies.space),
+    }
+
+
+def changes_of(told: attributes.SetattrIn) -> SetAttr:
+    """Return what a SETATTR asks for; the kernel sends a time of change only to those who keep that themselves."""
+    valid = told.valid
+    return SetAttr(
+        mode=told.mode if valid & attributes.FATTR_MODE else None,
+        uid=told.uid if valid & attributes.FATTR_UID else None,
+        gid=told.gid if valid & attributes.FATTR_GID else None,
+        size=told.size if valid & attributes.FATTR_SIZE else None,
+        atime_ns=told.atime * replies.NS + told.atime_nsec if valid & attributes.FATTR_ATIME else None,
+        mtime_ns=told.mtime * replies.NS + told.mtime_nsec if valid & attributes.FATTR_MTIME else None,
+    )
+
+
+def _files(vfs: Vfs) -> dict[Opcode, Row]:
+    """Return the rows about open files."""
+    return {
+        Opcode.OPEN: Row(requests.OpenIn.parse, lambda node, told: vfs.open(node, told.flags), replies.opened_file),
+        Opcode.CREATE: Row(
+            requests.CreateIn.parse,
+            lambda node, told: vfs.create(node, told.name, told.mode, told.flags),
+            replies.created,
+        ),
+        Opcode.READ: Row(
+            requests.ReadIn.parse, lambda _, told: vfs.read(told.fh, told.offset, told.size), replies.data
+        ),
+        Opcode.WRITE: Row(
+            requests.WriteIn.parse, lambda _, told: vfs.write(told.fh, told.offset, told.data), replies.written
+        ),
+        Opcode.FLUSH: Row(requests.FlushIn.parse, lambda _, told: vfs.flush(told.fh), replies.nothing),
+        Opcode.RELEASE: Row(requests.ReleaseIn.parse, lambda _, told: vfs.release(told.fh), replies.nothing),
+        Opcode.FSYNC: Row(
+            requests.FsyncIn.parse,
+            lambda _, told: vfs.fsync(told.fh, bool(told.flags & requests.FSYNC_FDATASYNC)),
+            replies.nothing,
+        ),
+    }

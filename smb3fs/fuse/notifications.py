@@ -1,0 +1,106 @@
+"""Telling the kernel that what it remembers is no longer true, without ever waiting for ourselves.
+
+Theory of operation. A notification is a write(2) to the device that the kernel works off before it returns, and for
+that it may need what a request of its own holds: the pages of a READ that is under way, the lock of a directory in
+which something is being created. That request ends only when we answer it. So a notification must never be written
+where answers come from:
+
+- notifications are written by one thread that does nothing else; the loop hands them over and goes on;
+- the loop never waits for that thread, and no verb can: there is nothing here to wait for;
+- so whatever the thread waits for in the kernel is answered by the loop in its own time, each call within the mount's
+  `timeout`, and the thread goes on. Its write holds nothing that the loop needs: the interpreter's lock is given up
+  during write(2), and the device takes answers while a notification is being worked off.
+
+One notification that waits holds up those behind it, no longer than the call that it waits for. What is said twice while
+it waits is said once, so that no more can be waiting than there are files and names that the kernel knows.
+
+The end comes in the same order: while the thread is in a write, the device stays open, which the write would keep it
+anyway, and whatever the kernel still asks is refused, so that nothing the write waits for stays unanswered.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+from smb3fs.wire.fuse import OUT_HEADER
+from smb3fs.wire.fuse_session import EXPIRE_ONLY, Delete, InvalEntry, InvalInode, Notify
+
+log = logging.getLogger(__name__)
+
+# How long the end waits for a write that is under way, in seconds, and how often it looks.
+PATIENCE: Final = 10.0
+LOOK_AGAIN: Final = 0.01
+# The kernel does not know the file or name (any more), or the mount is gone: there is nothing to forget.
+HARMLESS: Final = frozenset({errno.ENOENT, errno.ENODEV, errno.ECONNABORTED, errno.ENOTDIR, errno.ENOTCONN})
+
+
+class Notifications:
+    """What the kernel is to be told, and the thread that tells it. The thread begins with the first of them."""
+
+    def __init__(self, descriptor: int) -> None:
+        """`descriptor` is the device's."""
+        self._descriptor = descriptor
+        self._changed = threading.Condition()
+        # In the order in which they came; a dict because each is said once.
+        self._waiting: dict[tuple[Notify, bytes], None] = {}
+        self._thread: threading.Thread | None = None
+        self._ended = False
+
+    def inval_inode(self, ino: int, *, pages: bool) -> None:
+        """Have the attributes of a file forgotten, and its pages too if asked."""
+        self._put(Notify.INVAL_INODE, InvalInode(ino, 0 if pages else -1, 0).encode())
+
+    def inval_entry(self, parent: int, name: bytes, *, expire_only: bool = False) -> None:
+        """Have a name forgotten; with `expire_only` it is merely asked for again before it is used."""
+        self._put(Notify.INVAL_ENTRY, InvalEntry(parent, name, EXPIRE_ONLY if expire_only else 0).encode())
+
+    def delete(self, parent: int, child: int, name: bytes) -> None:
+        """Say that somebody else has removed a file, so that who watches the directory hears of it."""
+        self._put(Notify.DELETE, Delete(parent, child, name).encode())
+
+    def _put(self, kind: Notify, body: bytes) -> None:
+        """Hand a notification to the thread."""
+        with self._changed:
+            if self._ended:
+                return
+            self._waiting[kind, body] = None
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="smb3fs-notifications", daemon=True)
+                self._thread.start()
+            self._changed.notify()
+
+    def _run(self) -> None:
+        """Write what there is to write, until the end."""
+        while True:
+            with self._changed:
+                while not self._waiting:
+                    if self._ended:
+                        return
+                    self._changed.wait()
+                kind, body = next(iter(self._waiting))
+                del self._waiting[kind, body]
+            message = OUT_HEADER.pack(OUT_HEADER.size + len(body), kind, 0) + body
+            try:
+                os.write(self._descriptor, message)
+            except OSError as error:
+                if error.errno not in HARMLESS:
+                    log.warning("the kernel refuses a notification: %s", error.strerror)
+
+    def end(self, refuse: Callable[[], None]) -> None:
+        """Tell the kernel no more, before the device is closed; `refuse` refuses what the kernel asks meanwhile."""
+        with self._changed:
+            self._ended = True
+            self._waiting.clear()
+            self._changed.notify()
+        if self._thread is None:
+            return
+        limit = time.monotonic() + PATIENCE
+        while self._thread.is_alive() and time.monotonic() < limit:
+            refuse()
+            self._thread.join(LOOK_AGAIN)

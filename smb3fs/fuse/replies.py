@@ -1,0 +1,273 @@
+"""From a verb's result to the bytes that the kernel gets: one function for each shape of answer.
+
+Each takes the request's number, the request, and the result, and returns one buffer, or several that `writev` puts
+together, so that what was read is not copied. No record is made on the way: these run for every single call.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import stat
+from collections.abc import Callable, Iterator
+from struct import Struct
+from typing import Any, Final
+
+from smb3fs.vfs.attributes import Entry
+from smb3fs.vfs.directories import DirEntry
+from smb3fs.vfs.operations import OpenResult, StatFs
+from smb3fs.wire.codec import Buffer
+from smb3fs.wire.fuse import OUT_HEADER
+from smb3fs.wire.fuse_attributes import GetxattrIn, ListxattrIn
+from smb3fs.wire.fuse_replies import (
+    ATTR_OUT,
+    DIRENT,
+    ENTRY,
+    FOPEN_DIRECT_IO,
+    FOPEN_KEEP_CACHE,
+    FOPEN_PARALLEL_DIRECT_WRITES,
+    OPEN_OUT,
+    WRITE_OUT,
+    StatfsOut,
+    StatxOut,
+)
+from smb3fs.wire.fuse_requests import ReadIn
+
+log = logging.getLogger(__name__)
+
+Reply = Buffer | tuple[Buffer, ...]
+Finish = Callable[[int, Any, Any], Reply]
+
+NS: Final = 10**9
+# Header and body in one: length, error, unique, and the body's fields.
+_HEADER: Final = "=IiQ"
+_ENTRY_REPLY: Final = Struct(_HEADER + ENTRY)
+_ATTR_REPLY: Final = Struct(_HEADER + ATTR_OUT)
+_OPEN_REPLY: Final = Struct(_HEADER + OPEN_OUT)
+_CREATE_REPLY: Final = Struct(_HEADER + ENTRY + OPEN_OUT)
+_SIZE_REPLY: Final = Struct(_HEADER + WRITE_OUT)
+_DIRENT: Final = Struct("=" + DIRENT)
+_DIRENT_PLUS: Final = Struct("=" + ENTRY + DIRENT)
+
+# statx(2): STATX_BASIC_STATS and STATX_BTIME, the fields that are filled in.
+_STATX_BASIC: Final = 0x7FF
+_STATX_BTIME: Final = 0x800
+
+
+def _entry_fields(told: Entry, node: int) -> tuple[int, ...]:
+    """Return an entry's fields as fuse_entry_out has them."""
+    attr = told.attr
+    entry_timeout, attr_timeout = told.entry_timeout, told.attr_timeout
+    entry_seconds, attr_seconds = int(entry_timeout), int(attr_timeout)
+    atime, atime_nsec = divmod(attr.atime_ns, NS)
+    mtime, mtime_nsec = divmod(attr.mtime_ns, NS)
+    ctime, ctime_nsec = divmod(attr.ctime_ns, NS)
+    return (
+        node,
+        told.generation,
+        entry_seconds,
+        attr_seconds,
+        int((entry_timeout - entry_seconds) * NS),
+        int((attr_timeout - attr_seconds) * NS),
+        attr.ino,
+        attr.size,
+        attr.blocks,
+        atime,
+        mtime,
+        ctime,
+        atime_nsec,
+        mtime_nsec,
+        ctime_nsec,
+        attr.mode,
+        attr.nlink,
+        attr.uid,
+        attr.gid,
+        0,
+        attr.blksize,
+        0,
+    )
+
+
+def nothing(unique: int, request: object, answer: object) -> bytes:
+    """Say that it is done."""
+    return OUT_HEADER.pack(OUT_HEADER.size, 0, unique)
+
+
+def failure(unique: int, number: int) -> bytes:
+    """Say that it has failed, with a positive errno."""
+    return OUT_HEADER.pack(OUT_HEADER.size, -number, unique)
+
+
+def entry(unique: int, request: object, told: Entry) -> bytes:
+    """Answer LOOKUP and whatever makes a name."""
+    return _ENTRY_REPLY.pack(_ENTRY_REPLY.size, 0, unique, *_entry_fields(told, told.attr.ino))
+
+
+def attributes(unique: int, request: object, told: Entry) -> bytes:
+    """Answer GETATTR and SETATTR."""
+    _, _, _, seconds, _, nsec, *attr = _entry_fields(told, 0)
+    return _ATTR_REPLY.pack(_ATTR_REPLY.size, 0, unique, seconds, nsec, *attr)
+
+
+def extended_attributes(unique: int, request: object, told: Entry) -> Reply:
+    """Answer STATX: the same, and when the file was made."""
+    attr, timeout = told.attr, told.attr_timeout
+    body = StatxOut(
+        int(timeout),
+        int(timeout % 1 * NS),
+        _STATX_BASIC | (_STATX_BTIME if attr.birth_ns else 0),
+        attr.blksize,
+        0,
+        attr.nlink,
+        attr.uid,
+        attr.gid,
+        attr.mode,
+        attr.ino,
+        attr.size,
+        attr.blocks,
+        0,
+        *divmod(attr.atime_ns, NS),
+        *divmod(attr.birth_ns, NS),
+        *divmod(attr.ctime_ns, NS),
+        *divmod(attr.mtime_ns, NS),
+        0,
+        0,
+    ).encode()
+    return data(unique, request, body)
+
+
+def _open_flags(opened: OpenResult) -> int:
+    """Return FOPEN_ flags. Past the page cache nothing is shared that writers to one file would have to wait for."""
+    flags = FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES if opened.direct_io else 0
+    return flags | FOPEN_KEEP_CACHE if opened.keep_cache else flags
+
+
+def opened_file(unique: int, request: object, opened: OpenResult) -> bytes:
+    """Answer OPEN."""
+    return _OPEN_REPLY.pack(_OPEN_REPLY.size, 0, unique, opened.fh, _open_flags(opened))
+
+
+def opened_directory(unique: int, request: object, fh: int) -> bytes:
+    """Answer OPENDIR."""
+    return _OPEN_REPLY.pack(_OPEN_REPLY.size, 0, unique, fh, 0)
+
+
+def created(unique: int, request: object, answer: tuple[OpenResult, Entry]) -> bytes:
+    """Answer CREATE."""
+    opened, told = answer
+    fields = _entry_fields(told, told.attr.ino)
+    return _CREATE_REPLY.pack(_CREATE_REPLY.size, 0, unique, *fields, opened.fh, _open_flags(opened))
+
+
+def data(unique: int, request: object, content: Buffer) -> Reply:
+    """Answer READ and READLINK."""
+    return OUT_HEADER.pack(OUT_HEADER.size + len(content), 0, unique), content
+
+
+def written(unique: int, request: object, count: int) -> bytes:
+    """Answer WRITE."""
+    return _SIZE_REPLY.pack(_SIZE_REPLY.size, 0, unique, count)
+
+
+def space(unique: int, request: object, told: StatFs) -> Reply:
+    """Answer STATFS."""
+    body = StatfsOut(
+        told.blocks,
+        told.blocks_free,
+        told.blocks_available,
+        told.files,
+        told.files_free,
+        told.block_size,
+        told.name_max,
+        told.block_size,
+    )
+    return data(unique, request, body.encode())
+
+
+def access(unique: int, request: object, allowed: bool) -> bytes:
+    """Answer ACCESS."""
+    return nothing(unique, request, None) if allowed else failure(unique, errno.EACCES)
+
+
+def sized(unique: int, request: GetxattrIn | ListxattrIn, value: bytes) -> Reply:
+    """Answer GETXATTR: its size where only that was asked for, ERANGE where there is no room."""
+    if not request.size:
+        return written(unique, request, len(value))
+    if len(value) > request.size:
+        raise OSError(errno.ERANGE, os.strerror(errno.ERANGE))
+    return data(unique, request, value)
+
+
+def listed(unique: int, request: ListxattrIn, names: list[bytes]) -> Reply:
+    """Answer LISTXATTR."""
+    return sized(unique, request, b"".join(name + b"\0" for name in names))
+
+
+class Listings:
+    """Answers to READDIR and READDIRPLUS, packed into one buffer that is used again for the next."""
+
+    def __init__(self, remember: Callable[[DirEntry], object], largest: int) -> None:
+        """`remember` is told of each entry that the kernel will count, `largest` is the most that it asks for."""
+        self._remember = remember
+        self._buffer = bytearray(OUT_HEADER.size + largest)
+        self._view = memoryview(self._buffer)
+
+    def plus(self, unique: int, request: ReadIn, entries: Iterator[DirEntry]) -> memoryview:
+        """Answer READDIRPLUS: as many entries as there is room for, each counting as a lookup unless it is a dot."""
+        return self._pack(unique, request, entries, self._pack_plus, _DIRENT_PLUS.size)
+
+    def plain(self, unique: int, request: ReadIn, entries: Iterator[DirEntry]) -> memoryview:
+        """Answer READDIR: numbers, types and names, and nothing that counts."""
+        return self._pack(unique, request, entries, self._pack_plain, _DIRENT.size)
+
+    def _pack(
+        self,
+        unique: int,
+        request: ReadIn,
+        entries: Iterator[DirEntry],
+        pack: Callable[[DirEntry, int], None],
+        fixed: int,
+    ) -> memoryview:
+        """Fill the buffer up to what was asked for."""
+        buffer, at = self._buffer, OUT_HEADER.size
+        end = min(at + request.size, len(buffer))
+        try:
+            for listed_entry in entries:
+                name = listed_entry.name
+                begin = at + fixed
+                behind = begin + len(name)
+                if behind + 7 & ~7 > end:
+                    break
+                pack(listed_entry, at)
+                buffer[begin:behind] = name
+                at = behind + 7 & ~7
+        except Exception:
+            log.exception("a listing ends early, after %d bytes", at)
+            # The kernel gets what it has counted; the next call meets the failure first.
+            if at == OUT_HEADER.size:
+                raise OSError(errno.EIO, os.strerror(errno.EIO)) from None
+        OUT_HEADER.pack_into(buffer, 0, at, 0, unique)
+        return self._view[:at]
+
+    def _pack_plus(self, listed_entry: DirEntry, at: int) -> None:
+        """Write one entry with its attributes, and count it."""
+        told, counted = listed_entry.entry, listed_entry.counted
+        ino = told.attr.ino
+        _DIRENT_PLUS.pack_into(
+            self._buffer,
+            at,
+            *_entry_fields(told, ino if counted else 0),
+            ino,
+            listed_entry.next_cookie,
+            len(listed_entry.name),
+            stat.S_IFMT(told.attr.mode) >> 12,
+        )
+        if counted:
+            self._remember(listed_entry)
+
+    def _pack_plain(self, listed_entry: DirEntry, at: int) -> None:
+        """Write one entry."""
+        attr = listed_entry.entry.attr
+        kind = stat.S_IFMT(attr.mode) >> 12
+        _DIRENT.pack_into(self._buffer, at, attr.ino, listed_entry.next_cookie, len(listed_entry.name), kind)
