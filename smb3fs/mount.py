@@ -19,7 +19,7 @@ from smb3fs.channels.places import Place
 from smb3fs.channels.pool import Pool
 from smb3fs.channels.session import Session
 from smb3fs.errors import DeadlineExceeded, Smb3fsError
-from smb3fs.fuse.pyfuse3_driver import serve, terminate
+from smb3fs.fuse.drivers import Driver, driver_named
 from smb3fs.handles.opens import OpenTable
 from smb3fs.options import MountOptions
 from smb3fs.recovery import Recovery
@@ -176,18 +176,19 @@ async def run_mount(options: MountOptions, target: str, *, ready: Callable[[], N
     unmount.
     """
     failure: Smb3fsError | OSError | None = None
+    driver = driver_named(options.fuse)
     async with trio.open_nursery() as nursery:
         mount = Mount(options, target, nursery)
         try:
             await mount.start()
             nursery.start_soon(mount.recovery.run)
             nursery.start_soon(serve_status, socket_path(target), mount.snapshot, {"snapshots": mount.snapshots})
-            nursery.start_soon(_end_on_signal)
+            nursery.start_soon(_end_on_signal, driver)
             # What exists by now lives as long as the mount; the collector need not look at it ever again.
             gc.collect()
             gc.freeze()
             gc.set_threshold(20_000, 20, 20)
-            await serve(mount.vfs, target, options, ready)
+            await driver.serve(mount.vfs, target, options, ready)
         except (Smb3fsError, OSError) as error:
             failure = error  # raised outside the nursery, which would wrap it into a group
         finally:
@@ -198,9 +199,9 @@ async def run_mount(options: MountOptions, target: str, *, ready: Callable[[], N
         raise failure
 
 
-async def _end_on_signal() -> None:
+async def _end_on_signal(driver: Driver) -> None:
     """Unmount when asked to end."""
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async for number in signals:
             log.info("%s: unmounting", signal.Signals(number).name)
-            terminate()
+            driver.terminate()

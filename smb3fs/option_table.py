@@ -36,6 +36,8 @@ DIALECTS: Final[Mapping[str, int]] = {
     "3.11": SMB_3_1_1,
 }
 CIPHERS: Final[Mapping[str, int]] = {"aes-128-gcm": 2, "aes-256-gcm": 4, "aes-128-ccm": 1, "aes-256-ccm": 3}
+# What can connect the mount to the kernel.
+FUSE_DRIVERS: Final = ("native", "pyfuse3")
 
 Effect = Callable[[str], Mapping[str, Any]]
 
@@ -230,6 +232,13 @@ def security(text: str) -> Mapping[str, Any]:
             raise ValueError("give ntlmssp or ntlmsspi")
 
 
+def fuse_driver(text: str) -> str:
+    """Convert the name of a driver."""
+    if text not in FUSE_DRIVERS:
+        raise ValueError(f"give {' or '.join(FUSE_DRIVERS)}")
+    return text
+
+
 def cache_mode(text: str) -> Mapping[str, Any]:
     """Convert the cache mode."""
     match text:
@@ -413,6 +422,7 @@ OPTIONS: Final[tuple[Option, ...]] = (
     flag("noallow_other", allow_other=False),
     refused("allow_root", "use allow_other, which admits root and everybody else, and file_mode= to keep those out"),
     value("fsname", into("fsname", text_of("a name", 4096))),
+    value("fuse", into("fuse", fuse_driver)),
     Option(("subtype",), Verdict.STATED, Takes.VALUE, our_type, "the type of the mount is fuse.smb3fs"),
     refused("context fscontext defcontext rootcontext seclabel", _SELINUX),
     stated("mand nomand iversion noiversion silent loud", "it has no meaning for a filesystem in user space"),

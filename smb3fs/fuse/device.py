@@ -20,7 +20,7 @@ from smb3fs.wire.fuse import IN_SHORT, MAX_ERRNO
 
 log = logging.getLogger(__name__)
 
-# The largest data of one request, which is what the kernel allows without being told otherwise (fs.fuse.max_pages_limit).
+# The largest data of one request: what the kernel allows without being told otherwise (fs.fuse.max_pages_limit).
 MAX_DATA: Final = 1 << 20
 # ... and what stands before them; the kernel wants 4096 at least for a request that carries none.
 MAX_FIXED: Final = 4096

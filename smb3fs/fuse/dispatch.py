@@ -107,9 +107,7 @@ def _attributes(vfs: Vfs) -> dict[Opcode, Row]:
         Opcode.GETATTR: Row(attributes.GetattrIn.parse, getattr_, replies.attributes),
         Opcode.STATX: Row(attributes.StatxIn.parse, getattr_, replies.extended_attributes),
         Opcode.SETATTR: Row(attributes.SetattrIn.parse, setattr_, replies.attributes),
-        Opcode.ACCESS: Row(
-            attributes.AccessIn.parse, lambda node, told: vfs.access(node, told.mask), replies.access
-        ),
+        Opcode.ACCESS: Row(attributes.AccessIn.parse, lambda node, told: vfs.access(node, told.mask), replies.access),
         Opcode.STATFS: Row(Nothing.parse, lambda _node, _told: vfs.statfs(), replies.space),
     }
 

@@ -14,8 +14,7 @@ from typing import Final
 
 # proc(5): bit n-1 of a mask stands for signal n.
 ENDING: Final = sum(
-    1 << number - 1
-    for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
+    1 << number - 1 for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
 )
 # Seconds until somebody who was interrupted by another signal is looked at again: the kernel tells of the first only.
 LOOK_AGAIN: Final = 0.2

@@ -38,9 +38,9 @@ class NativeDriver:
     async def serve(self, vfs: Vfs, target: str, options: FuseOptions, ready: Callable[[], None]) -> None:
         """Mount, call `ready` once the kernel can use the mount, and serve it until it is unmounted.
 
-        It ends by umount(8), by `terminate`, or by cancellation; nothing is mounted afterwards.
+        `target` is an absolute path. It ends by umount(8), by `terminate`, or by cancellation; nothing is mounted
+        afterwards.
         """
-        target = os.path.abspath(target)
         descriptor = mounting.mount(target, options)
         number = None
         try:

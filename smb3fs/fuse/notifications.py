@@ -11,8 +11,8 @@ where answers come from:
   `timeout`, and the thread goes on. Its write holds nothing that the loop needs: the interpreter's lock is given up
   during write(2), and the device takes answers while a notification is being worked off.
 
-One notification that waits holds up those behind it, no longer than the call that it waits for. What is said twice while
-it waits is said once, so that no more can be waiting than there are files and names that the kernel knows.
+One notification that waits holds up those behind it, no longer than the call that it waits for. What is said twice
+while it waits is said once, so that no more can be waiting than there are files and names that the kernel knows.
 
 The end comes in the same order: while the thread is in a write, the device stays open, which the write would keep it
 anyway, and whatever the kernel still asks is refused, so that nothing the write waits for stays unanswered.

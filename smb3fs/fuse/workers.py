@@ -136,6 +136,8 @@ class Workers:
                 with trio.CancelScope() as me.scope:
                     needed = await self._take_turns(me)
             except Exception:  # beside a cancellation; the verbs let nothing out
+                if me.call is None:
+                    raise
                 log.exception("a call came to a bad end")
                 number = errno.EIO
             finally:
@@ -190,8 +192,7 @@ class Workers:
 
     async def _lead(self) -> Call | None:
         """Read requests and answer them, up to one that has to be waited for; None at the end of the mount."""
-        device, table = self._device, self._table
-        buffers, known = device.buffers, len(table)
+        device = self._device
         turns = SLICE
         while not self._stopping:
             try:
@@ -204,32 +205,39 @@ class Workers:
                 turns = SLICE
                 await trio.lowlevel.wait_readable(device.descriptor)
                 continue
-            opcode, unique, node, thread = IN_SHORT.unpack_from(buffers.current)
-            row = table[opcode] if opcode < known else None
-            if row is None:
-                device.fail(unique, errno.ENOSYS)
-                continue
-            try:
-                message = buffers.keep(size) if opcode == Opcode.WRITE else buffers.view[:size]
-                request = row.parse(message)
-                answer = row.begin(node, request)
-                if isinstance(answer, CoroutineType):
-                    call = Call(unique, opcode, thread, row, request, answer, size)
-                    if self._busy < MAX_RUNNING or opcode in PATIENT:
-                        return call
-                    await self._park(call)
-                elif row.finish is not None:
-                    device.answer(row.finish(unique, request, answer))
-            except OSError as error:
-                self._fail(row, unique, error.errno)
-            except Exception:
-                log.exception("request %d of kind %d cannot be answered", unique, opcode)
-                self._fail(row, unique, errno.EIO)
-            message = request = answer = None
+            call = self._begin(size)
+            if call is not None:
+                if self._busy < MAX_RUNNING or call.opcode in PATIENT:
+                    return call
+                await self._park(call)
             turns -= 1
             if not turns:
                 turns = SLICE
                 await trio.lowlevel.checkpoint()
+        return None
+
+    def _begin(self, size: int) -> Call | None:
+        """Put the request that has been read to its verb, and answer it, unless the verb has to wait."""
+        device = self._device
+        buffers = device.buffers
+        opcode, unique, node, thread = IN_SHORT.unpack_from(buffers.current)
+        row = self._table[opcode] if opcode < len(self._table) else None
+        if row is None:
+            device.fail(unique, errno.ENOSYS)
+            return None
+        try:
+            message = buffers.keep(size) if opcode == Opcode.WRITE else buffers.view[:size]
+            request = row.parse(message)
+            answer = row.begin(node, request)
+            if isinstance(answer, CoroutineType):
+                return Call(unique, opcode, thread, row, request, answer, size)
+            if row.finish is not None:
+                device.answer(row.finish(unique, request, answer))
+        except OSError as error:
+            self._fail(row, unique, error.errno)
+        except Exception:
+            log.exception("request %d of kind %d cannot be answered", unique, opcode)
+            self._fail(row, unique, errno.EIO)
         return None
 
     def _fail(self, row: Row, unique: int, number: int | None) -> None:

@@ -94,6 +94,7 @@ USED: dict[str, dict[str, Any]] = {
     "path=//server/share": {},
     "source=//server/share/below": {},
     "target=//server/share": {},
+    "fuse=native": {"fuse": "native"},
     "noserverino": {"server_inodes": False},
     "mapposix": {},
     "mapchars": {"name_mapping": "mapchars"},
@@ -161,7 +162,7 @@ WRONG = """
     seal=1 cipher=rot13 cipher=aes-128-gcm:aes-128-gcm cipher= sec=x
     uid=no-such-user-here gid=no-such-group-here uid=4294967295 uid=-1 uid= file_mode=9 file_mode=17777 file_mode=
     noperm=1 actimeo=x actimeo=1073741825 rsize=4095 rsize=8388609 wsize=0 bsize=1 rasize=67108865
-    cache=x max_channels=x ro=1 fsname= username credentials credentials= prefixpath=../x
+    cache=x fuse=x max_channels=x ro=1 fsname= username credentials credentials= prefixpath=../x
 """.split()
 
 

@@ -16,6 +16,8 @@ from lab.server import Samba
 
 # Longer than any test needs: a mount that hangs is killed then, and the test that hung fails with ENOTCONN.
 HANG_SECONDS = 240.0
+# Which driver the mounts use: SMB3FS_FUSE=pyfuse3 runs this folder on the other one.
+DRIVER = [f"fuse={os.environ['SMB3FS_FUSE']}"] if os.environ.get("SMB3FS_FUSE") else []
 # The bound that the tests ask for in `timeout=`; short, because some of them wait for it to pass.
 BOUND = 6
 
@@ -91,7 +93,7 @@ class Mounter:
         """Mount a share; `credentials` is a file, True for the server's own, False for no such option."""
         host = server or self.samba
         file = host.credentials if credentials is True else credentials
-        words = [*([f"credentials={file}"] if file else []), *options]
+        words = [*([f"credentials={file}"] if file else []), *DRIVER, *options]
         mount = Mount(host.source(share), host.folder / f"mnt-{os.urandom(4).hex()}", words)
         self.mounts.append(mount)
         self.registry.append(mount)
