@@ -20,10 +20,13 @@ from smb3fs.wire.fuse_session import BatchForgetIn, ForgetIn
 
 
 class Row(NamedTuple):
-    """How one kind of request is read, put to a verb (with the request's node), and answered; None: it is not."""
+    """How one kind of request is read, put to a verb, and answered (None: it is not).
+
+    `begin` is given the node that the request is about, the request, and the thread that asks.
+    """
 
     parse: Callable[[memoryview], Any]
-    begin: Callable[[int, Any], Answer[Any]]
+    begin: Callable[[int, Any, int], Answer[Any]]
     finish: replies.Finish | None
 
 
@@ -44,15 +47,19 @@ def table_of(vfs: Vfs, largest: int) -> Table:
         **_attributes(vfs),
         **_files(vfs),
         # -- directories
-        Opcode.OPENDIR: Row(requests.OpenIn.parse, lambda node, _: vfs.opendir(node), replies.opened_directory),
-        Opcode.READDIR: Row(requests.ReadIn.parse, lambda _, told: vfs.readdir(told.fh, told.offset), listings.plain),
-        Opcode.READDIRPLUS: Row(
-            requests.ReadIn.parse, lambda _, told: vfs.readdir(told.fh, told.offset), listings.plus
+        Opcode.OPENDIR: Row(requests.OpenIn.parse, lambda node, _told, _: vfs.opendir(node), replies.opened_directory),
+        Opcode.READDIR: Row(
+            requests.ReadIn.parse, lambda _node, told, _: vfs.readdir(told.fh, told.offset), listings.plain
         ),
-        Opcode.RELEASEDIR: Row(requests.ReleaseIn.parse, lambda _, told: vfs.releasedir(told.fh), replies.nothing),
+        Opcode.READDIRPLUS: Row(
+            requests.ReadIn.parse, lambda _node, told, _: vfs.readdir(told.fh, told.offset), listings.plus
+        ),
+        Opcode.RELEASEDIR: Row(
+            requests.ReleaseIn.parse, lambda _node, told, _: vfs.releasedir(told.fh), replies.nothing
+        ),
         Opcode.FSYNCDIR: Row(
             requests.FsyncIn.parse,
-            lambda _, told: vfs.fsyncdir(told.fh, bool(told.flags & requests.FSYNC_FDATASYNC)),
+            lambda _node, told, _: vfs.fsyncdir(told.fh, bool(told.flags & requests.FSYNC_FDATASYNC)),
             replies.nothing,
         ),
     }
@@ -64,32 +71,32 @@ def table_of(vfs: Vfs, largest: int) -> Table:
 def _names(vfs: Vfs) -> dict[Opcode, Row]:
     """Return the rows about names."""
     return {
-        Opcode.LOOKUP: Row(Name.parse, lambda node, told: vfs.lookup(node, told.name), replies.entry),
-        Opcode.FORGET: Row(ForgetIn.parse, lambda node, told: vfs.forget(((node, told.lookups),)), None),
-        Opcode.BATCH_FORGET: Row(BatchForgetIn.parse, lambda _, told: vfs.forget(told.pairs), None),
+        Opcode.LOOKUP: Row(Name.parse, lambda node, told, thread: vfs.lookup(node, told.name, thread), replies.entry),
+        Opcode.FORGET: Row(ForgetIn.parse, lambda node, told, _: vfs.forget(((node, told.lookups),)), None),
+        Opcode.BATCH_FORGET: Row(BatchForgetIn.parse, lambda _node, told, _: vfs.forget(told.pairs), None),
         Opcode.MKNOD: Row(
-            requests.MknodIn.parse, lambda node, told: vfs.mknod(node, told.name, told.mode), replies.entry
+            requests.MknodIn.parse, lambda node, told, _: vfs.mknod(node, told.name, told.mode), replies.entry
         ),
         Opcode.MKDIR: Row(
-            requests.MkdirIn.parse, lambda node, told: vfs.mkdir(node, told.name, told.mode), replies.entry
+            requests.MkdirIn.parse, lambda node, told, _: vfs.mkdir(node, told.name, told.mode), replies.entry
         ),
-        Opcode.UNLINK: Row(Name.parse, lambda node, told: vfs.unlink(node, told.name), replies.nothing),
-        Opcode.RMDIR: Row(Name.parse, lambda node, told: vfs.rmdir(node, told.name), replies.nothing),
+        Opcode.UNLINK: Row(Name.parse, lambda node, told, _: vfs.unlink(node, told.name), replies.nothing),
+        Opcode.RMDIR: Row(Name.parse, lambda node, told, _: vfs.rmdir(node, told.name), replies.nothing),
         Opcode.RENAME: Row(
             requests.RenameIn.parse,
-            lambda node, told: vfs.rename(node, told.name, told.new_directory, told.new_name, 0),
+            lambda node, told, _: vfs.rename(node, told.name, told.new_directory, told.new_name, 0),
             replies.nothing,
         ),
         Opcode.RENAME2: Row(
             requests.Rename2In.parse,
-            lambda node, told: vfs.rename(node, told.name, told.new_directory, told.new_name, told.flags),
+            lambda node, told, _: vfs.rename(node, told.name, told.new_directory, told.new_name, told.flags),
             replies.nothing,
         ),
         Opcode.SYMLINK: Row(
-            requests.SymlinkIn.parse, lambda node, told: vfs.symlink(node, told.name, told.target), replies.entry
+            requests.SymlinkIn.parse, lambda node, told, _: vfs.symlink(node, told.name, told.target), replies.entry
         ),
         Opcode.LINK: Row(
-            requests.LinkIn.parse, lambda node, told: vfs.link(told.nodeid, node, told.name), replies.entry
+            requests.LinkIn.parse, lambda node, told, _: vfs.link(told.nodeid, node, told.name), replies.entry
         ),
     }
 
@@ -97,18 +104,30 @@ def _names(vfs: Vfs) -> dict[Opcode, Row]:
 def _attributes(vfs: Vfs) -> dict[Opcode, Row]:
     """Return the rows about attributes."""
 
-    def getattr_(node: int, told: attributes.GetattrIn | attributes.StatxIn) -> Answer[Any]:
+    def getattr_(node: int, told: attributes.GetattrIn | attributes.StatxIn, _thread: int) -> Answer[Any]:
         return vfs.getattr(node, told.fh if told.flags & attributes.GETATTR_FH else None)
 
-    def setattr_(node: int, told: attributes.SetattrIn) -> Answer[Any]:
+    def setattr_(node: int, told: attributes.SetattrIn, _thread: int) -> Answer[Any]:
         return vfs.setattr(node, changes_of(told), told.fh if told.valid & attributes.FATTR_FH else None)
 
     return {
         Opcode.GETATTR: Row(attributes.GetattrIn.parse, getattr_, replies.attributes),
         Opcode.STATX: Row(attributes.StatxIn.parse, getattr_, replies.extended_attributes),
         Opcode.SETATTR: Row(attributes.SetattrIn.parse, setattr_, replies.attributes),
-        Opcode.ACCESS: Row(attributes.AccessIn.parse, lambda node, told: vfs.access(node, told.mask), replies.access),
-        Opcode.STATFS: Row(Nothing.parse, lambda _node, _told: vfs.statfs(), replies.space),
+        Opcode.ACCESS: Row(
+            attributes.AccessIn.parse, lambda node, told, _: vfs.access(node, told.mask), replies.access
+        ),
+        Opcode.GETXATTR: Row(
+            attributes.GetxattrIn.parse, lambda node, told, _: vfs.getxattr(node, told.name), replies.sized
+        ),
+        Opcode.LISTXATTR: Row(attributes.ListxattrIn.parse, lambda node, _told, _: vfs.listxattr(node), replies.listed),
+        Opcode.SETXATTR: Row(
+            attributes.SetxattrIn.parse,
+            lambda node, told, _: vfs.setxattr(node, told.name, told.value, told.flags),
+            replies.nothing,
+        ),
+        Opcode.REMOVEXATTR: Row(Name.parse, lambda node, told, _: vfs.removexattr(node, told.name), replies.nothing),
+        Opcode.STATFS: Row(Nothing.parse, lambda _node, _told, _: vfs.statfs(), replies.space),
     }
 
 
@@ -128,23 +147,23 @@ def changes_of(told: attributes.SetattrIn) -> SetAttr:
 def _files(vfs: Vfs) -> dict[Opcode, Row]:
     """Return the rows about open files."""
     return {
-        Opcode.OPEN: Row(requests.OpenIn.parse, lambda node, told: vfs.open(node, told.flags), replies.opened_file),
+        Opcode.OPEN: Row(requests.OpenIn.parse, lambda node, told, _: vfs.open(node, told.flags), replies.opened_file),
         Opcode.CREATE: Row(
             requests.CreateIn.parse,
-            lambda node, told: vfs.create(node, told.name, told.mode, told.flags),
+            lambda node, told, _: vfs.create(node, told.name, told.mode, told.flags),
             replies.created,
         ),
         Opcode.READ: Row(
-            requests.ReadIn.parse, lambda _, told: vfs.read(told.fh, told.offset, told.size), replies.data
+            requests.ReadIn.parse, lambda _node, told, _: vfs.read(told.fh, told.offset, told.size), replies.data
         ),
         Opcode.WRITE: Row(
-            requests.WriteIn.parse, lambda _, told: vfs.write(told.fh, told.offset, told.data), replies.written
+            requests.WriteIn.parse, lambda _node, told, _: vfs.write(told.fh, told.offset, told.data), replies.written
         ),
-        Opcode.FLUSH: Row(requests.FlushIn.parse, lambda _, told: vfs.flush(told.fh), replies.nothing),
-        Opcode.RELEASE: Row(requests.ReleaseIn.parse, lambda _, told: vfs.release(told.fh), replies.nothing),
+        Opcode.FLUSH: Row(requests.FlushIn.parse, lambda _node, told, _: vfs.flush(told.fh), replies.nothing),
+        Opcode.RELEASE: Row(requests.ReleaseIn.parse, lambda _node, told, _: vfs.release(told.fh), replies.nothing),
         Opcode.FSYNC: Row(
             requests.FsyncIn.parse,
-            lambda _, told: vfs.fsync(told.fh, bool(told.flags & requests.FSYNC_FDATASYNC)),
+            lambda _node, told, _: vfs.fsync(told.fh, bool(told.flags & requests.FSYNC_FDATASYNC)),
             replies.nothing,
         ),
     }

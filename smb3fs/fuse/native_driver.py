@@ -10,7 +10,7 @@ from collections.abc import Callable
 import trio
 
 from smb3fs.errors import MountError
-from smb3fs.fuse import kernel, mounting
+from smb3fs.fuse import callers, kernel, mounting
 from smb3fs.fuse.device import MAX_DATA, Device
 from smb3fs.fuse.dispatch import Row, put, table_of
 from smb3fs.fuse.negotiation import agree
@@ -60,9 +60,12 @@ class NativeDriver:
     ) -> None:
         """Serve what the device says until the mount is no more."""
         table = table_of(vfs, MAX_DATA)
-        put(table, Opcode.INIT, Row(InitIn.parse, lambda _, told: self._greet(told), self._answer_greeting))
+        put(
+            table, Opcode.INIT, Row(InitIn.parse, lambda _node, told, _thread: self._greet(told), self._answer_greeting)
+        )
         put(table, Opcode.DESTROY, Row(Nothing.parse, lambda *_: None, nothing))
-        self.notifications = Notifications(descriptor)
+        self.notifications = notifications = Notifications(descriptor)
+        vfs.attach(notifications.inval_entry, callers.is_respelling)
         async with trio.open_nursery() as nursery:
             self.workers = workers = Workers(Device(descriptor), table, nursery)
             nursery.start_soon(self._announce, target, options, ready)

@@ -83,7 +83,7 @@ def _entry_fields(told: Entry, node: int) -> tuple[int, ...]:
         attr.nlink,
         attr.uid,
         attr.gid,
-        0,
+        attr.rdev & 0xFFFFFFFF,
         attr.blksize,
         0,
     )
@@ -131,8 +131,8 @@ def extended_attributes(unique: int, request: object, told: Entry) -> Reply:
         *divmod(attr.birth_ns, NS),
         *divmod(attr.ctime_ns, NS),
         *divmod(attr.mtime_ns, NS),
-        0,
-        0,
+        os.major(attr.rdev),
+        os.minor(attr.rdev),
     ).encode()
     return data(unique, request, body)
 

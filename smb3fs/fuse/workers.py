@@ -90,7 +90,11 @@ class Workers:
         self._stopping = False
         # Set when the device says that the mount is no more, or when nothing runs after `stop`.
         self.over = trio.Event()
-        put(table, Opcode.INTERRUPT, Row(InterruptIn.parse, lambda _, told: self._interrupt(told.unique), None))
+        put(
+            table,
+            Opcode.INTERRUPT,
+            Row(InterruptIn.parse, lambda _node, told, _thread: self._interrupt(told.unique), None),
+        )
 
     # -- who leads
 
@@ -228,7 +232,7 @@ class Workers:
         try:
             message = buffers.keep(size) if opcode == Opcode.WRITE else buffers.view[:size]
             request = row.parse(message)
-            answer = row.begin(node, request)
+            answer = row.begin(node, request, thread)
             if isinstance(answer, CoroutineType):
                 return Call(unique, opcode, thread, row, request, answer, size)
             if row.finish is not None:
