@@ -43,7 +43,7 @@ WANTED: Final = (
 # - READDIRPLUS_AUTO: the kernel would leave the attributes out where nobody has asked for them lately, and then look up
 #   one by one the names that are removed or renamed; the server sends them with every listing anyway.
 # - WRITEBACK_CACHE: the kernel would trust its own sizes and times over the server's.
-# - EXPLICIT_INVAL_DATA: it is for those who are told of every change, which takes a lease, and excludes AUTO_INVAL_DATA.
+# - EXPLICIT_INVAL_DATA: for those who are told of every change, which takes a lease; it excludes AUTO_INVAL_DATA.
 # - DONT_MASK, POSIX_ACL: the umask is the kernel's to apply.
 # - EXPORT_SUPPORT: file handles for NFS would outlive our inode numbers.
 # - POSIX_LOCKS, FLOCK_LOCKS: only with verbs for them, see `locks`.
