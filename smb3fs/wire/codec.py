@@ -58,8 +58,8 @@ def pad8(n: int) -> int:
 
 
 def filetime_to_ns(filetime: int) -> int:
-    """Return nanoseconds since 1970 for a FILETIME; 0, which says "not set", stays 0."""
-    return (filetime - EPOCH_AS_FILETIME) * 100 if filetime else 0
+    """Return nanoseconds since 1970 for a FILETIME; what is no time becomes 0, which says "not set"."""
+    return (filetime - EPOCH_AS_FILETIME) * 100 if 0 < filetime <= MAX_FILETIME else 0
 
 
 def ns_to_filetime(ns: int) -> int:

@@ -191,6 +191,36 @@ def test_times_can_be_set(work: Work) -> None:
     assert work.path.stat().st_mtime_ns == 1_333_333_333 * SECOND
 
 
+@pytest.mark.parametrize(
+    ("wanted", "kept"),
+    [
+        (1_600_000_000 * SECOND + 123_456_789, 1_600_000_000 * SECOND + 123_456_700),
+        (1, 0),
+        (-1, -100),
+        (-86_400 * SECOND - 50, -86_400 * SECOND - 100),
+        (2**32 * SECOND + 199, 2**32 * SECOND + 100),
+    ],
+)
+def test_times_have_steps_of_100_ns(work: Work, wanted: int, kept: int) -> None:
+    """The same in the answer, in a later one, and at the server; rounded down as local file systems do."""
+    path = work.path / "file"
+    path.write_bytes(b"")
+    os.utime(path, ns=(wanted, wanted))
+    assert (path.stat().st_atime_ns, path.stat().st_mtime_ns) == (kept, kept)
+    time.sleep(1.1)  # the mount's actimeo
+    assert (path.stat().st_atime_ns, path.stat().st_mtime_ns) == (kept, kept)
+    assert (work.behind / "file").stat().st_mtime_ns == kept
+
+
+def test_times_that_no_server_has(work: Work) -> None:
+    """Before 1601 and after the year 30828: the nearest that there is, and it is told at once."""
+    path = work.path / "file"
+    path.write_bytes(b"")
+    for wanted, nearest in ((-20_000_000_000, -11_644_473_600), (10**13, 910_692_730_085)):
+        os.utime(path, (wanted, wanted))
+        assert abs(path.stat().st_mtime_ns // SECOND - nearest) <= 1
+
+
 def test_times_set_on_an_open_file_survive_its_close(work: Work) -> None:
     """As tar and cp -p do: write, utimens on the descriptor, close."""
     with (work.path / "file").open("wb") as file:

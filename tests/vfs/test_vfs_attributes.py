@@ -43,6 +43,32 @@ async def test_what_stat_tells() -> None:
 
 
 @in_trio
+async def test_the_time_of_birth_is_the_same_wherever_it_comes_from() -> None:
+    """From the answers to a creation, a look-up, a stat and a listing, and after a change of other times."""
+    world = World()
+    fh, made = await world.create("file")
+    born = world.share.find("file").created
+    assert born == made.attr.birth_ns != 0
+    await world.write(fh, 0, b"later")
+    assert (await world.look("file")).attr.birth_ns == born
+    assert (await world.stat(made.attr.ino)).attr.birth_ns == born
+    changed = await settle(world.vfs.setattr(made.attr.ino, SetAttr(mtime_ns=SECOND, atime_ns=SECOND)))
+    assert changed.attr.birth_ns == born
+    listed = await settle(world.vfs.opendir(ROOT))
+    entries = {name: entry for name, _, entry in await world.rest(listed)}
+    assert entries["file"].attr.birth_ns == born
+    folder = await settle(world.vfs.mkdir(ROOT, b"folder", 0o755))
+    assert folder.attr.birth_ns == world.share.find("folder").created
+
+
+@in_trio
+async def test_a_server_that_knows_no_time_of_birth() -> None:
+    world = World()
+    world.share.put("file", b"", created=0)
+    assert (await world.look("file")).attr.birth_ns == 0
+
+
+@in_trio
 async def test_a_directory() -> None:
     world = World(dir_mode=0o2750)
     world.share.put("folder", None).attributes = READONLY

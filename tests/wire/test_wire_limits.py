@@ -182,6 +182,8 @@ def test_times() -> None:
     # Before 1601 and beyond the year 30828 there is no FILETIME; 0 and negative numbers would be orders.
     assert ns_to_filetime(-(10**30)) == 1
     assert ns_to_filetime(10**30) == MAX_FILETIME
+    for order in (2**63, 2**64 - 1, 2**64 - 2):
+        assert filetime_to_ns(order) == 0
 
 
 @given(filetime=st.integers(1, MAX_FILETIME).filter(lambda filetime: filetime != EPOCH_AS_FILETIME))
