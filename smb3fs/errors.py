@@ -131,7 +131,8 @@ class Status(IntEnum):
 _ERRNO: Final[dict[int, int]] = {
     Status.INVALID_EA_NAME: errno.EINVAL,
     Status.EA_LIST_INCONSISTENT: errno.EINVAL,
-    Status.STOPPED_ON_SYMLINK: errno.EOPNOTSUPP,
+    # The kernel walks links itself, so one has come to stand where there was none.
+    Status.STOPPED_ON_SYMLINK: errno.ESTALE,
     Status.NOT_IMPLEMENTED: errno.EOPNOTSUPP,
     Status.INVALID_INFO_CLASS: errno.EOPNOTSUPP,
     Status.INVALID_HANDLE: errno.EBADF,

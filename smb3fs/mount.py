@@ -58,6 +58,7 @@ class Mount:
             rsize=options.rsize,
             wsize=options.wsize,
             snapshot=self._snapshot,
+            mfsymlinks=options.mfsymlinks,
         )
         self.vfs = Vfs(self.share, options, self.trace)
         login = options.credentials

@@ -264,11 +264,41 @@ def one_channel(text: str) -> Mapping[str, Any]:
     return {}
 
 
-def no_such_type(text: str) -> Mapping[str, Any]:
-    """Accept the ways of saying that symbolic links and special files are not created."""
-    if text not in ("none", "default"):
-        raise ValueError("creating symbolic links and special files is not supported by this version; leave it out")
-    return {}
+def link_notation(text: str) -> Mapping[str, Any]:
+    """Convert how symbolic links are made; those of Minshall and French are recognised where they are made."""
+    match text:
+        case "default":
+            return {}
+        case "native" | "none":
+            return {"symlink": text}
+        case "mfsymlinks":
+            return {"symlink": text, "mfsymlinks": True}
+        case "unix":
+            raise ValueError("it belongs to SMB 1; leave it out, and links are made as native reparse points")
+        case "sfu" | "nfs" | "wsl":
+            raise ValueError("links of this kind are read, but not made; use symlink=native or mfsymlinks")
+        case _:
+            raise ValueError("give default, native, mfsymlinks or none")
+
+
+def special_notation(text: str) -> Mapping[str, Any]:
+    """Convert how pipes, sockets and devices are made."""
+    match text:
+        case "default":
+            return {}
+        case "nfs" | "none":
+            return {"special_files": text}
+        case "wsl":
+            raise ValueError("special files of this kind are read, but not made; use reparse=nfs")
+        case _:
+            raise ValueError("give default, nfs or none")
+
+
+def absolute_directory(text: str) -> str:
+    """Convert the path of a directory on this machine."""
+    if not text.startswith("/") or "\0" in text:
+        raise ValueError("give the absolute path of a directory, for example /mnt")
+    return text
 
 
 def our_type(text: str) -> Mapping[str, Any]:
@@ -391,9 +421,14 @@ OPTIONS: Final[tuple[Option, ...]] = (
     stated("utf8 unicode", "file names are UTF-8"),
     refused("nounicode", "SMB 3 knows Unicode alone; leave it out"),
     flag("nocase ignorecase", nocase=True),
-    refused("mfsymlinks sfu symlinkroot nativesocket", f"creating symbolic links and special files is {_LATER}"),
-    Option(("symlink", "reparse"), Verdict.STATED, Takes.VALUE, no_such_type, "symbolic links are not created"),
-    stated("nomfsymlinks nosfu nonativesocket", "symbolic links and special files are not created"),
+    flag("mfsymlinks", mfsymlinks=True),
+    flag("nomfsymlinks", mfsymlinks=False),
+    value("symlink", link_notation),
+    value("reparse", special_notation),
+    value("symlinkroot", into("symlink_root", absolute_directory)),
+    refused("sfu", "links and special files of Services for Unix are not known; use mfsymlinks or leave it out"),
+    refused("nativesocket", "sockets are made in the notation of reparse=nfs; leave it out"),
+    stated("nosfu nonativesocket", "sockets are made in the notation of reparse=nfs"),
     flag("nodelete", nodelete=True),
     stated("nosparse", "files are never made sparse"),
     stated("intr nointr", "a call can be given up at any time, and ends by itself after timeout="),

@@ -70,6 +70,11 @@ class MountOptions:
     # Whether a chmod and chown that the server does not keep are remembered here.
     dynperm: bool = False
     server_inodes: bool = True
+    # How links and special files are made, and what is taken for one; see `option_table`.
+    symlink: str = "native"
+    mfsymlinks: bool = False
+    special_files: str = "nfs"
+    symlink_root: str = "/mnt"
     # What becomes of the characters that SMB cannot hold.
     name_mapping: str = "mapposix"
     # Whether a name that is not there is looked for in another spelling.
@@ -254,6 +259,8 @@ def parse_mount_options(
     settings["kernel_flags"] = tuple(name for name in KERNEL_FLAGS if settings.pop(name, False))
     if "snapshot" in settings:
         settings["read_only"] = True
+    if settings.get("mfsymlinks"):
+        settings.setdefault("symlink", "mfsymlinks")
     _check_protection(settings)
     login = _login(settings, notes, warnings, cwd)
     settings["credentials"] = credentials.complete(

@@ -75,7 +75,9 @@ def _names(vfs: Vfs) -> dict[Opcode, Row]:
         Opcode.FORGET: Row(ForgetIn.parse, lambda node, told, _: vfs.forget(((node, told.lookups),)), None),
         Opcode.BATCH_FORGET: Row(BatchForgetIn.parse, lambda _node, told, _: vfs.forget(told.pairs), None),
         Opcode.MKNOD: Row(
-            requests.MknodIn.parse, lambda node, told, _: vfs.mknod(node, told.name, told.mode), replies.entry
+            requests.MknodIn.parse,
+            lambda node, told, _: vfs.mknod(node, told.name, told.mode, told.rdev),
+            replies.entry,
         ),
         Opcode.MKDIR: Row(
             requests.MkdirIn.parse, lambda node, told, _: vfs.mkdir(node, told.name, told.mode), replies.entry
@@ -95,6 +97,7 @@ def _names(vfs: Vfs) -> dict[Opcode, Row]:
         Opcode.SYMLINK: Row(
             requests.SymlinkIn.parse, lambda node, told, _: vfs.symlink(node, told.name, told.target), replies.entry
         ),
+        Opcode.READLINK: Row(Nothing.parse, lambda node, _told, _: vfs.readlink(node), replies.data),
         Opcode.LINK: Row(
             requests.LinkIn.parse, lambda node, told, _: vfs.link(told.nodeid, node, told.name), replies.entry
         ),

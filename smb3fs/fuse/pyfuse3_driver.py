@@ -141,8 +141,8 @@ class Handlers(pyfuse3.Operations):
     async def mknod(
         self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: Context
     ) -> pyfuse3.EntryAttributes:
-        """Create a file without opening it."""
-        return _attributes(await _ask(self._vfs.mknod, parent_inode, name, mode))
+        """Create a file without opening it, or a pipe, socket or device."""
+        return _attributes(await _ask(self._vfs.mknod, parent_inode, name, mode, rdev))
 
     async def read(self, fh: int, off: int, size: int) -> Buffer:  # type: ignore[override]
         """Read; the buffer goes to the kernel as it is, though pyfuse3 declares bytes."""
@@ -219,12 +219,16 @@ class Handlers(pyfuse3.Operations):
         """Rename."""
         await _ask(self._vfs.rename, parent_inode_old, name_old, parent_inode_new, name_new, flags)
 
+    async def readlink(self, inode: int, ctx: Context) -> bytes:
+        """Return where a symbolic link leads."""
+        return await _ask(self._vfs.readlink, inode)
+
     async def symlink(self, parent_inode: int, name: bytes, target: bytes, ctx: Context) -> pyfuse3.EntryAttributes:
-        """Refuse symbolic links."""
+        """Make a symbolic link."""
         return _attributes(await _ask(self._vfs.symlink, parent_inode, name, target))
 
     async def link(self, inode: int, new_parent_inode: int, new_name: bytes, ctx: Context) -> pyfuse3.EntryAttributes:
-        """Refuse hard links."""
+        """Give a file a second name."""
         return _attributes(await _ask(self._vfs.link, inode, new_parent_inode, new_name))
 
 
@@ -253,6 +257,7 @@ def _attributes(entry: Entry) -> pyfuse3.EntryAttributes:
     out.attr_timeout = entry.attr_timeout
     out.st_mode = attr.mode
     out.st_nlink = attr.nlink
+    out.st_rdev = attr.rdev
     out.st_uid = attr.uid
     out.st_gid = attr.gid
     out.st_size = attr.size

@@ -75,6 +75,11 @@ class FileAttributes(NamedTuple):
         """Whether this is a directory."""
         return self.kind == stat.S_IFDIR
 
+    def with_owned(self, owned: PosixCreated) -> FileAttributes:
+        """Add what the POSIX extensions tell."""
+        kind = kind_of(self.attributes, owned.reparse_tag, owned)
+        return self._replace(links=owned.links, special=kind, owned=owned)
+
     @classmethod
     def from_create(cls, answer: CreateResponse, file_id: int, links: int) -> FileAttributes:
         """Build from the answer to a CREATE, which holds all but the file's number and its links."""
@@ -109,18 +114,14 @@ class FileAttributes(NamedTuple):
     @classmethod
     def from_posix(cls, info: FilePosixInformation) -> FileAttributes:
         """Build from the POSIX extensions' information."""
-        owned = info.owned
-        kind = kind_of(info.file_attributes, owned.reparse_tag, owned)
         return cls(
             info.inode,
             info.file_attributes,
             info.end_of_file,
             info.allocation_size,
-            owned.links,
+            info.owned.links,
             filetime_to_ns(info.creation_time),
             filetime_to_ns(info.last_access_time),
             filetime_to_ns(info.last_write_time),
             filetime_to_ns(info.change_time),
-            kind,
-            owned=owned,
-        )
+        ).with_owned(info.owned)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from smb3fs.channels.pool import Pool
@@ -36,9 +37,11 @@ from smb3fs.wire.infoclass import (
     FileDispositionInformation,
     FileEndOfFileInformation,
     FileInternalInformation,
+    FileLinkInformation,
     FileRenameInformation,
 )
 from smb3fs.wire.io import CloseRequest
+from smb3fs.wire.posix import POSIX_GUID, FilePosixInformation, PosixCreate, PosixCreated
 from smb3fs.wire.query import InfoType, QueryInfoRequest, QueryInfoResponse, SetInfoRequest
 
 # Room for the fixed part of FileAllInformation and the longest path that a server on Linux has (4,095 characters): smbd
@@ -66,6 +69,8 @@ DELETE_ACCESS: Final = int(AccessMask.DELETE | AccessMask.READ_ATTRIBUTES | Acce
 QUERY_ALL: Final = QueryInfoRequest(
     RELATED_FILE_ID, InfoType.FILE, FileAllInformation.information_class, ALL_INFORMATION_ROOM
 )
+# Of fixed size but for two SIDs, which have 68 bytes at most.
+QUERY_POSIX: Final = QueryInfoRequest(RELATED_FILE_ID, InfoType.FILE, FilePosixInformation.information_class, 512)
 QUERY_INTERNAL: Final = QueryInfoRequest(RELATED_FILE_ID, InfoType.FILE, FileInternalInformation.information_class, 8)
 CLOSE_RELATED: Final = CloseRequest(RELATED_FILE_ID)
 
@@ -74,7 +79,7 @@ class Chains:
     """The tree of a mount, and the chains that verbs send to it; each group of verbs is a class on top of this one.
 
     Paths are relative to the root of the mount, components joined by a backslash, "" for the root itself; names are
-    the server's.
+    the server's. Where the POSIX extensions are in use they are joined by a slash, and each CREATE says so.
     """
 
     def __init__(
@@ -87,10 +92,12 @@ class Chains:
         rsize: int = 4 << 20,
         wsize: int = 4 << 20,
         snapshot: int | None = None,
+        mfsymlinks: bool = False,
     ) -> None:
         """`prefix` is the directory of the share that is the mount's root; `rsize` and `wsize` bound one request.
 
         With `snapshot`, a FILETIME, all files are those of that previous version of the share.
+        With `mfsymlinks` files in Minshall and French's notation are taken for the links that they describe.
         """
         self._pool = pool
         self._opens = opens
@@ -103,6 +110,12 @@ class Chains:
             self._timewarp = (CreateContext(TIMEWARP_TOKEN, TimewarpToken(snapshot).encode()),)
         # Whether both queries that tell a file's number tell the same one; there are servers that make one up.
         self.agreeing_ids = True
+        self._mfsymlinks = mfsymlinks
+        # Whether the server has shown that it makes no reparse points.
+        self._no_points = False
+        # Whether the POSIX extensions are in use, see `smb3fs.share.posix`.
+        self._posix = False
+        self._separator = "\\"
 
     def _check_id(self, expected: int | None, answer: Answer) -> None:
         """Raise ESTALE if FileInternalInformation shows another file than the expected one."""
@@ -111,7 +124,7 @@ class Chains:
 
     def _full(self, path: str) -> str:
         """Return the name on the share of a path in the mount."""
-        full = "\\".join(part for part in (self._prefix, path) if part)
+        full = self._separator.join(part for part in (self._prefix, path) if part)
         if len(full) > PATH_MAX // 2 and len(utf16(full)) > 2 * PATH_MAX:
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
         return full
@@ -124,23 +137,45 @@ class Chains:
         disposition: int = Disposition.OPEN,
         options: int = 0,
         contexts: Sequence[CreateContext] = (),
+        mode: int = 0,
     ) -> CreateRequest:
-        """Build the CREATE that begins a chain."""
+        """Build the CREATE that begins a chain; `mode` has the permission bits of a file that it makes."""
         if self._timewarp:
             contexts = (*contexts, *self._timewarp)
+        if self._posix:
+            contexts = (*contexts, CreateContext(POSIX_GUID, PosixCreate(mode).encode()))
         return CreateRequest(self._full(path), access, disposition, options, contexts=contexts)
+
+    def _query(self, handle: Open | None = None) -> QueryInfoRequest:
+        """Build the query for the attributes of a handle, or of what the chain has opened.
+
+        Where the handle is known it is named, for not every server finds by itself which one is meant.
+        """
+        query = QUERY_POSIX if self._posix else QUERY_ALL
+        return query if handle is None else replace(query, file_id=handle.file_id)
+
+    def _told(self, answer: Answer) -> FileAttributes:
+        """Read the answer to `_query`."""
+        data = memoryview(QueryInfoResponse.parse(answer.pdu).data)
+        if self._posix:
+            return FileAttributes.from_posix(FilePosixInformation.parse(data))
+        return FileAttributes.from_all_information(FileAllInformation.parse(data))
 
     def _opened(self, answer: Answer, path: str, generation: int, *, writable: bool = False) -> Open:
         """Enter what a CREATE has granted into the open table, or raise its refusal."""
         if answer.status != Status.SUCCESS:
             raise StatusError(answer.status, Command.CREATE.name)
         told = CreateResponse.parse(answer.pdu)
-        file_id = next((DiskId.parse(context.data).file_id for context in told.contexts if _is_disk_id(context)), 0)
+        contexts = {context.name: context.data for context in told.contexts}
+        file_id = DiskId.parse(contexts[QUERY_ON_DISK_ID]).file_id if QUERY_ON_DISK_ID in contexts else 0
+        attributes = FileAttributes.from_create(told, file_id, links=1)
+        if POSIX_GUID in contexts:
+            attributes = attributes.with_owned(PosixCreated.parse(contexts[POSIX_GUID]))
         handle = Open(
             path,
             told.file_id,
             generation,
-            FileAttributes.from_create(told, file_id, links=1),
+            attributes,
             writable,
             created=told.create_action == CreateAction.CREATED,
         )
@@ -180,14 +215,14 @@ class Chains:
 
     async def _set(self, handle: Open, info: FileBasicInformation | FileEndOfFileInformation) -> FileAttributes:
         """Set one kind of information and return the attributes that result; one round trip."""
-        answers = await self._on(handle, [set_info(info, handle), query_all(handle)])
-        return all_information(answers[1])
+        answers = await self._on(handle, [set_info(info, handle), self._query(handle)])
+        return self._told(answers[1])
 
     async def _set_and_close(
         self, handle: Open, info: FileBasicInformation | FileEndOfFileInformation
     ) -> FileAttributes:
         """Do as `_set` does and close the handle in the same round trip."""
-        chain: list[Request] = [set_info(info, handle), query_all(handle), CloseRequest(handle.file_id)]
+        chain: list[Request] = [set_info(info, handle), self._query(handle), CloseRequest(handle.file_id)]
         try:
             _, answers = await self._pool.call(chain, generation=handle.generation)
         except BaseException:
@@ -198,12 +233,7 @@ class Chains:
         else:
             self.close(handle)
         raise_first(chain[:2], answers[:2])
-        return all_information(answers[1])
-
-
-def _is_disk_id(context: CreateContext) -> bool:
-    """Whether a create context tells the file's number."""
-    return context.name == QUERY_ON_DISK_ID
+        return self._told(answers[1])
 
 
 def raise_first(chain: Sequence[Request], answers: Sequence[Answer]) -> None:
@@ -213,12 +243,6 @@ def raise_first(chain: Sequence[Request], answers: Sequence[Answer]) -> None:
             continue
         if answer.status != Status.SUCCESS:
             raise StatusError(answer.status, request.command.name)
-
-
-def all_information(answer: Answer) -> FileAttributes:
-    """Read the answer to a query for FileAllInformation."""
-    data = QueryInfoResponse.parse(answer.pdu).data
-    return FileAttributes.from_all_information(FileAllInformation.parse(memoryview(data)))
 
 
 def internal_id(answer: Answer) -> int:
@@ -241,13 +265,12 @@ def basic_information(
     return FileBasicInformation(creation, access, write, LEAVE_TIME, attributes)
 
 
-def query_all(handle: Open) -> QueryInfoRequest:
-    """Ask for everything about an open file; where the id is known it is told, for not every server finds it alone."""
-    return QueryInfoRequest(handle.file_id, InfoType.FILE, FileAllInformation.information_class, ALL_INFORMATION_ROOM)
-
-
 def set_info(
-    info: FileBasicInformation | FileEndOfFileInformation | FileDispositionInformation | FileRenameInformation,
+    info: FileBasicInformation
+    | FileEndOfFileInformation
+    | FileDispositionInformation
+    | FileRenameInformation
+    | FileLinkInformation,
     handle: Open | None = None,
 ) -> SetInfoRequest:
     """Build a SET_INFO on a handle, or on what the chain has opened."""

@@ -12,20 +12,17 @@ from smb3fs.share.chains import (
     CLOSE_RELATED,
     LIST_ACCESS,
     NAME_MAX,
-    QUERY_ALL,
     QUERY_INTERNAL,
     READ_ACCESS,
     SET_ACCESS,
     STAT_ACCESS,
     WRITE_ACCESS,
-    Chains,
-    all_information,
     basic_information,
     check_expected,
     internal_id,
-    query_all,
     raise_first,
 )
+from smb3fs.share.links import Links
 from smb3fs.share.listing import PAGE_SIZE, Listing
 from smb3fs.wire.codec import Buffer
 from smb3fs.wire.create import (
@@ -59,23 +56,17 @@ class VolumeSpace(NamedTuple):
     name_max: int = NAME_MAX
 
 
-class Files(Chains):
+class Files(Links):
     """What can be asked of and done to files, by path or by handle."""
 
     # -- looking
-
-    async def lookup(self, path: str) -> FileAttributes:
-        """Return a file's attributes; one round trip."""
-        chain: list[Request] = [self._create(path, STAT_ACCESS), QUERY_ALL, CLOSE_RELATED]
-        _, answers = await self._chain(chain, repeatable=True)
-        return all_information(answers[1])
 
     async def root(self) -> tuple[FileAttributes, FileFsAttributeInformation | None]:
         """Return the root's attributes, and what the file system says of itself (None: nothing); one round trip."""
         query = QueryInfoRequest(
             RELATED_FILE_ID, InfoType.FILESYSTEM, FileFsAttributeInformation.information_class, FS_ATTRIBUTE_ROOM
         )
-        chain: list[Request] = [self._create("", STAT_ACCESS), QUERY_ALL, query, QUERY_INTERNAL, CLOSE_RELATED]
+        chain: list[Request] = [self._create("", STAT_ACCESS), self._query(), query, QUERY_INTERNAL, CLOSE_RELATED]
         session, answers = await self._pool.call(chain, repeatable=True)
         try:
             raise_first(chain[:2], answers[:2])
@@ -86,14 +77,14 @@ class Files(Chains):
         if answers[2].status == Status.SUCCESS:
             volume = FileFsAttributeInformation.parse(memoryview(QueryInfoResponse.parse(answers[2].pdu).data))
         self._close_leftover(answers, session.generation)
-        told = all_information(answers[1])
+        told = self._told(answers[1])
         if answers[3].status == Status.SUCCESS:
             self.agreeing_ids = internal_id(answers[3]) == told.file_id
         return told, volume
 
     async def attributes(self, handle: Open) -> FileAttributes:
         """Return the attributes of an open file."""
-        return all_information((await self._on(handle, [query_all(handle)]))[0])
+        return self._told((await self._on(handle, [self._query(handle)]))[0])
 
     async def space(self) -> VolumeSpace:
         """Return the size of the share and what is free of it."""
@@ -112,7 +103,8 @@ class Files(Chains):
         """Open a directory and return its listing with the first page in it; raises ESTALE if it is not `expect`."""
         open_it = self._create(path, LIST_ACCESS, options=CreateOptions.DIRECTORY_FILE)
         session = await self._pool.ready()
-        listing = Listing(self._pool, session.payload_limit(min(PAGE_SIZE, session.agreed.max_transact)))
+        page_size = session.payload_limit(min(PAGE_SIZE, session.agreed.max_transact))
+        listing = Listing(self._pool, page_size, posix=self._posix)
         chain: list[Request] = [open_it, QUERY_INTERNAL, *listing.first_requests()]
         session, answers = await self._pool.call(chain, repeatable=True)
         opened = self._opened(answers[0], path, session.generation)
@@ -165,11 +157,19 @@ class Files(Chains):
         return self._data(answer, size) if answer.status == Status.SUCCESS else None
 
     async def create(
-        self, path: str, *, read: bool, write: bool, exclusive: bool, readonly_attribute: bool = False
+        self,
+        path: str,
+        *,
+        read: bool,
+        write: bool,
+        exclusive: bool,
+        readonly_attribute: bool = False,
+        mode: int = 0o666,
     ) -> Open:
         """Create a file and open it, or open the one that is there unless `exclusive`; its contents are not touched.
 
-        With `readonly_attribute` a new file is made read-only, for later opens; the handle itself may write.
+        With `readonly_attribute` a new file is made read-only, for later opens; the handle itself may write. `mode` is
+        for servers that keep one.
         """
         request = self._create(
             path,
@@ -177,6 +177,7 @@ class Files(Chains):
             disposition=Disposition.CREATE if exclusive else Disposition.OPEN_IF,
             options=CreateOptions.NON_DIRECTORY_FILE,
             contexts=(CreateContext(QUERY_ON_DISK_ID),),
+            mode=mode,
         )
         request.file_attributes = FileAttribute.READONLY if readonly_attribute else FileAttribute.NORMAL
         session, answers = await self._pool.call([request])
@@ -266,16 +267,13 @@ class Files(Chains):
         attributes: int = 0,
     ) -> FileAttributes:
         """Set times (ns since the epoch, None = leave) and FILE_ATTRIBUTE bits (0 = leave) of the file `expect`."""
-        chain: list[Request] = [self._create(path, SET_ACCESS), QUERY_INTERNAL]
-        session, answers = await self._pool.call(chain, repeatable=True)
-        handle = self._opened(answers[0], path, session.generation)
-        try:
-            raise_first(chain[1:], answers[1:])
-            self._check_id(expect, answers[1])
-        except BaseException:
-            self.close(handle)
-            raise
-        return await self._set_and_close(handle, basic_information(created, accessed, modified, attributes))
+
+        async def open_it(options: int) -> Open:
+            return await self._expected(path, SET_ACCESS, options, expect)
+
+        handle = await self.at_point(open_it)
+        told = await self._set_and_close(handle, basic_information(created, accessed, modified, attributes))
+        return await self.recognised(path, told)
 
     async def set_basic_open(
         self,

@@ -101,6 +101,22 @@ class Settings(Protocol):
         """Whether there are extended attributes with names that begin with `user.`."""
 
     @property
+    def symlink(self) -> str:
+        """How symbolic links are made: `native`, `mfsymlinks`, `none`."""
+
+    @property
+    def mfsymlinks(self) -> bool:
+        """Whether files in Minshall and French's notation are links."""
+
+    @property
+    def special_files(self) -> str:
+        """How pipes, sockets and devices are made: `nfs`, `none`."""
+
+    @property
+    def symlink_root(self) -> str:
+        """The directory in which absolute links of Windows find their drives."""
+
+    @property
     def cache(self) -> str:
         """`none` keeps file contents out of the kernel's page cache."""
 

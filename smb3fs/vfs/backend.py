@@ -16,6 +16,7 @@ from smb3fs.share.files import VolumeSpace
 from smb3fs.share.metadata import Attached
 from smb3fs.wire.codec import Buffer
 from smb3fs.wire.ea import ExtendedAttribute
+from smb3fs.wire.reparse import SymbolicLink
 
 
 class Pages(Protocol):
@@ -45,8 +46,25 @@ class ShareVerbs(Protocol):
         The handle's `head` is up to as many of the file's first bytes, or None.
         """
 
-    async def create(self, path: str, /, *, read: bool, write: bool, exclusive: bool, readonly_attribute: bool) -> Open:
+    async def create(
+        self, path: str, /, *, read: bool, write: bool, exclusive: bool, readonly_attribute: bool, mode: int
+    ) -> Open:
         """Create a file, or open the one that is there unless `exclusive`; never truncates."""
+
+    async def read_link(self, path: str, /, expect: int | None) -> SymbolicLink | bytes:
+        """Return where the link at `path` leads; EINVAL for what is none."""
+
+    async def make_link(self, path: str, target: SymbolicLink, /) -> FileAttributes:
+        """Make a symbolic link; EPERM where the server has none."""
+
+    async def make_link_file(self, path: str, target: bytes, /) -> FileAttributes:
+        """Make a symbolic link in Minshall and French's notation."""
+
+    async def make_special(self, path: str, mode: int, rdev: int, /) -> FileAttributes:
+        """Make a pipe, socket or device; EPERM where the server has none."""
+
+    async def link(self, path: str, new: str, /, expect: int | None) -> FileAttributes:
+        """Give the file at `path`, if its file id is `expect`, a second name."""
 
     async def attributes(self, handle: Open, /) -> FileAttributes:
         """Return the attributes of an open file."""
@@ -122,7 +140,7 @@ class ShareVerbs(Protocol):
     async def remove_stream(self, path: str, name: str, expect: int | None, /) -> None:
         """Remove a stream of a file; ENODATA if it has none of that name."""
 
-    async def make_directory(self, path: str, /) -> FileAttributes:
+    async def make_directory(self, path: str, mode: int, /) -> FileAttributes:
         """Create a directory."""
 
     async def remove_file(self, path: str, /) -> None:
@@ -133,6 +151,9 @@ class ShareVerbs(Protocol):
 
     async def rename(self, old: str, new: str, /, *, replace: bool) -> None:
         """Rename; without `replace` an existing `new` is EEXIST."""
+
+    async def rename_point(self, old: str, new: str, /, *, replace: bool) -> None:
+        """Rename what is a link or special file."""
 
     async def list_directory(self, path: str, /, expect: int | None) -> Pages:
         """Begin a listing; returns when the first page has arrived."""

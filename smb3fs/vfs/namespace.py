@@ -13,6 +13,7 @@ import errno
 import logging
 import os
 import secrets
+import stat
 from contextlib import suppress
 from typing import Final, NamedTuple
 
@@ -64,11 +65,11 @@ async def look_up(state: State, parent: Inode, name: bytes, process: int = 0) ->
     return Found(state.seen(parent, text, told), told, alone)
 
 
-async def make_directory(state: State, parent: Inode, name: bytes) -> tuple[Inode, FileAttributes]:
+async def make_directory(state: State, parent: Inode, name: bytes, mode: int) -> tuple[Inode, FileAttributes]:
     """Make a directory."""
     text = state.names.to_server(name)
     try:
-        told = await state.below(parent, text, state.share.make_directory)
+        told = await state.below(parent, text, lambda path: state.share.make_directory(path, mode & 0o7777))
     finally:
         state.changed(parent, text)
     return state.seen(parent, text, told), told
@@ -216,12 +217,15 @@ class Move:
         self.new = new
         self.old_path = state.inodes.path_below(parent, old)
         self.new_path = state.inodes.path_below(new_parent, new)
+        source = parent.child(old)
+        plain = source is None or source.kind in (stat.S_IFREG, stat.S_IFDIR)
+        self._rename = state.share.rename if plain else state.share.rename_point
         self._parents_can_go = {parent, new_parent} != {state.inodes.root}
 
     async def rename(self, *, replace: bool) -> None:
         """Have the server rename."""
         try:
-            await self.state.share.rename(self.old_path, self.new_path, replace=replace)
+            await self._rename(self.old_path, self.new_path, replace=replace)
         except StatusError as error:
             if too_long(error, self.new):
                 raise _refusal(errno.ENAMETOOLONG) from error
@@ -247,7 +251,7 @@ class Move:
             await self.rename(replace=False)
         except (OSError, Smb3fsError):
             with suppress(OSError, Smb3fsError):
-                await self.state.share.make_directory(self.new_path)
+                await self.state.share.make_directory(self.new_path, 0o777)
             raise
 
     async def onto_file(self, target: Inode) -> None:

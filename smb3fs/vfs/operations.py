@@ -21,7 +21,7 @@ import trio
 from smb3fs.handles.attributes import FileAttributes
 from smb3fs.handles.opens import Open
 from smb3fs.trace import Trace
-from smb3fs.vfs import namespace, reading, xattrs
+from smb3fs.vfs import links, namespace, reading, xattrs
 from smb3fs.vfs.anticipation import Anticipation
 from smb3fs.vfs.attributes import UNTOLD, Entry, SetAttr, Settings
 from smb3fs.vfs.backend import ShareVerbs
@@ -283,11 +283,11 @@ class Vfs(Walled):
         return self._opened(inode, handle, flags), self.state.counted(inode, told)
 
     @waits
-    async def mknod(self, parent: int, name: bytes, mode: int) -> Entry:
-        """Create a regular file; the server has no devices, pipes and sockets."""
-        if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
-            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+    async def mknod(self, parent: int, name: bytes, mode: int, rdev: int = 0) -> Entry:
+        """Create a regular file, or what else the server has: devices, pipes, sockets."""
         directory = self._inodes.get(parent)
+        if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
+            return self.state.counted(*await links.make_special(self.state, directory, name, mode, rdev))
         text = self.state.names.to_server(name)
         handle = await self._create(directory, text, mode, os.O_EXCL | os.O_WRONLY)
         self._share.close(handle)
@@ -309,6 +309,7 @@ class Vfs(Walled):
                 write=access.write,
                 exclusive=bool(flags & os.O_EXCL),
                 readonly_attribute=readonly,
+                mode=mode & 0o7777,
             ),
         )
 
@@ -435,7 +436,7 @@ class Vfs(Walled):
     @waits
     async def mkdir(self, parent: int, name: bytes, mode: int) -> Entry:
         """Make a directory."""
-        inode, told = await namespace.make_directory(self.state, self._inodes.get(parent), name)
+        inode, told = await namespace.make_directory(self.state, self._inodes.get(parent), name, mode)
         return self.state.counted(inode, told)
 
     @waits
@@ -454,12 +455,18 @@ class Vfs(Walled):
         get = self._inodes.get
         await namespace.rename(self.state, get(parent), name, get(new_parent), new_name, flags)
 
-    @answers
-    def symlink(self, parent: int, name: bytes, target: bytes) -> Entry:
-        """Refuse, with the errno that symlink(2) has for file systems without symbolic links."""
-        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+    @waits
+    async def symlink(self, parent: int, name: bytes, target: bytes) -> Entry:
+        """Make a symbolic link; EPERM, as symlink(2) has it, where the server has none."""
+        return self.state.counted(*await links.make_link(self.state, self._inodes.get(parent), name, target))
 
-    @answers
-    def link(self, number: int, new_parent: int, new_name: bytes) -> Entry:
-        """Refuse, with the errno that link(2) has for file systems without hard links."""
-        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+    @waits
+    async def readlink(self, number: int) -> bytes:
+        """Return where a symbolic link leads."""
+        return await links.read_link(self.state, self._inodes.get(number))
+
+    @waits
+    async def link(self, number: int, new_parent: int, new_name: bytes) -> Entry:
+        """Give a file a second name; EPERM, as link(2) has it, where the server has none."""
+        inode = self._inodes.get(number)
+        return self.state.counted(inode, await links.link(self.state, inode, self._inodes.get(new_parent), new_name))

@@ -28,6 +28,8 @@ from smb3fs.vfs.directories import DirectoryTable
 from smb3fs.vfs.files import FileTable, OpenFile
 from smb3fs.vfs.inodes import Inode, InodeTable
 from smb3fs.vfs.names import NAME_MAX, NameMapping, Names
+from smb3fs.vfs.targets import Targets
+from smb3fs.wire import mfsymlink
 from smb3fs.wire.infoclass import FILE_CASE_SENSITIVE_SEARCH, FileFsAttributeInformation
 
 T = TypeVar("T")
@@ -65,6 +67,12 @@ class State:
         if settings.dynperm:
             self.inodes.on_drop = self.presentation.forget
         self.nodelete = settings.nodelete
+        # How symbolic links and special files are made: `native`, `mfsymlinks` or `none`; `nfs` or `none`.
+        self.symlink = settings.symlink
+        self.special = settings.special_files
+        self._symlink_root = settings.symlink_root
+        if settings.mfsymlinks:
+            self.presentation.link_file_size = mfsymlink.SIZE
         self._trace = trace
         # Whether names are looked for in other spellings, and whether the server does so by itself (None: not known).
         self.nocase = settings.nocase
@@ -73,6 +81,7 @@ class State:
         # name is about to rename another spelling of it to that.
         self.on_invalidate: Callable[[int, bytes], None] = lambda parent, name: None
         self.is_respelling: Callable[[int, bytes], bool] = lambda process, name: False
+        self.targets = self._translate_targets()
         # Files that were removed or replaced while open here, by inode number: the names under which the server keeps
         # them until they are closed. They are not listed.
         self.aside: dict[int, str] = {}
@@ -86,6 +95,14 @@ class State:
         """Map names in another way, before the first of them has come: it depends on what the server can."""
         self.names = Names(mapping, self._trace)
         self.inodes.separator = self.names.separator
+        self.targets = self._translate_targets()
+
+    def _translate_targets(self) -> Targets:
+        """Return the way of links' targets, which follows from that of names."""
+        posix = self.names.mapping is NameMapping.POSIX
+        targets = Targets(self.names, self._symlink_root, posix=posix)
+        self.presentation.target_length = targets.length
+        return targets
 
     # -- answers into the tables
 

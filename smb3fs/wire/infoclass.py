@@ -20,6 +20,7 @@ class InformationClass(IntEnum):
     FILE_STANDARD = 5
     FILE_INTERNAL = 6
     FILE_RENAME = 10
+    FILE_LINK = 11
     FILE_DISPOSITION = 13
     FILE_FULL_EA = 15
     FILE_ALL = 18
@@ -275,6 +276,26 @@ class FileRenameInformation:
         """Read the information."""
         replace, _root_directory, length = unpack_at(_RENAME, data, 0)
         return cls(replace, from_utf16(slice_checked(memoryview(data), _RENAME.size, length)))
+
+
+@dataclass(slots=True)
+class FileLinkInformation:
+    """A second name for the file, given relative to the share ([MS-FSCC] 2.4.27.2); laid out as a new name is."""
+
+    information_class: ClassVar[int] = InformationClass.FILE_LINK
+
+    replace: bool
+    name: str
+
+    def encode(self) -> bytes:
+        """Return the information."""
+        return FileRenameInformation(self.replace, self.name).encode()
+
+    @classmethod
+    def parse(cls, data: Buffer) -> Self:
+        """Read the information."""
+        rename = FileRenameInformation.parse(data)
+        return cls(rename.replace, rename.name)
 
 
 _DISPOSITION: Final = Struct("<?")  # [MS-FSCC] 2.4.11: DeletePending

@@ -60,6 +60,17 @@ USED: dict[str, dict[str, Any]] = {
     "dirmode=750": {"dir_mode": 0o750},
     "dmask=0700": {"dir_mode": 0o700},
     "noperm": {"noperm": True},
+    "symlink=default": {},
+    "symlink=native": {},
+    "symlink=none": {"symlink": "none"},
+    "symlink=mfsymlinks": {"symlink": "mfsymlinks", "mfsymlinks": True},
+    "mfsymlinks": {"symlink": "mfsymlinks", "mfsymlinks": True},
+    "mfsymlinks,nomfsymlinks": {},
+    "mfsymlinks,symlink=native": {"mfsymlinks": True},
+    "reparse=default": {},
+    "reparse=nfs": {},
+    "reparse=none": {"special_files": "none"},
+    "symlinkroot=/drives": {"symlink_root": "/drives"},
     "noperm,perm": {"noperm": False},
     "noperm,default_permissions": {"noperm": False},
     "user_xattr": {"user_xattr": True},
@@ -135,7 +146,7 @@ STATED = """
     forceuid forcegid noforceuid noforcegid nocifsacl noacl noidsfromsid nomodefromsid
     setuids nosetuids rwpidforward noposix nounix nolinux noposixpaths nolease nohandlecache handlecache
     max_cached_dirs=16 closetimeo=1 locallease fsc nobrl nolock iocharset=utf8 utf8
-    unicode symlink=none symlink=default reparse=none nomfsymlinks nosfu nonativesocket nosparse intr nointr relatime
+    unicode nosfu nonativesocket nosparse intr nointr relatime
     norelatime strictatime nostrictatime lazytime nolazytime mand nomand iversion noiversion silent loud
     subtype=smb3fs
 """.split()
@@ -149,7 +160,7 @@ REFUSED = """
     compress multichannel max_channels=4 rdma persistenthandles resilienthandles handletimeout=1000
     witness cifsacl acl idsfromsid setuidfromacl modefromsid modesid backupuid=0
     backupgid=0 posix unix linux posixpaths brl forcemandatorylock forcemand
-    nounicode mfsymlinks sfu symlinkroot=/x nativesocket symlink=native reparse=nfs
+    nounicode sfu nativesocket symlink=unix symlink=sfu symlink=nfs symlink=wsl reparse=wsl
     allow_root context=x fscontext=x defcontext=x rootcontext=x seclabel bind rbind move
     sec=none sec=krb5 sec=krb5i sec=krb5p sec=ntlm sec=ntlmi sec=ntlmv2 sec=ntlmv2i sec=lanman
     vers=1.0 vers=1.0-3.1.1 iocharset=iso8859-1 subtype=other
@@ -162,6 +173,7 @@ WRONG = """
     seal=1 cipher=rot13 cipher=aes-128-gcm:aes-128-gcm cipher= sec=x
     uid=no-such-user-here gid=no-such-group-here uid=4294967295 uid=-1 uid= file_mode=9 file_mode=17777 file_mode=
     noperm=1 actimeo=x actimeo=1073741825 rsize=4095 rsize=8388609 wsize=0 bsize=1 rasize=67108865
+    symlink=x reparse=x symlinkroot=mnt
     cache=x fuse=x max_channels=x ro=1 fsname= username credentials credentials= prefixpath=../x
 """.split()
 

@@ -43,6 +43,7 @@ HEADINGS = {
         "Connection",
         "Owner, mode and permissions",
         "Caching and the sizes of requests",
+        "Symbolic links and special files",
         "Names and inode numbers",
         "Kernel",
         "Options for mount(8) and systemd",

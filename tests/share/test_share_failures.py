@@ -20,6 +20,7 @@ from smb3fs.share.share import Share
 from smb3fs.wire.create import Disposition, FileId
 from smb3fs.wire.header import Command
 from smb3fs.wire.io import ReadResponse, WriteResponse
+from smb3fs.wire.reparse import SymbolicLink
 
 Verb = Callable[[Share], Awaitable[object]]
 
@@ -76,6 +77,10 @@ VERBS: dict[str, Verb] = {
     "remove_directory": lambda share: share.remove_directory("empty"),
     "rename": lambda share: share.rename("f", "g", replace=False),
     "list": lambda share: whole_listing(share, "d"),
+    "make_link": lambda share: share.make_link("link", SymbolicLink("f", "f", True)),
+    "make_link_file": lambda share: share.make_link_file("link", b"f"),
+    "make_special": lambda share: share.make_special("fifo", 0o010644, 0),
+    "link": lambda share: share.link("f", "second", None),
     "list long": lambda share: whole_listing(share, "long"),
 }
 verbs = pytest.mark.parametrize("name", VERBS)
@@ -304,7 +309,7 @@ async def test_a_caller_that_gives_up_while_any_of_its_messages_is_under_way(nam
 # What looks may look again; what changes something may not be done twice.
 LOOKS = {"extended_attributes", "attached", "security", "read_stream", "snapshots"}
 REPEATED = {"lookup", "space", "open", "open with head", "list", *LOOKS}
-CREATING = {"create", "create existing", "make_directory"}
+CREATING = {"create", "create existing", "make_directory", "make_link", "make_link_file", "make_special"}
 
 
 def changing(message: Message) -> bool:

@@ -28,17 +28,21 @@ from smb3fs.wire.directory import DirectoryEntry, encode_page
 from smb3fs.wire.header import Command
 from smb3fs.wire.infoclass import (
     FileAllInformation,
+    FileAttributeTagInformation,
     FileBasicInformation,
     FileDispositionInformation,
     FileEndOfFileInformation,
     FileFsAttributeInformation,
     FileFsFullSizeInformation,
     FileInternalInformation,
+    FileLinkInformation,
     FileRenameInformation,
     FileStandardInformation,
 )
 from smb3fs.wire.io import CloseResponse, FlushResponse, ReadResponse, WriteResponse
+from smb3fs.wire.ioctl import IoctlResponse
 from smb3fs.wire.query import RESTART_SCANS, InfoType, QueryDirectoryResponse, QueryInfoResponse, SetInfoResponse
+from smb3fs.wire.reparse import FSCTL_GET_REPARSE_POINT, FSCTL_SET_REPARSE_POINT, ReparsePoint, ReparseTag
 from smb3fs.wire.security import Ace, AceType, Acl, Control, SecurityDescriptor
 from smb3fs.wire.sid import EVERYONE
 
@@ -68,6 +72,8 @@ class Node:
     extended: dict[bytes, bytes] = field(default_factory=dict)
     streams: dict[str, Node] = field(default_factory=dict)
     descriptor: SecurityDescriptor = field(default_factory=usual_descriptor)
+    point: bytes | None = None
+    """What FSCTL_SET_REPARSE_POINT has set."""
 
 
 @dataclass(slots=True, eq=False)
@@ -119,6 +125,8 @@ class TreeServer(Peer):
         self.strict = False
         """After an element that failed, fail the rest of its chain too, and do not even close."""
         self.disk_ids = True
+        self.no_points = False
+        self.no_hard_links = False
         self.refuse: Callable[[Message, int], int | None] = lambda _message, _index: None
         """A status by which an element is refused without being carried out."""
         self.distort: Callable[[Element, bytes], bytes] = lambda _element, body: body
@@ -191,6 +199,11 @@ class TreeServer(Peer):
             if request.create_options & CreateOptions.NON_DIRECTORY_FILE and node.directory:
                 raise StatusError(Status.FILE_IS_A_DIRECTORY, "CREATE")
             self._action = CreateAction.OPENED
+            is_point = node.point is not None and node.attributes & FileAttribute.REPARSE_POINT
+            if is_point and not request.create_options & CreateOptions.OPEN_REPARSE_POINT:
+                assert node.point is not None
+                symlink = ReparsePoint.parse(node.point).tag == ReparseTag.SYMLINK
+                raise StatusError(Status.STOPPED_ON_SYMLINK if symlink else Status.IO_REPARSE_TAG_NOT_HANDLED, "CREATE")
         file_id = FileId(next(self._ids), 0xF00D)
         self.handles[file_id] = Handle(node, path, request.desired_access)
         return file_id
@@ -240,6 +253,19 @@ class TreeServer(Peer):
         data[request.offset : end] = request.data
         return WriteResponse(len(request.data)).encode()
 
+    def _do_ioctl(self, request: Any, handle: Handle, file_id: FileId) -> bytes:
+        if self.no_points:
+            raise StatusError(Status.NOT_A_REPARSE_POINT, "IOCTL")
+        if request.ctl_code == FSCTL_SET_REPARSE_POINT:
+            self._need(handle, AccessMask.WRITE_DATA | AccessMask.WRITE_ATTRIBUTES)
+            handle.node.point = request.input
+            handle.node.attributes |= FileAttribute.REPARSE_POINT
+            return IoctlResponse(request.ctl_code, file_id, b"").encode()
+        assert request.ctl_code == FSCTL_GET_REPARSE_POINT
+        if handle.node.point is None or not handle.node.attributes & FileAttribute.REPARSE_POINT:
+            raise StatusError(Status.NOT_A_REPARSE_POINT, "IOCTL")
+        return IoctlResponse(request.ctl_code, file_id, handle.node.point).encode()
+
     def _do_query_info(self, request: Any, handle: Handle, _: FileId) -> bytes:
         node = handle.node
         match request.information_class:
@@ -254,6 +280,9 @@ class TreeServer(Peer):
                 ).encode()
             case FileFsAttributeInformation.information_class if request.info_type == InfoType.FILESYSTEM:
                 data = FileFsAttributeInformation(3, 255, "NTFS").encode()
+            case FileAttributeTagInformation.information_class:
+                tag = ReparsePoint.parse(node.point).tag if node.point is not None else 0
+                data = FileAttributeTagInformation(node.attributes, tag).encode()
             case FileFsFullSizeInformation.information_class:
                 data = FileFsFullSizeInformation(1000, 300, 400, 8, 512).encode()
             case other:
@@ -291,6 +320,15 @@ class TreeServer(Peer):
                     raise StatusError(Status.OBJECT_NAME_COLLISION, "SET_INFO")
                 self.tree.nodes[rename.name] = self.tree.nodes.pop(handle.path)
                 handle.path = rename.name
+                node.attributes &= ~FileAttribute.REPARSE_POINT  # as Samba does
+            case FileLinkInformation.information_class:
+                link = FileLinkInformation.parse(request.data)
+                if self.no_hard_links:
+                    raise StatusError(Status.NOT_SUPPORTED, "SET_INFO")
+                if link.name in self.tree.nodes:
+                    raise StatusError(Status.OBJECT_NAME_COLLISION, "SET_INFO")
+                self.tree.nodes[link.name] = node
+                node.links += 1
             case other:
                 raise AssertionError(f"class {other}")
         return SetInfoResponse().encode()

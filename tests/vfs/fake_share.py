@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
+import stat
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -17,6 +19,7 @@ from smb3fs.share.files import VolumeSpace
 from smb3fs.wire.codec import Buffer, ns_to_filetime
 from smb3fs.wire.create import FileAttribute, FileId
 from smb3fs.wire.directory import DirectoryEntry, encode_page
+from smb3fs.wire.reparse import ReparseTag, SymbolicLink
 
 BEGINNING = 1_700_000_000 * 10**9
 TICK = 10**9  # every change is a second after the one before
@@ -39,6 +42,9 @@ class Node:
     extended: dict[bytes, bytes] = field(default_factory=dict)
     streams: dict[str, bytes] = field(default_factory=dict)
     descriptor: bytes = b""
+    special: int = 0
+    target: SymbolicLink | bytes | None = None
+    rdev: int = 0
 
     def told(self) -> FileAttributes:
         """What the server says of it."""
@@ -52,13 +58,20 @@ class Node:
             self.accessed,
             self.modified,
             self.changed,
+            self.special,
+            self.target,
+            self.rdev,
         )
 
     def listed(self, name: str) -> DirectoryEntry:
         """What a listing says of it."""
         told = self.told()
         times = (ns_to_filetime(time) for time in (told.created, told.accessed, told.modified, told.changed))
-        return DirectoryEntry(name, told.file_id, told.attributes, told.size, told.allocation, *times, ea_size=0)
+        tag, attributes = 0, told.attributes
+        if self.special and not isinstance(self.target, bytes):
+            tag = ReparseTag.SYMLINK if self.target else ReparseTag.NFS
+            attributes |= FileAttribute.REPARSE_POINT
+        return DirectoryEntry(name, told.file_id, attributes, told.size, told.allocation, *times, ea_size=tag)
 
 
 def error(status: Status) -> StatusError:
@@ -116,6 +129,8 @@ class FakeShare(FakeAttached):
         self.latency = 0.0
         self.listings: list[FakeListing] = []
         self.server_dots = True
+        self.points_refused = False
+        self.points_renamed = 0
         self.before: Callable[[str], None] = lambda call: None
 
     # -- scripts
@@ -254,7 +269,9 @@ class FakeShare(FakeAttached):
         handle.head = memoryview(bytes(node.data[:head])) if head else None
         return handle
 
-    async def create(self, path: str, *, read: bool, write: bool, exclusive: bool, readonly_attribute: bool) -> Open:
+    async def create(
+        self, path: str, *, read: bool, write: bool, exclusive: bool, readonly_attribute: bool, mode: int
+    ) -> Open:
         await self.exchange("create")
         node, name = self.split(path)
         found = self.in_directory(node, name)
@@ -360,12 +377,60 @@ class FakeShare(FakeAttached):
         await self.exchange("set_basic_open")
         return self._set(self._node(handle), created, accessed, modified, attributes)
 
-    async def make_directory(self, path: str) -> FileAttributes:
+    async def make_directory(self, path: str, mode: int = 0o777) -> FileAttributes:
         await self.exchange("make_directory")
         node, name = self.split(path)
         if self.in_directory(node, name) is not None:
             raise error(Status.OBJECT_NAME_COLLISION)
         return self.put(path, None).told()
+
+    async def _make_special(self, path: str, special: int) -> Node:
+        await self.exchange("make_special")
+        if self.points_refused:
+            raise OSError(errno.EPERM, "no reparse points")
+        node, name = self.split(path)
+        if self.in_directory(node, name) is not None:
+            raise error(Status.OBJECT_NAME_COLLISION)
+        made = self.put(path)
+        made.special = special
+        return made
+
+    async def make_link(self, path: str, target: SymbolicLink) -> FileAttributes:
+        made = await self._make_special(path, stat.S_IFLNK)
+        made.target = target
+        return made.told()
+
+    async def make_link_file(self, path: str, target: bytes) -> FileAttributes:
+        made = await self._make_special(path, stat.S_IFLNK)
+        made.target = target
+        made.data[:] = bytes(1067)
+        return made.told()
+
+    async def make_special(self, path: str, mode: int, rdev: int) -> FileAttributes:
+        made = await self._make_special(path, stat.S_IFMT(mode))
+        made.rdev = rdev
+        return made.told()
+
+    async def read_link(self, path: str, expect: int | None) -> SymbolicLink | bytes:
+        await self.exchange("read_link")
+        child = self.find(path)
+        if expect is not None and expect != child.file_id:
+            raise OSError(errno.ESTALE, "stale")
+        if child.target is None:
+            raise OSError(errno.EINVAL, "no link")
+        return child.target
+
+    async def link(self, path: str, new: str, expect: int | None) -> FileAttributes:
+        await self.exchange("link")
+        child = self.find(path)
+        if expect is not None and expect != child.file_id:
+            raise OSError(errno.ESTALE, "stale")
+        node, name = self.split(new)
+        if self.in_directory(node, name) is not None:
+            raise error(Status.OBJECT_NAME_COLLISION)
+        node.children[name] = child
+        child.links += 1
+        return child.told()
 
     async def remove_file(self, path: str) -> None:
         await self.exchange("remove_file")
@@ -410,6 +475,10 @@ class FakeShare(FakeAttached):
         assert spelled is not None
         del above.children[spelled]
         node.children[name] = moved
+
+    async def rename_point(self, old: str, new: str, *, replace: bool) -> None:
+        self.points_renamed += 1
+        await self.rename(old, new, replace=replace)
 
     async def list_directory(self, path: str, expect: int | None) -> FakeListing:
         await self.exchange("list_directory")

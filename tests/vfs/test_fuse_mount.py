@@ -278,13 +278,38 @@ def test_close_asks_for_nothing(mount: Callable[..., Mounted], monkeypatch: pyte
     assert len(asked) == 1
 
 
+def test_links_and_special_files(mount: Callable[..., Mounted]) -> None:
+    m = mount(mfsymlinks=True)
+    os.symlink("some/where", m.path / "link")
+    os.link(m.path / "link", m.path / "second")
+    os.mkfifo(m.path / "fifo", 0o640)
+    os.mknod(m.path / "null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    m.share.put("disguised").special = stat.S_IFLNK
+    m.share.find("disguised").target = b"elsewhere"
+    m.share.find("disguised").data[:] = bytes(1067)
+    kinds = {entry.name: (entry.is_symlink(), entry.is_file(follow_symlinks=False)) for entry in os.scandir(m.path)}
+    assert kinds == {
+        "link": (True, False),
+        "second": (True, False),
+        "fifo": (False, False),
+        "null": (False, False),
+        "disguised": (True, False),
+    }
+    assert os.readlink(m.path / "link") == os.readlink(m.path / "second") == "some/where"
+    assert os.readlink(m.path / "disguised") == "elsewhere"
+    told = os.lstat(m.path / "second")
+    assert (told.st_size, told.st_nlink) == (len("some/where"), 2)
+    assert stat.S_ISFIFO(os.lstat(m.path / "fifo").st_mode)
+    told = os.lstat(m.path / "null")
+    assert (stat.S_ISCHR(told.st_mode), told.st_rdev) == (True, os.makedev(1, 3))
+
+
 def test_refusals(mount: Callable[..., Mounted]) -> None:
     m = mount()
     (m.path / "file").write_bytes(b"")
+    m.share.points_refused = True
     with fails(errno.EPERM):
         os.symlink("target", m.path / "link")
-    with fails(errno.EPERM):
-        os.link(m.path / "file", m.path / "link")
     with fails(errno.EPERM):
         os.mkfifo(m.path / "fifo")
     with fails(errno.EPERM):

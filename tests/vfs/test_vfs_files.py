@@ -208,9 +208,6 @@ async def test_mknod() -> None:
     assert entry.attr.ino == world.share.find("file").file_id
     assert not world.share.opens
     assert world.state.inodes.get(entry.attr.ino).lookups == 1
-    for kind in (0o010644, 0o020644, 0o060644, 0o140644):
-        with fails(errno.EPERM):
-            await settle(world.vfs.mknod(ROOT, b"special", kind))
     with fails(errno.EEXIST):
         await settle(world.vfs.mknod(ROOT, b"file", 0o644))
 

@@ -68,16 +68,6 @@ async def test_unlink_of_what_is_no_file() -> None:
         await settle(world.vfs.rmdir(ROOT, b"file"))
 
 
-@in_trio
-async def test_symbolic_and_hard_links_are_refused() -> None:
-    world = World()
-    world.share.put("file")
-    with fails(errno.EPERM):
-        await settle(world.vfs.symlink(ROOT, b"link", b"target"))
-    with fails(errno.EPERM):
-        await settle(world.vfs.link(await world.number("file"), ROOT, b"link"))
-
-
 # -- removing what is open
 
 

@@ -32,6 +32,9 @@ RESTS_ON = {
     "unlink": "remove_file",
     "rename": "rename",
     "statfs": "space",
+    "symlink": "make_special",
+    "readlink": "read_link",
+    "link": "link",
 }
 
 
@@ -43,6 +46,7 @@ async def prepared() -> tuple[World, dict[str, Callable[[], Answer[object]]]]:
     world.share.put("folder", None)
     vfs = world.vfs
     number = await world.number("file1")
+    link = (await settle(vfs.symlink(ROOT, b"made link", b"target"))).attr.ino
     fh = await world.open("file2", os.O_RDWR)
     directory = await settle(vfs.opendir(ROOT))
     return world, {
@@ -62,6 +66,9 @@ async def prepared() -> tuple[World, dict[str, Callable[[], Answer[object]]]]:
         "unlink": lambda: vfs.unlink(ROOT, b"file3"),
         "rename": lambda: vfs.rename(ROOT, b"file4", ROOT, b"file5", 0),
         "statfs": vfs.statfs,
+        "symlink": lambda: vfs.symlink(ROOT, b"link", b"target"),
+        "readlink": lambda: vfs.readlink(link),
+        "link": lambda: vfs.link(number, ROOT, b"second"),
     }
 
 

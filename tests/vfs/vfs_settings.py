@@ -17,6 +17,10 @@ class Options:
     dir_mode: int = 0o755
     noperm: bool = False
     server_inodes: bool = True
+    symlink: str = "native"
+    mfsymlinks: bool = False
+    special_files: str = "nfs"
+    symlink_root: str = "/mnt"
     name_mapping: str = "mapposix"
     nocase: bool = False
     user_xattr: bool = True
