@@ -122,7 +122,8 @@ class AttachedServer(TreeServer):
         return super()._do_set_info(request, handle, file_id)
 
     def _do_ioctl(self, request: Any, handle: Handle, file_id: FileId) -> bytes:
-        assert request.ctl_code == FSCTL_SRV_ENUMERATE_SNAPSHOTS
+        if request.ctl_code != FSCTL_SRV_ENUMERATE_SNAPSHOTS:
+            return super()._do_ioctl(request, handle, file_id)
         if not self.tokens:
             raise StatusError(Status.INVALID_DEVICE_REQUEST, "IOCTL")
         output = SnapshotArray(len(self.tokens), self.tokens).encode()
