@@ -59,10 +59,13 @@ UNSIGNED_STATUSES: Final = frozenset(
 
 @dataclass(slots=True, eq=False)
 class SessionSecurity:
-    """What protects the messages of a session on one connection: the channel's signer, the session's seals."""
+    """What protects the messages of a session on one connection: the channel's signer, the session's seals.
+
+    A session of a guest, who has no key, has neither.
+    """
 
     session_id: int
-    signer: Signer
+    signer: Signer | None = None
     sealer: Sealer | None = None
     unsealer: Unsealer | None = None
     seal_everything: bool = False
@@ -196,6 +199,7 @@ class Connection:
         """Encode, and sign or seal, all elements of an exchange."""
         session, sealed = exchange.session, exchange.sealed
         session_id = session.session_id if session is not None else exchange.session_id
+        signer = session.signer if session is not None and not sealed else None
         buffers: list[Buffer] = []
         last = len(charges) - 1
         for index, (request, charge) in enumerate(zip(exchange.requests, charges, strict=True)):
@@ -214,16 +218,15 @@ class Connection:
             )
             if exchange.in_namespace and request.command == Command.CREATE:
                 header.flags |= FLAG_DFS
-            sign = session is not None and not sealed
-            if sign:
+            if signer is not None:
                 header.flags |= FLAG_SIGNED
             element: list[Buffer] = [bytearray(header.encode(size + padding if index < last else 0) + body)]
             if len(payload):
                 element.append(payload)
             if padding:
                 element.append(bytes(padding))
-            if sign and session is not None:
-                signature = session.signer.sign(element, header.message_id)
+            if signer is not None:
+                signature = signer.sign(element, header.message_id)
                 head = element[0]
                 assert isinstance(head, bytearray)  # noqa: S101 (for the type checker: it was made above)
                 head[SIGNATURE] = signature
@@ -257,7 +260,7 @@ class Connection:
             tree_id=exchange.tree_id if async_id is None else 0,
             session_id=session.session_id if session is not None else exchange.session_id,
         )
-        if session is None:
+        if session is None or session.signer is None:
             return [header.encode() + CancelRequest().encode()]
         if exchange.sealed and session.sealer is not None:
             return session.sealer.seal([header.encode() + CancelRequest().encode()], session.session_id)
@@ -322,6 +325,8 @@ class Connection:
         session = exchange.session
         if session is None:  # NEGOTIATE and SESSION_SETUP: checked by whoever authenticates, once there is a key
             return False
+        if session.signer is None:  # a guest's session: whoever asked for it has been told what it is worth
+            return False
         if sealed_by is not None:
             if sealed_by != session.session_id:
                 raise SecurityError("an answer was encrypted for another session")
@@ -331,6 +336,11 @@ class Connection:
             if session.signer.verify(pdu, header.signature, header.message_id):
                 return True
             wrong = "has a wrong signature"
-        if header.status in UNSIGNED_STATUSES:
+        if header.status in UNSIGNED_STATUSES or _goes_on(header):
             return False
         raise SecurityError(f"an answer to {Command(header.command).name} {wrong}")
+
+
+def _goes_on(header: Header) -> bool:
+    """Whether it is a word in the renewal of a session that is not the last good one; only that must be signed."""
+    return header.command == Command.SESSION_SETUP and header.status != Status.SUCCESS

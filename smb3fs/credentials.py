@@ -5,10 +5,11 @@ A login is put together from partial ones, each source filling only what the sou
 1. the options `username=`, `password=`, `domain=`
 2. the credentials file, in the format of mount.cifs
 3. the option `user=NAME` (mount(8) appends it with the local name of an unprivileged caller, so it must not win)
-4. the environment: `USER`, `PASSWD`, `PASSWD_FD`, `PASSWD_FILE`
+4. the environment: `USER`, `PASSWD`, `PASSWD_FD`, `PASSWD_FILE`, and the last three with `PASSWD2` for the second one
 5. a question at the terminal, for the password alone
 
-No text that leaves this module in an exception or a note contains a password.
+The file is read again while the mount lives (`LoginSource`), so that passwords can change without an unmount; the other
+sources are as they were. No text that leaves this module in an exception or a note contains a password.
 """
 
 from __future__ import annotations
@@ -33,11 +34,15 @@ MAX_FILE: Final = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """A complete login. The password may be empty; the domain may be, and is for `user@REALM`."""
+    """A complete login. The password may be empty; the domain may be, and is for `user@REALM`.
+
+    A second password is one that the server may have come to expect, or not yet.
+    """
 
     username: str
     password: str = field(repr=False)
     domain: str = ""
+    password2: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,7 @@ class Login:
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     domain: str | None = None
+    password2: str | None = field(default=None, repr=False)
 
     def over(self, weaker: Login) -> Login:
         """Fill what this source leaves open from a weaker one."""
@@ -54,7 +60,37 @@ class Login:
             weaker.username if self.username is None else self.username,
             weaker.password if self.password is None else self.password,
             weaker.domain if self.domain is None else self.domain,
+            weaker.password2 if self.password2 is None else self.password2,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class LoginSource:
+    """What a login is made of, so that it can be made again when the file has changed."""
+
+    stated: Login = Login()
+    path: str | None = None
+    rest: Login = Login()
+    needs_name: bool = True
+
+    def read(self) -> tuple[Credentials, list[str]]:
+        """Make the login, with remarks for the log; a password that nobody gave is empty."""
+        login = self.stated
+        notes: list[str] = []
+        if self.path is not None:
+            from_file, notes = read_credentials_file(self.path)
+            login = login.over(from_file)
+        return checked(login.over(self.rest), needs_name=self.needs_name), notes
+
+    def stamp(self) -> tuple[int, int, int] | None:
+        """Return what changes when the file does; None where there is no file that could be looked at."""
+        if self.path is None:
+            return None
+        try:
+            status = os.stat(self.path)
+        except OSError:
+            return None
+        return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 def split_username(text: str) -> Login:
@@ -84,6 +120,7 @@ def read_credentials_file(path: str) -> tuple[Login, list[str]]:
         raise MountError(f"credentials file {path} is not UTF-8 text; save it as UTF-8") from None
     username = Login()
     password: str | None = None
+    password2: str | None = None
     domain: str | None = None
     for number, raw in enumerate(text.split("\n"), 1):
         if len(raw) > MAX_LINE:
@@ -100,13 +137,15 @@ def read_credentials_file(path: str) -> tuple[Login, list[str]]:
         elif equals and key.startswith("dom"):
             domain = value
         elif equals and key in ("pass2", "password2"):
-            notes.append(f"the second password in {path} is not used: this version does not rotate passwords")
+            password2 = value
         else:
             notes.append(f"line {number} of credentials file {path} is not understood and has no effect")
     login = Login(
         username.username or None,
         username.password if password is None else password,
         username.domain if domain is None else domain,
+        # An empty one is a line that a script left unfilled, not a password that somebody has.
+        password2 or None,
     )
     return login, notes
 
@@ -118,43 +157,58 @@ def from_environment(login: Login, environment: Mapping[str, str], cwd: str) -> 
     """
     if login.username is None and environment.get("USER"):
         login = login.over(split_username(environment["USER"]))
-    if login.password is not None:
-        return login
-    password: str | None = None
-    if "PASSWD" in environment:
-        password = environment["PASSWD"]
-    elif "PASSWD_FD" in environment:
-        password = _password_from_descriptor(environment["PASSWD_FD"])
-    elif "PASSWD_FILE" in environment:
-        password = _password_from_file(os.path.join(cwd, environment["PASSWD_FILE"]))
-    return login.over(Login(password=password))
+    return login.over(
+        Login(
+            password=_secret("PASSWD", environment, cwd) if login.password is None else None,
+            password2=_secret("PASSWD2", environment, cwd) or None if login.password2 is None else None,
+        )
+    )
 
 
-def complete(login: Login, share: str, ask_password: Callable[[str], str] | None) -> Credentials:
-    """Turn the login into credentials for `share`; ask for a missing password where somebody is there to answer."""
+def _secret(name: str, environment: Mapping[str, str], cwd: str) -> str | None:
+    """Return a password from the variable `name`, or from where `name`_FD or `name`_FILE say that it is."""
+    if name in environment:
+        return environment[name]
+    if f"{name}_FD" in environment:
+        return _password_from_descriptor(environment[f"{name}_FD"], f"{name}_FD")
+    if f"{name}_FILE" in environment:
+        return _password_from_file(os.path.join(cwd, environment[f"{name}_FILE"]), f"{name}_FILE")
+    return None
+
+
+def ask_for_missing(login: Login, share: str, ask_password: Callable[[str], str] | None) -> Login:
+    """Return what has to be added to a login for `share`: a password, where somebody is there to give it."""
     if not login.username:
         raise OptionError("no user name is given: use credentials=FILE or username=NAME")
-    password = login.password
-    if password is None:
-        if ask_password is None:
-            raise MountError(
-                f"no password is given for username={login.username}, and standard input is no terminal to ask at; "
-                "use credentials=FILE"
-            )
-        password = ask_password(f"Password for {login.username} on {share}: ")
-    domain = login.domain or ""
+    if login.password is not None:
+        return Login()
+    if ask_password is None:
+        raise MountError(
+            f"no password is given for username={login.username}, and standard input is no terminal to ask at; "
+            "use credentials=FILE"
+        )
+    return Login(password=ask_password(f"Password for {login.username} on {share}: "))
+
+
+def checked(login: Login, *, needs_name: bool = True) -> Credentials:
+    """Turn a login into credentials, or raise what is wrong with it."""
+    if needs_name and not login.username:
+        raise OptionError("no user name is given: use credentials=FILE or username=NAME")
     for name, value, limit in (
         ("user name", login.username, MAX_USERNAME),
-        ("password", password, MAX_PASSWORD),
-        ("domain", domain, MAX_DOMAIN),
+        ("password", login.password, MAX_PASSWORD),
+        ("second password", login.password2, MAX_PASSWORD),
+        ("domain", login.domain, MAX_DOMAIN),
     ):
+        if value is None:
+            continue
         if len(value) > limit:
             raise OptionError(f"the {name} is longer than {limit} characters")
         if "\0" in value:
             raise OptionError(f"the {name} contains a NUL character")
         if any("\ud800" <= character <= "\udfff" for character in value):
             raise OptionError(f"the {name} is not UTF-8 text")
-    return Credentials(login.username, password, domain)
+    return Credentials(login.username or "", login.password or "", login.domain or "", login.password2)
 
 
 def _read_file(path: str) -> tuple[bytes, int]:
@@ -178,30 +232,28 @@ def _read_file(path: str) -> tuple[bytes, int]:
     return data, stat.S_IMODE(mode) if stat.S_ISREG(mode) else 0
 
 
-def _password_from_file(path: str) -> str:
-    """Return the first line of the file that `PASSWD_FILE` names."""
+def _password_from_file(path: str, variable: str) -> str:
+    """Return the first line of the file that an environment variable names."""
     try:
         with open(path, "rb") as file:
             return _first_line(file.readline(MAX_LINE + 1))
     except OSError as error:
         raise MountError(
-            f"the password file {path} cannot be read ({error.strerror}); correct PASSWD_FILE in the environment"
+            f"the password file {path} cannot be read ({error.strerror}); correct {variable} in the environment"
         ) from None
     except UnicodeDecodeError:
-        raise MountError(
-            f"the password file {path} is not UTF-8 text; correct PASSWD_FILE in the environment"
-        ) from None
+        raise MountError(f"the password file {path} is not UTF-8 text; correct {variable} in the environment") from None
 
 
-def _password_from_descriptor(number: str) -> str:
-    """Return the first line that comes out of the descriptor that `PASSWD_FD` names."""
+def _password_from_descriptor(number: str, variable: str) -> str:
+    """Return the first line that comes out of the descriptor that an environment variable names."""
     try:
         with open(int(number), "rb") as file:
             return _first_line(file.readline(MAX_LINE + 1))
     except (OSError, ValueError):
         # ValueError is also what int() and an undecodable line raise, the latter with the bytes in its text.
         raise MountError(
-            "no password can be read from the descriptor that PASSWD_FD in the environment names"
+            f"no password can be read from the descriptor that {variable} in the environment names"
         ) from None
 
 

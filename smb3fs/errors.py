@@ -234,7 +234,14 @@ class SecurityError(Smb3fsError):
 
 
 class AuthenticationError(Smb3fsError):
-    """The login cannot be attempted or completed on our side (a missing mechanism, bad credentials syntax)."""
+    """The login cannot be attempted or completed on our side (a missing mechanism, no ticket).
+
+    `refused` tells that somebody has looked at the password and did not take it: repeating it may lock the account.
+    """
+
+    def __init__(self, text: str, *, refused: bool = False) -> None:
+        super().__init__(text)
+        self.refused = refused
 
 
 class OptionError(Smb3fsError):

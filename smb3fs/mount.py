@@ -12,8 +12,10 @@ from typing import Any, Final
 
 import trio
 
-from smb3fs.channels.authentication import Login
 from smb3fs.channels.connector import Connector, Target
+from smb3fs.channels.kerberos import Tickets
+from smb3fs.channels.logins import Logins
+from smb3fs.channels.mechanisms import Login
 from smb3fs.channels.negotiation import DIALECTS, Policy
 from smb3fs.channels.places import Place
 from smb3fs.channels.pool import Pool
@@ -48,7 +50,8 @@ class Mount:
         self.trace = Trace()
         self.pool = Pool(options.retrans)
         self.opens = OpenTable()
-        self.recovery = Recovery(self.pool, self._connect, self.trace)
+        self.logins = _logins(options)
+        self.recovery = Recovery(self.pool, self._connect, self._renew, self.logins.changed, self.trace)
         self._snapshot = chosen_time(options.snapshot) if options.snapshot is not None else None
         self.share = Share(
             self.pool,
@@ -61,7 +64,6 @@ class Mount:
             mfsymlinks=options.mfsymlinks,
         )
         self.vfs = Vfs(self.share, options, self.trace)
-        login = options.credentials
         self._connector = Connector(
             nursery,
             Target(
@@ -81,7 +83,7 @@ class Mount:
                 options.ciphers,
                 options.seal,
             ),
-            Login(login.username, login.domain, login.password),
+            self.logins,
             self.trace,
             self.recovery.lost,
         )
@@ -89,6 +91,15 @@ class Mount:
     async def _connect(self, previous_session_id: int) -> Session:
         """Make a session; for Recovery, which exists before the connector does."""
         return await self._connector.connect(previous_session_id)
+
+    async def _renew(self, session: Session) -> None:
+        """Renew a session; for Recovery likewise."""
+        await self._connector.renew(session)
+
+    async def reload(self) -> None:
+        """Read the credentials file again, and try at once if it is a login that the mount waits for."""
+        await self.logins.read()
+        self.recovery.hurry()
 
     async def start(self) -> None:
         """Connect, and see that the root of the mount is a directory."""
@@ -163,6 +174,20 @@ class Mount:
         }
 
 
+def _logins(options: MountOptions) -> Logins:
+    """Return what the mount logs in with."""
+    known = options.credentials
+    login = Login(
+        known.username,
+        known.domain,
+        known.password,
+        options.security,
+        options.guest,
+        Tickets(options.keytab, options.cruid, options.sudo_uid),
+    )
+    return Logins(login, known.password2, options.login_source)
+
+
 def _dialect(dialect: int) -> str:
     """Return a dialect as people write it: 3.1.1."""
     major, minor, patch = dialect >> 8, dialect >> 4 & 15, dialect & 15
@@ -174,7 +199,7 @@ async def run_mount(options: MountOptions, target: str, *, ready: Callable[[], N
 
     Before `ready` is called, whatever prevents the mount is raised: StatusError, MountError, SecurityError,
     AuthenticationError, ConnectionLost, DeadlineExceeded or OSError; nothing is mounted then. SIGTERM and SIGINT
-    unmount.
+    unmount, SIGHUP reads the login again.
     """
     failure: Smb3fsError | OSError | None = None
     driver = driver_named(options.fuse)
@@ -184,7 +209,7 @@ async def run_mount(options: MountOptions, target: str, *, ready: Callable[[], N
             await mount.start()
             nursery.start_soon(mount.recovery.run)
             nursery.start_soon(serve_status, socket_path(target), mount.snapshot, {"snapshots": mount.snapshots})
-            nursery.start_soon(_end_on_signal, driver)
+            nursery.start_soon(_heed_signals, mount, driver)
             # What exists by now lives as long as the mount; the collector need not look at it ever again.
             gc.collect()
             gc.freeze()
@@ -200,9 +225,13 @@ async def run_mount(options: MountOptions, target: str, *, ready: Callable[[], N
         raise failure
 
 
-async def _end_on_signal(driver: Driver) -> None:
-    """Unmount when asked to end."""
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+async def _heed_signals(mount: Mount, driver: Driver) -> None:
+    """Unmount when asked to end; read the login again when hung up on."""
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async for number in signals:
+            if number == signal.SIGHUP:
+                log.info("SIGHUP: reading the login again")
+                await mount.reload()
+                continue
             log.info("%s: unmounting", signal.Signals(number).name)
             driver.terminate()

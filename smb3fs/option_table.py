@@ -218,18 +218,20 @@ def ciphers(text: str) -> Mapping[str, Any]:
 
 
 def security(text: str) -> Mapping[str, Any]:
-    """Accept the one way to log in; the trailing i of mount.cifs demands signatures, which there are always."""
+    """Convert a way to log in; the trailing i of mount.cifs demands signatures, which there are always."""
     match text:
         case "ntlmssp" | "ntlmsspi":
-            return {}
+            return {"security": "ntlmssp"}
+        case "krb5" | "krb5i":
+            return {"security": "krb5"}
         case "none":
-            raise ValueError("anonymous sessions are not supported yet; use sec=ntlmssp with credentials=FILE")
-        case "krb5" | "krb5i" | "krb5p":
-            raise ValueError("Kerberos is not supported yet; use sec=ntlmssp (and seal in place of krb5p)")
+            return {"security": "none"}
+        case "krb5p":
+            raise ValueError("encryption is not asked for this way; use sec=krb5 and seal")
         case "ntlm" | "ntlmi" | "ntlmv2" | "ntlmv2i" | "lanman":
             raise ValueError("this is a login of SMB 1; use sec=ntlmssp, which carries NTLMv2")
         case _:
-            raise ValueError("give ntlmssp or ntlmsspi")
+            raise ValueError("give ntlmssp, ntlmsspi, krb5, krb5i or none")
 
 
 def fuse_driver(text: str) -> str:
@@ -309,7 +311,6 @@ def our_type(text: str) -> Mapping[str, Any]:
 
 
 _LATER: Final = "not supported by this version; leave it out"
-_KERBEROS: Final = f"Kerberos is {_LATER}"
 _ACL: Final = f"mapping access lists to owner and mode is {_LATER}, and use uid=, gid=, file_mode= and dir_mode="
 _LEASE: Final = "this version asks the server for no leases, so no handle stays open after the last close"
 _ATIME: Final = "access times are kept by the server, not by the kernel"
@@ -326,11 +327,12 @@ OPTIONS: Final[tuple[Option, ...]] = (
     value("credentials cred", into("credentials_file", text_of("a path", 4096))),
     value("domain dom workgroup", into("domain", str)),
     value("sec", security),
-    refused("guest", "guest and anonymous sessions are not supported yet; use credentials=FILE or username=NAME"),
-    refused("password2 pass2", f"a second password for rotation is {_LATER}, and change password= when it changes"),
+    flag("guest", guest=True),
+    value("password2 pass2", into("password2", str)),
     refused("domainauto", "the domain is not taken from the server; use domain=NAME or leave it out"),
     refused("multiuser", "a session for each local user is not supported by this version; mount once for each user"),
-    refused("cruid", _KERBEROS),
+    value("cruid", into("cruid", user_id)),
+    value("keytab", into("keytab", text_of("a path", 4096))),
     stated("upcall_target", "there is no Kerberos upcall"),
     # How the server is reached.
     value("ip addr", into("address", ip_address)),

@@ -9,15 +9,14 @@ What each option means stands in `option_table`, and which source of a login win
 from __future__ import annotations
 
 import difflib
-import os
 import re
 import urllib.parse
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from smb3fs import credentials
-from smb3fs.credentials import Credentials, Login
+from smb3fs import credentials, login_options
+from smb3fs.credentials import Credentials, Login, LoginSource
 from smb3fs.errors import MountError, OptionError
 from smb3fs.option_table import CIPHERS, OPTIONS, SMB_3_0, SMB_3_1_1, Option, Takes, Verdict, find, number
 
@@ -41,7 +40,14 @@ class MountOptions:
     prefix_path: str = ""
     address: str | None = None
     port: int = 445
+    # Who logs in and how; `login_source` is read again when that may have changed.
     credentials: Credentials
+    login_source: LoginSource
+    security: str = "ntlmssp"
+    guest: bool = False
+    keytab: str | None = None
+    cruid: int | None = None
+    sudo_uid: int | None = None
     # Dialects as numbers ([MS-SMB2] 2.2.3), ciphers in order of preference ([MS-SMB2] 2.2.3.1.2).
     version_min: int = SMB_3_0
     version_max: int = SMB_3_1_1
@@ -262,10 +268,12 @@ def parse_mount_options(
     if settings.get("mfsymlinks"):
         settings.setdefault("symlink", "mfsymlinks")
     _check_protection(settings)
-    login = _login(settings, notes, warnings, cwd)
-    settings["credentials"] = credentials.complete(
-        credentials.from_environment(login, environment, cwd), f"//{place.server}/{place.share}", ask_password
-    )
+    share = f"//{place.server}/{place.share}"
+
+    def ask(login: Login) -> Login:
+        return credentials.ask_for_missing(login, share, ask_password)
+
+    settings |= login_options.login(settings, notes, warnings, environment, cwd, ask)
     return MountOptions(
         server=place.server,
         share=place.share,
@@ -313,21 +321,3 @@ def _check_protection(settings: Mapping[str, Any]) -> None:
         raise OptionError(
             "option cipher leaves out aes-128-ccm, the only one of SMB 3.0 and 3.0.2; add it or use vers=3.1.1"
         )
-
-
-def _login(settings: dict[str, Any], notes: list[str], warnings: list[str], cwd: str) -> Login:
-    """Take out of `settings` what the options say about the login, and add what the credentials file says."""
-    named = credentials.split_username(settings.pop("username")) if "username" in settings else Login()
-    login = Login(password=settings.pop("password", None), domain=settings.pop("domain", None)).over(named)
-    if "credentials_file" in settings:
-        path = os.path.join(cwd, settings.pop("credentials_file"))
-        from_file, remarks = credentials.read_credentials_file(path)
-        warnings += remarks
-        login = login.over(from_file)
-    if "user" in settings:
-        user = credentials.split_username(settings.pop("user"))
-        if login.username is None:
-            login = login.over(user)
-        elif login.username != user.username:
-            notes.append(f"option user={user.username} is not used: the login is that of {login.username}")
-    return login

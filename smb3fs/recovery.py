@@ -1,7 +1,8 @@
 """What happens after a loss: the barrier that holds calls back, and the attempts to get a session again.
 
-The pool holds the traffic back by itself as soon as a session is detached. This module makes the next session and
-attaches it under the next generation number, by which handles of earlier ones are recognised as gone.
+The pool holds the traffic back by itself as soon as a session is detached or has expired. This module makes the next
+session and attaches it under the next generation number, by which handles of earlier ones are recognised as gone; a
+session that has merely expired is renewed, with all that is open in it.
 """
 
 from __future__ import annotations
@@ -16,15 +17,19 @@ import trio
 from smb3fs.channels.channel import Channel
 from smb3fs.channels.pool import Pool
 from smb3fs.channels.session import Session
-from smb3fs.errors import LinkError, Smb3fsError, Status, StatusError
+from smb3fs.errors import AuthenticationError, LinkError, Smb3fsError, Status, StatusError
 from smb3fs.trace import Trace
 
 # Attempts follow each other quickly at first, since most outages are short, and then ever more slowly.
 QUICK_INTERVAL: Final = 0.5
 QUICK_PERIOD: Final = 60.0
 LONGEST_INTERVAL: Final = 15.0
-# A refused login is not repeated quickly: servers lock accounts out after a few wrong passwords.
+# A refused login is not repeated quickly, and ever more slowly: servers lock accounts out after a few wrong passwords,
+# and begin to count anew after half an hour or so.
 REFUSED_INTERVAL: Final = 60.0
+LONGEST_REFUSED: Final = 900.0
+# How often somebody looks meanwhile whether there is another password to try.
+ROTATION_INTERVAL: Final = 1.0
 
 LOGIN_REFUSED: Final = frozenset(
     {
@@ -45,10 +50,21 @@ LOGIN_REFUSED: Final = frozenset(
 class Recovery:
     """Keeps the pool supplied with a session as long as the mount lives."""
 
-    def __init__(self, pool: Pool, connect: Callable[[int], Awaitable[Session]], trace: Trace) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        connect: Callable[[int], Awaitable[Session]],
+        renew: Callable[[Session], Awaitable[None]],
+        rotated: Callable[[], Awaitable[bool]],
+        trace: Trace,
+    ) -> None:
+        """`rotated` tells whether the login has changed since the last attempt."""
         self._pool = pool
         self._connect = connect
+        self._renew_session = renew
+        self._rotated = rotated
         self._trace = trace
+        self._impatient = trio.Event()
         self._last_session_id = 0
         self._not_before = 0.0
 
@@ -66,10 +82,16 @@ class Recovery:
     async def run(self) -> None:
         """Replace every session that is lost, until the pool is closed."""
         while not self._pool.closed:
-            if self._pool.session is not None:
+            if self._pool.session is None:
+                await self._reconnect()
+            elif self._pool.expired:
+                await self._renew(self._pool.session)
+            else:
                 await self._pool.changed()
-                continue
-            await self._reconnect()
+
+    def hurry(self) -> None:
+        """End the pause between two attempts."""
+        self._impatient.set()
 
     async def _reconnect(self) -> None:
         """Try until there is a session or the mount ends."""
@@ -86,7 +108,7 @@ class Recovery:
                 interval = pause(error, failures, tried - began)
                 if failures == 1 or interval > QUICK_INTERVAL:
                     self._trace.error(time.time(), f"reconnecting failed, next attempt in {interval:.1f} s: {error}")
-                await trio.sleep(max(0.0, tried + interval - trio.current_time()))
+                await self._wait(tried + interval, look=_refuses_login(error))
                 continue
             self._not_before = tried + QUICK_INTERVAL
             self._attach(session)
@@ -96,6 +118,44 @@ class Recovery:
                 f"reconnected after {trio.current_time() - began:.1f} s: {session.channel.transport.description}",
             )
             return
+
+    async def _renew(self, session: Session) -> None:
+        """Try until the session is as good as before, is lost, or the mount ends."""
+        began = trio.current_time()
+        failures = 0
+        await trio.sleep_until(self._not_before)
+        while self._pool.session is session and not self._pool.closed:
+            tried = trio.current_time()
+            try:
+                await self._renew_session(session)
+            except (Smb3fsError, OSError) as error:
+                if session.channel.error is not None:
+                    return  # what was open in it is lost; a new session will be made
+                failures += 1
+                interval = pause(error, failures, tried - began)
+                if failures == 1 or interval > QUICK_INTERVAL:
+                    self._trace.error(
+                        time.time(), f"renewing the session failed, next attempt in {interval:.1f} s: {error}"
+                    )
+                await self._wait(tried + interval, look=_refuses_login(error))
+                continue
+            self._not_before = tried + QUICK_INTERVAL
+            if self._pool.session is session:
+                self._pool.renew()
+            self._trace.event(
+                time.time(), f"the session had expired and was renewed in {trio.current_time() - began:.1f} s"
+            )
+            return
+
+    async def _wait(self, until: float, *, look: bool) -> None:
+        """Wait for the next attempt; `look` for another password, which may be tried at once."""
+        self._impatient = trio.Event()
+        while (left := until - trio.current_time()) > 0 and not self._pool.closed:
+            with trio.move_on_after(min(left, ROTATION_INTERVAL) if look else left):
+                await self._impatient.wait()
+                return
+            if look and await self._rotated():
+                return
 
     def _attach(self, session: Session) -> None:
         """Let the traffic flow on a session, unless it was lost in the meantime or the mount is being closed."""
@@ -108,13 +168,15 @@ def _refuses_login(error: BaseException) -> bool:
     """Whether a login was refused, by the server or by one to which a DFS link led."""
     if isinstance(error, LinkError):
         return any(_refuses_login(failure) for _, failure in error.failures)
+    if isinstance(error, AuthenticationError):
+        return error.refused
     return isinstance(error, StatusError) and error.status in LOGIN_REFUSED
 
 
 def pause(error: BaseException, failures: int, elapsed: float) -> float:
     """Return how many seconds lie between the beginnings of two attempts, `elapsed` seconds after the loss."""
     if _refuses_login(error):
-        return REFUSED_INTERVAL
+        return min(REFUSED_INTERVAL * (1 << min(failures - 1, 10)), LONGEST_REFUSED)
     if elapsed < QUICK_PERIOD:
         return QUICK_INTERVAL
     # Jitter keeps a thousand clients of one server from coming back in step.

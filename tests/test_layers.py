@@ -176,5 +176,5 @@ def test_the_tool_fails_and_names_the_line(tmp_path: Path, capsys: pytest.Captur
     assert main([str(package)]) == 1
     assert capsys.readouterr().out.splitlines() == [
         "smb3fs/wire.py:1: imports trio: wire belongs to the protocol core, which does no I/O",
-        "smb3fs/wire.py:2: imports smb3fs.share, upward: wire is layer 4, share is layer 10",
+        "smb3fs/wire.py:2: imports smb3fs.share, upward: wire is layer 5, share is layer 11",
     ]

@@ -30,6 +30,7 @@ from typing import Final
 LAYERS: Final[Sequence[Sequence[str]]] = (
     ("errors",),
     ("trace", "credentials", "option_table"),
+    ("login_options",),
     ("options",),
     ("wire",),
     ("crypto", "credits"),

@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Final, TypeVar
 
-import spnego
-import spnego.exceptions
 import trio
 
 from smb3fs.channels.channel import Channel
+from smb3fs.channels.mechanisms import KERBEROS, NOBODY, NTLM, Login, Mechanism, mechanism
 from smb3fs.channels.negotiation import CAPABILITIES, SECURITY_MODE, Negotiated, Policy
-from smb3fs.connection import Exchange, SessionSecurity
+from smb3fs.connection import Answer, Exchange, SessionSecurity
 from smb3fs.crypto import NonceCounter, PreauthHash, Sealer, Unsealer, derive_keys, make_signer
-from smb3fs.errors import AuthenticationError, SecurityError, Status, StatusError
+from smb3fs.errors import AuthenticationError, SecurityError, Smb3fsError, Status, StatusError
 from smb3fs.wire.header import FLAG_SIGNED
-from smb3fs.wire.negotiate import Capability, Dialect
+from smb3fs.wire.negotiate import SIGNING_ENABLED, Capability, Dialect
 from smb3fs.wire.session import SessionFlag, SessionSetupRequest, SessionSetupResponse
 
-
-@dataclass(slots=True, frozen=True)
-class Login:
-    """Who logs in. The password never appears in a representation of this object."""
-
-    username: str
-    domain: str
-    password: str = field(repr=False)
-
-    @property
-    def principal(self) -> str:
-        """The name in the form that the security mechanism takes."""
-        return f"{self.domain}\\{self.username}" if self.domain else self.username
+# Sessions in which nobody has proved anything, so that there is no key.
+NO_KEY: Final = SessionFlag.IS_GUEST | SessionFlag.IS_NULL
+# What a server lists in its answer to NEGOTIATE ([RFC 4178] 4.1): the encoded identifiers of NTLM and of Kerberos, the
+# latter also in Windows 2000's spelling.
+NTLM_ID: Final = bytes.fromhex("060a2b06010401823702020a")
+KERBEROS_IDS: Final = (bytes.fromhex("06092a864886f712010202"), bytes.fromhex("06092a864882f712010202"))
+Result = TypeVar("Result")
 
 
 async def authenticate(
@@ -38,66 +34,122 @@ async def authenticate(
     """Log in on a negotiated channel and return the session's protection, which the channel uses from then on.
 
     `previous_session_id` names a session of ours that the server may drop. Raises StatusError with the server's
-    refusal, SecurityError for a guest session or a wrong signature, AuthenticationError where our side cannot go on.
+    refusal, SecurityError for a guest session that nobody asked for or a wrong signature, AuthenticationError where
+    our side cannot go on.
     """
-    mechanism = _mechanism(policy, login)
+    _check_offer(agreed.security_buffer, policy.server_name, login)
     preauth = channel.connection.preauth.copy()
-    token = await _step(mechanism, agreed.security_buffer or None)
-    session_id = 0
-    while True:
-        request = SessionSetupRequest(
-            token or b"",
-            security_mode=SECURITY_MODE,
-            capabilities=CAPABILITIES & ~Capability.ENCRYPTION,
-            previous_session_id=previous_session_id,
-        )
-        exchange = Exchange([request], session_id=session_id, preauth=preauth)
-        (answer,) = await channel.call(exchange)
-        if answer.status not in (Status.SUCCESS, Status.MORE_PROCESSING_REQUIRED):
-            raise StatusError(answer.status, "SESSION_SETUP")
-        session_id = answer.header.session_id
-        told = SessionSetupResponse.parse(answer.pdu)
-        if told.session_flags & (SessionFlag.IS_GUEST | SessionFlag.IS_NULL):
-            raise SecurityError(
-                "the server let us in as a guest, whose traffic nothing protects; guest is not accepted"
-            )
-        token = await _step(mechanism, told.security_buffer) if told.security_buffer else None
-        if answer.status == Status.SUCCESS:
-            break
-        if not token:
-            raise AuthenticationError("the server asks for more than this login has to say")
-    if not mechanism.complete:
+
+    def ask(token: bytes, session_id: int) -> Exchange:
+        return Exchange([_request(token, login, previous_session_id)], session_id=session_id, preauth=preauth)
+
+    proof, answer, told = await _converse(channel, policy.server_name, login, ask)
+    session_id = answer.header.session_id
+    if told.session_flags & NO_KEY or login.security == NOBODY:
+        session = _without_key(session_id, policy, told.session_flags)
+    elif not proof.complete:
         raise SecurityError("the server ended the login before it proved that it knows the password")
-    session = _protect(agreed, policy, preauth, session_id, mechanism.session_key, told.session_flags)
-    if not answer.header.flags & FLAG_SIGNED or not session.signer.verify(
-        answer.pdu, answer.header.signature, answer.header.message_id
-    ):
-        raise SecurityError("the server's last word in the login is not signed with the session's key")
+    else:
+        session = _protect(agreed, policy, preauth, session_id, proof.session_key, told.session_flags)
+        if not _is_signed(answer, session):
+            raise SecurityError("the server's last word in the login is not signed with the session's key")
     channel.connection.session = session
     return session
 
 
-def _mechanism(policy: Policy, login: Login) -> spnego.ContextProxy:
-    """Return the security mechanism: NTLM inside SPNEGO."""
-    try:
-        return spnego.client(
-            login.principal,
-            login.password,
-            hostname=policy.server_name,
-            service="cifs",
-            protocol="negotiate",
-            options=spnego.NegotiateOptions.use_negotiate | spnego.NegotiateOptions.use_ntlm,
-        )
-    except (spnego.exceptions.SpnegoError, ValueError) as error:
-        raise AuthenticationError(f"the login as {login.principal} cannot begin: {error}") from error
+async def authenticate_again(channel: Channel, policy: Policy, login: Login, session: SessionSecurity) -> None:
+    """Renew a session that has expired: its opens, trees and keys stay ([MS-SMB2] 3.2.5.3.2).
+
+    Raises what `authenticate` raises; the session is as expired as before then.
+    """
+    # SESSION_SETUP is signed, even where everything else in the session is encrypted ([MS-SMB2] 3.2.4.1.8).
+    signed = replace(session, seal_everything=False)
+
+    def ask(token: bytes, _: int) -> Exchange:
+        return Exchange([_request(token, login, 0)], session=signed, urgent=True)
+
+    proof, answer, told = await _converse(channel, policy.server_name, login, ask)
+    if told.session_flags & NO_KEY:
+        raise SecurityError("the server renewed the session as that of a guest")
+    if not proof.complete or not answer.protected:
+        raise SecurityError("the server renewed the session without a proof that it knows the password")
 
 
-async def _step(mechanism: spnego.ContextProxy, token: bytes | None) -> bytes | None:
-    """Take one step of the login in a thread, since a mechanism may compute or ask other servers."""
+def _request(token: bytes, login: Login, previous_session_id: int) -> SessionSetupRequest:
+    """Build one leg; where no key will come of it, signatures are not demanded."""
+    return SessionSetupRequest(
+        token,
+        security_mode=SIGNING_ENABLED if login.accepts_guest else SECURITY_MODE,
+        capabilities=CAPABILITIES & ~Capability.ENCRYPTION,
+        previous_session_id=previous_session_id,
+    )
+
+
+async def _converse(
+    channel: Channel, server_name: str, login: Login, ask: Callable[[bytes, int], Exchange]
+) -> tuple[Mechanism, Answer, SessionSetupResponse]:
+    """Let the mechanism talk to the server until that is satisfied; return it with the server's last word."""
+    proof = await _in_thread(partial(mechanism, server_name, login))
+    token = await _step(proof, None)
+    session_id = 0
+    while True:
+        (answer,) = await channel.call(ask(token or b"", session_id))
+        if answer.status not in (Status.SUCCESS, Status.MORE_PROCESSING_REQUIRED):
+            raise StatusError(answer.status, "SESSION_SETUP")
+        session_id = answer.header.session_id
+        told = SessionSetupResponse.parse(answer.pdu)
+        if told.session_flags & NO_KEY and not login.accepts_guest:
+            raise SecurityError(
+                "the server let us in as a guest, whose traffic nothing protects; guest is not accepted"
+            )
+        more = told.security_buffer and not proof.complete
+        token = await _step(proof, told.security_buffer) if more else None
+        if answer.status == Status.SUCCESS:
+            return proof, answer, told
+        if not token:
+            raise AuthenticationError("the server asks for more than this login has to say")
+
+
+async def _step(proof: Mechanism, token: bytes | None) -> bytes | None:
+    """Take one step of the login."""
     try:
-        return await trio.to_thread.run_sync(mechanism.step, token)
+        return await _in_thread(partial(proof.step, token))
+    except Smb3fsError:
+        raise
     except Exception as error:  # a token of nonsense raises whatever its parser ran into, KeyError for one
         raise AuthenticationError(f"the server's part of the login makes no sense: {error}") from error
+
+
+async def _in_thread(work: Callable[[], Result]) -> Result:
+    """Work where waiting for a KDC holds nobody up; a caller whose time is over leaves it behind."""
+    return await trio.to_thread.run_sync(work, abandon_on_cancel=True)
+
+
+def _check_offer(hint: bytes, server_name: str, login: Login) -> None:
+    """Spare the server a login of a kind that it says it does not take."""
+    has_ntlm, has_kerberos = NTLM_ID in hint, any(name in hint for name in KERBEROS_IDS)
+    if login.security == KERBEROS and has_ntlm and not has_kerberos:
+        raise AuthenticationError(
+            f"no login by Kerberos: {server_name} does not offer it, as a member of no domain; use sec=ntlmssp"
+        )
+    if login.security == NTLM and has_kerberos and not has_ntlm:
+        raise AuthenticationError(f"{server_name} takes no login by NTLM, only by Kerberos; use sec=krb5")
+
+
+def _is_signed(answer: Answer, session: SessionSecurity) -> bool:
+    """Whether the server's last word carries the signature of the session that it begins."""
+    return (
+        bool(answer.header.flags & FLAG_SIGNED)
+        and session.signer is not None
+        and session.signer.verify(answer.pdu, answer.header.signature, answer.header.message_id)
+    )
+
+
+def _without_key(session_id: int, policy: Policy, flags: int) -> SessionSecurity:
+    """Return the protection of a guest's session: none ([MS-SMB2] 3.2.5.3.1)."""
+    if policy.seal or flags & SessionFlag.ENCRYPT_DATA:
+        raise SecurityError("encryption is required, which a guest or anonymous session has no key for")
+    return SessionSecurity(session_id)
 
 
 def _protect(

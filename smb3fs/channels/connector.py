@@ -4,22 +4,35 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 
 import trio
 
-from smb3fs.channels.authentication import Login
+from smb3fs.channels.authentication import authenticate_again
 from smb3fs.channels.channel import Channel
 from smb3fs.channels.following import Follower, Referred
+from smb3fs.channels.logins import Logins, asks_for_another
+from smb3fs.channels.mechanisms import Login
 from smb3fs.channels.negotiation import Negotiated, Policy, validate
 from smb3fs.channels.places import Place, Placement
 from smb3fs.channels.referrals import ask, connect_pipes
 from smb3fs.channels.session import Session, establish
 from smb3fs.channels.tcp import connect
 from smb3fs.connection import SessionSecurity
-from smb3fs.errors import ConnectionLost, DeadlineExceeded, MountError, Smb3fsError, Status, StatusError
+from smb3fs.errors import (
+    AuthenticationError,
+    ConnectionLost,
+    DeadlineExceeded,
+    MountError,
+    SecurityError,
+    Smb3fsError,
+    Status,
+    StatusError,
+)
 from smb3fs.trace import Trace
 from smb3fs.wire.create import RELATED_FILE_ID, AccessMask, CreateRequest, Disposition
 from smb3fs.wire.header import Request
@@ -37,6 +50,7 @@ NOT_HERE: Final = frozenset(
         Status.PATH_NOT_COVERED,
     }
 )
+Result = TypeVar("Result")
 LOOK: Final = int(AccessMask.READ_ATTRIBUTES | AccessMask.SYNCHRONIZE)
 
 
@@ -65,14 +79,14 @@ class Connector:
         nursery: trio.Nursery,
         target: Target,
         policy: Policy,
-        login: Login,
+        logins: Logins,
         trace: Trace,
         on_lost: Callable[[Channel, Smb3fsError], None],
     ) -> None:
         self._nursery = nursery
         self._target = target
         self._policy = policy
-        self._login = login
+        self._logins = logins
         self._trace = trace
         self._on_lost = on_lost
         self._follower = Follower(self._reach, follow=target.follow)
@@ -92,16 +106,61 @@ class Connector:
             self._previous = (session.place.server.lower(), 0)
         return session
 
+    async def renew(self, session: Session) -> None:
+        """Log in again to a session that has expired; raises what stood in the way."""
+        policy = self._policy_for(session.place or self._target.place)
+
+        async def again(login: Login) -> None:
+            with trio.fail_after(self._target.timeout):
+                await authenticate_again(session.channel, policy, login, session.security)
+
+        try:
+            await self._by_any_login(again)
+        except trio.TooSlowError as error:
+            session.channel.fail(ConnectionLost("the server did not renew the session in time"))
+            raise DeadlineExceeded(os.strerror(errno.ETIMEDOUT)) from error
+        except (StatusError, SecurityError) as error:
+            # The server may have dropped the session by now, and one that somebody tampers with is no use.
+            session.channel.fail(ConnectionLost(f"the session could not be renewed: {error}"))
+            raise
+
+    async def _by_any_login(self, attempt: Callable[[Login], Awaitable[Result]]) -> Result:
+        """Try with each login that may do; raises what the first one came to if none does."""
+        first: Smb3fsError | None = None
+        async with aclosing(self._logins.candidates()) as candidates:
+            async for login in candidates:
+                try:
+                    result = await attempt(login)
+                except (StatusError, AuthenticationError) as error:
+                    if not asks_for_another(error):
+                        raise
+                    first = first or error
+                else:
+                    self._logins.worked(login)
+                    return result
+        raise first or MountError("there is no login to try")
+
+    def _is_home(self, place: Place) -> bool:
+        """Whether a place is on the server that the mount names."""
+        return place.server.lower() == self._target.place.server.lower()
+
+    def _policy_for(self, place: Place) -> Policy:
+        """Return the policy for a place's server."""
+        return self._policy if self._is_home(place) else replace(self._policy, server_name=place.server)
+
     async def _reach(self, place: Place) -> Session:
         """Make a session on the server that a place names; raises Referred where that says that it is elsewhere."""
+        return await self._by_any_login(partial(self._reach_as, place))
+
+    async def _reach_as(self, place: Place, login: Login) -> Session:
+        """Do so with one login."""
         target = self._target
-        at_home = place.server.lower() == target.place.server.lower()
-        policy = self._policy if at_home else replace(self._policy, server_name=place.server)
+        policy = self._policy_for(place)
         # A session of another server's may have the same number, and would be ended.
         server, session_id = self._previous
         previous = session_id if server in ("", place.server.lower()) else 0
         transport = await connect(
-            target.host if at_home else place.server,
+            target.host if self._is_home(place) else place.server,
             target.port,
             attempt_timeout=min(ADDRESS_TIMEOUT, target.timeout),
             dead_after=target.timeout / 2,
@@ -124,7 +183,7 @@ class Connector:
 
         try:
             with trio.fail_after(target.timeout):
-                session = await establish(channel, policy, self._login, place.unc, previous, elsewhere=elsewhere)
+                session = await establish(channel, policy, login, place.unc, previous, elsewhere=elsewhere)
                 await self._settle(session, policy, place)
         except trio.TooSlowError as error:
             channel.fail(ConnectionLost("the server did not answer in time"))

@@ -186,6 +186,8 @@ async def validate(
     """
     if agreed.dialect == Dialect.SMB_3_1_1 or max(policy.dialects) < Dialect.SMB_3_0:
         return
+    if session.signer is None:  # a guest's session could not tell a true answer from another one
+        return
     told = negotiate_request(policy)
     offer = ValidateNegotiateRequest(told.capabilities, told.client_guid, told.security_mode, told.dialects)
     request = IoctlRequest(FSCTL_VALIDATE_NEGOTIATE_INFO, ANY_FILE, offer.encode(), 24)

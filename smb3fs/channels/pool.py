@@ -17,7 +17,7 @@ from smb3fs.errors import ConnectionLost, Smb3fsError, Status
 from smb3fs.wire.header import Request
 
 # The server has lost what the session stands on; nothing of such a request was carried out.
-SESSION_GONE = frozenset({Status.USER_SESSION_DELETED, Status.NETWORK_SESSION_EXPIRED, Status.NETWORK_NAME_DELETED})
+SESSION_GONE = frozenset({Status.USER_SESSION_DELETED, Status.NETWORK_NAME_DELETED})
 
 
 class Pool:
@@ -28,6 +28,8 @@ class Pool:
         self._repeats = math.inf if repeats is None else repeats
         self.generation = 0
         self.session: Session | None = None
+        self.expired = False
+        """Whether the session waits for a new login, which all but those who close their files must wait for."""
         self.closed = False
         self._changed = trio.Event()
 
@@ -36,11 +38,24 @@ class Pool:
         self.generation += 1
         session.generation = self.generation
         self.session = session
+        self.expired = False
+        self._notify()
+
+    def expire(self, session: Session) -> None:
+        """Hold traffic back until the session is renewed; what is open in it stays open."""
+        if self.session is session and not self.expired:
+            self.expired = True
+            self._notify()
+
+    def renew(self) -> None:
+        """Let traffic flow again on the session that was renewed."""
+        self.expired = False
         self._notify()
 
     def detach(self) -> None:
         """Hold traffic back: the session is gone, and another one may come."""
         self.session = None
+        self.expired = False
         self._notify()
 
     def close(self) -> None:
@@ -63,8 +78,10 @@ class Pool:
         That of a `generation` is there or gone for good, and then ConnectionLost is raised.
         """
         if generation is not None:
+            while self.expired and self.generation == generation:
+                await self._changed.wait()
             return self._of_generation(generation)
-        while self.session is None:
+        while self.session is None or self.expired:
             if self.closed:
                 raise ConnectionLost("the mount is being closed")
             await self._changed.wait()
@@ -90,6 +107,10 @@ class Pool:
                 lost += 1
                 await self._leave(session)
                 continue
+            if answers[0].status == Status.NETWORK_SESSION_EXPIRED:
+                # Refused as a whole as well, but what the chain carries of the session will be good again.
+                self.expire(session)
+                continue
             if answers[0].status in SESSION_GONE:
                 # Refused as a whole: on the next session it is done for the first time.
                 session.channel.fail(_gone(answers[0].status))
@@ -105,7 +126,12 @@ class Pool:
 
     async def collect(self, exchange: Exchange, generation: int) -> list[Answer]:
         """Return the answers to a chain that was sent ahead; raises ConnectionLost if its session is gone."""
-        return await self._of_generation(generation).channel.collect(exchange)
+        session = self._of_generation(generation)
+        answers = await session.channel.collect(exchange)
+        if answers[0].status == Status.NETWORK_SESSION_EXPIRED:
+            self.expire(session)
+            _, answers = await self.call(exchange.requests, generation=generation)
+        return answers
 
     def post(self, requests: Sequence[Request], generation: int) -> None:
         """Send a chain that nobody waits for, if its session still lives."""

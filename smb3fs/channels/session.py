@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from smb3fs.channels.apart import call_apart
-from smb3fs.channels.authentication import Login, authenticate
+from smb3fs.channels.authentication import authenticate
 from smb3fs.channels.channel import Channel
+from smb3fs.channels.mechanisms import Login
 from smb3fs.channels.negotiation import Negotiated, Policy, negotiate, validate
 from smb3fs.channels.places import Place, Placement
 from smb3fs.connection import CREDIT_UNIT, Answer, Exchange, SessionSecurity
@@ -131,6 +132,8 @@ async def _connect_tree(channel: Channel, security: SessionSecurity, unc: str) -
         raise StatusError(answer.status, "TREE_CONNECT")
     told = TreeConnectResponse.parse(answer.pdu)
     tree = Tree(answer.header.tree_id, told.share_type, told.share_flags, told.capabilities, told.maximal_access)
+    if tree.seal and security.signer is None:
+        raise SecurityError("the share demands encryption, which a guest or anonymous session has no key for")
     if tree.seal and security.sealer is None:
         raise SecurityError("the share demands encryption, but none of the ciphers offered to the server suits it")
     return tree

@@ -10,6 +10,7 @@ from typing import Final
 
 import trio
 
+from smb3fs.cli.explain_login import name_of_user, sentence_for
 from smb3fs.errors import (
     AuthenticationError,
     ConnectionLost,
@@ -26,38 +27,6 @@ from smb3fs.errors import (
 )
 from smb3fs.options import MountOptions, parse_source
 
-# What a refused SESSION_SETUP means. {user} and {server} are filled in.
-LOGIN: Final[dict[int, str]] = {
-    Status.LOGON_FAILURE: "{server} refuses the login of {user}: the user name or the password is wrong; "
-    "check username=, domain= and the credentials file",
-    Status.WRONG_PASSWORD: "{server} refuses the password of {user}; check the credentials file",
-    Status.NO_SUCH_USER: "{server} knows no user {user}; check username= and domain=",
-    Status.ACCOUNT_RESTRICTION: "{server} restricts the account {user} (an empty password, a time, a group); "
-    "its administrator can tell, or use another username=",
-    Status.ACCOUNT_DISABLED: "the account {user} is disabled on {server}; its administrator can enable it, or use "
-    "another username=",
-    Status.ACCOUNT_LOCKED_OUT: "the account {user} is locked on {server} after too many failed logins; correct the "
-    "credentials file and wait, or have it unlocked",
-    Status.PASSWORD_EXPIRED: "the password of {user} has expired; change it on {server} and in the credentials file",
-    Status.PASSWORD_MUST_CHANGE: "{user} has to change the password on {server} before the first login",
-    Status.INVALID_LOGON_HOURS: "{server} does not let {user} in at this hour; use another username=",
-    Status.INVALID_WORKSTATION: "{server} does not let {user} in from this machine; use another username=",
-    Status.LOGON_TYPE_NOT_GRANTED: "{user} may not log in to {server} over the network; use another username=",
-    Status.NO_LOGON_SERVERS: "{server} cannot reach a domain controller to check the login of {user}; "
-    "try again later, or use a local account with domain=",
-    Status.TRUSTED_RELATIONSHIP_FAILURE: "{server} has lost the trust of its domain and cannot check logins; "
-    "its administrator must join it again, or use a local account with domain=",
-    Status.TIME_DIFFERENCE_AT_DC: "the clocks of {server} and of its domain controller differ too much; set them right",
-    Status.NOT_SUPPORTED: "{server} does not accept NTLM, the only login that this version has; allow NTLM for "
-    "{user} there (sec=krb5 is not supported yet)",
-    Status.NTLM_BLOCKED: "{server} does not accept NTLM, the only login that this version has; allow NTLM for "
-    "{user} there (sec=krb5 is not supported yet)",
-    Status.ACCESS_DENIED: "{server} refuses the session of {user}: the account may not log in over the network, or the "
-    "server demands encryption; try the option seal",
-    Status.REQUEST_NOT_ACCEPTED: "{server} accepts no more sessions at present; try again later",
-    Status.INSUFFICIENT_RESOURCES: "{server} has no resources for another session at present; try again later",
-    Status.INVALID_PARAMETER: "{server} finds fault with the login of {user}; check username=, domain= and vers=",
-}
 NEGOTIATION: Final[dict[int, str]] = {
     Status.NOT_SUPPORTED: "{server} speaks none of the dialects that are allowed here; vers= changes which are "
     "(an old box may need vers=2.1 or vers=2.0, which sign but cannot encrypt)",
@@ -99,7 +68,6 @@ VALIDATION: Final[dict[int, str]] = {
 }
 BY_COMMAND: Final = {
     "NEGOTIATE": NEGOTIATION,
-    "SESSION_SETUP": LOGIN,
     "TREE_CONNECT": TREE,
     "FSCTL_VALIDATE_NEGOTIATE_INFO": VALIDATION,
 }
@@ -119,7 +87,7 @@ def explain(error: BaseException, options: MountOptions) -> str:
         case SecurityError():
             return f"not mounted, for safety: {error}{_hint(str(error))}"
         case AuthenticationError():
-            return f"{error}; check username=, domain= and the credentials file"
+            return str(error)
         case DeadlineExceeded() | trio.TooSlowError():
             return (
                 f"{options.server} did not answer within {options.timeout:g} s: it is down or busy, or a firewall "
@@ -165,14 +133,16 @@ def is_foreseen(error: BaseException) -> bool:
 def _refusal(error: StatusError, options: MountOptions) -> str:
     """Explain an NTSTATUS by the request that it answers."""
     # Whatever is asked behind the tree connect concerns the root of the mount.
-    sentence = BY_COMMAND.get(error.command, ROOT).get(error.status)
+    if error.command == "SESSION_SETUP":
+        sentence = sentence_for(error.status, options)
+    else:
+        sentence = BY_COMMAND.get(error.command, ROOT).get(error.status)
     if sentence is None:
         sentence = "{server} refuses " + error.command
-    login = options.credentials
     filled = sentence.format(
         server=options.server,
         share=options.share,
-        user=f"{login.domain}\\{login.username}" if login.domain else login.username,
+        user=name_of_user(options),
         prefix=options.prefix_path.replace("\\", "/") or "the root",
     )
     return f"{filled} ({status_name(error.status)})"
@@ -181,7 +151,10 @@ def _refusal(error: StatusError, options: MountOptions) -> str:
 def _hint(text: str) -> str:
     """Name the option that changes a refusal for safety's sake, where there is one."""
     if "guest" in text:
-        return "; check the user name and the password in the credentials file"
+        return (
+            "; check the user name and the password in the credentials file (a server that maps bad ones to its guest "
+            "tells them so), or use the option guest if a guest is what you want to be"
+        )
     if "cipher" in text or "encrypt" in text:
         return "; cipher= and vers= change what is offered, seal is what demands it"
     if "dialect" in text:

@@ -11,7 +11,7 @@ import spnego
 import spnego.exceptions
 from peer import SESSION_ID, Element, Keys, Message, Peer, Reply
 
-from smb3fs.channels.authentication import Login
+from smb3fs.channels.mechanisms import Login
 from smb3fs.channels.negotiation import Policy
 from smb3fs.connection import SessionSecurity
 from smb3fs.crypto import NonceCounter, PreauthHash, Sealer, Unsealer, derive_keys, make_signer

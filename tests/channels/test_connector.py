@@ -11,9 +11,10 @@ from login_server import POLICY, UNC, USER, Behaviour, LoginServer
 from peer import Message, Peer, real_time_test, settle, trio_test
 
 import smb3fs.channels.connector
-from smb3fs.channels.authentication import Login
 from smb3fs.channels.channel import Channel
 from smb3fs.channels.connector import Connector, Target
+from smb3fs.channels.logins import Logins
+from smb3fs.channels.mechanisms import Login
 from smb3fs.channels.places import Place
 from smb3fs.channels.session import Session
 from smb3fs.errors import (
@@ -56,7 +57,7 @@ class Attempt:
             self.losses.append(error)
 
         async with trio.open_nursery() as nursery:
-            connector = Connector(nursery, target, POLICY, login, Trace(), on_lost)
+            connector = Connector(nursery, target, POLICY, Logins(login), Trace(), on_lost)
             try:
                 self.session = await connector.connect()
             except (Smb3fsError, OSError) as error:
@@ -166,7 +167,7 @@ async def test_a_cancelled_attempt_leaves_nothing_running(monkeypatch: pytest.Mo
     attempt = Attempt(monkeypatch, peer)
     losses: list[Smb3fsError] = []
     async with trio.open_nursery() as nursery:
-        connector = Connector(nursery, TARGET, POLICY, USER, Trace(), lambda _, error: losses.append(error))
+        connector = Connector(nursery, TARGET, POLICY, Logins(USER), Trace(), lambda _, error: losses.append(error))
         with trio.move_on_after(2):
             await connector.connect()
         for _ in range(50):

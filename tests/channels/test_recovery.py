@@ -24,6 +24,7 @@ from smb3fs.errors import (
 from smb3fs.recovery import (
     LOGIN_REFUSED,
     LONGEST_INTERVAL,
+    LONGEST_REFUSED,
     QUICK_INTERVAL,
     QUICK_PERIOD,
     REFUSED_INTERVAL,
@@ -114,14 +115,27 @@ async def test_after_a_minute_they_become_rare(expect_log: ExpectLog) -> None:
 @pytest.mark.parametrize("status", sorted(LOGIN_REFUSED), ids=lambda status: status.name)
 @trio_test
 async def test_a_refused_login_is_not_repeated_within_a_minute(status: Status, expect_log: ExpectLog) -> None:
-    expect_log("next attempt in 60.0 s")
+    expect_log(r"next attempt in (60|120|240|480).0 s")
     async with world() as made:
         await trio.sleep(100)
         made.script = [StatusError(status, "SESSION_SETUP")] * 5
         made.peer.transport.hang_up()
         await trio.sleep(600)
-        assert made.intervals[1:] == [REFUSED_INTERVAL] * 5
+        assert made.intervals[1:] == [60.0, 120.0, 240.0]
+        made.script = []
+        await trio.sleep(600)
         assert made.pool.generation == 2
+
+
+@trio_test
+async def test_a_refused_login_is_repeated_ever_more_slowly_but_not_never(expect_log: ExpectLog) -> None:
+    expect_log(r"next attempt in (60|120|240|480|900).0 s")
+    async with world() as made:
+        await trio.sleep(100)
+        made.script = [StatusError(Status.LOGON_FAILURE, "SESSION_SETUP")] * 1000
+        made.peer.transport.hang_up()
+        await trio.sleep(24 * 3600)
+        assert set(made.intervals[6:]) == {LONGEST_REFUSED}
 
 
 @trio_test
@@ -240,8 +254,8 @@ errors = st.sampled_from(
 @given(errors, st.integers(1, 100_000), st.floats(0, 1e7))
 def test_the_pause_has_its_bounds(error: Smb3fsError | OSError, failures: int, elapsed: float) -> None:
     seconds = pause(error, failures, elapsed)
-    assert QUICK_INTERVAL * 0.75 <= seconds <= max(LONGEST_INTERVAL * 1.25, REFUSED_INTERVAL)
+    assert QUICK_INTERVAL * 0.75 <= seconds <= max(LONGEST_INTERVAL * 1.25, LONGEST_REFUSED)
     if isinstance(error, StatusError) and error.status in LOGIN_REFUSED:
-        assert seconds == REFUSED_INTERVAL
+        assert REFUSED_INTERVAL <= seconds <= LONGEST_REFUSED
     elif elapsed < QUICK_PERIOD:
         assert seconds == QUICK_INTERVAL

@@ -14,6 +14,7 @@ from smb3fs.channels.channel import Channel
 from smb3fs.channels.negotiation import Negotiated
 from smb3fs.channels.pool import Pool
 from smb3fs.channels.session import Session, Tree
+from smb3fs.errors import ConnectionLost
 from smb3fs.recovery import Recovery
 from smb3fs.trace import Trace
 from smb3fs.wire.negotiate import Dialect, SigningAlgorithm
@@ -34,7 +35,10 @@ class World:
     ) -> None:
         self.pool = Pool(repeats)
         self.trace = Trace()
-        self.recovery = Recovery(self.pool, self._connect, self.trace)
+        self.recovery = Recovery(self.pool, self._connect, self._renew, self._rotated, self.trace)
+        self.renewals: list[float] = []
+        self.rotated = False
+        """Whether the login has changed."""
         self.peers: list[Peer] = []
         self.attempts: list[float] = []
         self.previous: list[int] = []
@@ -67,6 +71,21 @@ class World:
         fetch_credits(channel, peer, self._credits)
         self.nursery.start_soon(channel.run)
         return Session(channel, self._sizes, peer.keys.client, Tree(TREE_ID, 1, 0, 0, 0x1F01FF))
+
+    async def _renew(self, session: Session) -> None:
+        """Renew a session, or fail as the script says."""
+        self.renewals.append(trio.current_time())
+        await trio.lowlevel.checkpoint()
+        error = self.script.pop(0) if self.script else None
+        if isinstance(error, ConnectionLost):
+            session.channel.fail(error)
+        if error is not None:
+            raise error
+
+    async def _rotated(self) -> bool:
+        """Whether there is another login to try."""
+        await trio.lowlevel.checkpoint()
+        return self.rotated
 
     @property
     def intervals(self) -> list[float]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from smb3fs.credentials import Credentials, Login, LoginSource
 from smb3fs.errors import MountError, OptionError
 from smb3fs.option_table import OPTIONS, Option, Takes, Verdict
 from smb3fs.options import MountOptions, parse_mount_options
@@ -20,6 +21,9 @@ def parse(text: str, **changes: Any) -> MountOptions:
     keywords: dict[str, Any] = {"environment": {"USER": "u%p"}, "cwd": "/", "is_root": True, "uid": 0, "gid": 0}
     return parse_mount_options(SOURCE, text, **{**keywords, **changes})
 
+
+# Neither a user of the machine nor a terminal counts where tickets do, or nobody logs in.
+TICKETS_ALONE: dict[str, Any] = {"credentials": Credentials("", ""), "login_source": LoginSource(needs_name=False)}
 
 # What the option as written changes, compared with a mount without options.
 USED: dict[str, dict[str, Any]] = {
@@ -50,6 +54,17 @@ USED: dict[str, dict[str, Any]] = {
     "cipher=AES-256-GCM:aes-128-ccm": {"ciphers": (4, 1)},
     "sec=ntlmssp": {},
     "sec=ntlmsspi": {},
+    "sec=krb5": {"security": "krb5"} | TICKETS_ALONE,
+    "sec=krb5i": {"security": "krb5"} | TICKETS_ALONE,
+    "sec=krb5,keytab=lab.keytab": {"security": "krb5", "keytab": "/lab.keytab"} | TICKETS_ALONE,
+    "sec=krb5,cruid=12": {"security": "krb5", "cruid": 12} | TICKETS_ALONE,
+    "sec=krb5,cruid=root": {"security": "krb5", "cruid": 0} | TICKETS_ALONE,
+    "sec=none": {"security": "none"} | TICKETS_ALONE,
+    "guest": {
+        "guest": True,
+        "credentials": Credentials("guest", ""),
+        "login_source": LoginSource(rest=Login("guest", "")),
+    },
     "uid=12": {"uid": 12},
     "uid=root": {"uid": 0},
     "gid=34": {"gid": 34},
@@ -138,7 +153,19 @@ USED: dict[str, dict[str, Any]] = {
     "nofail": {"nofail": True},
 }
 # Their effects are on the login: test_cli_credentials.
-LOGIN = {"username", "user", "password", "pass", "credentials", "cred", "domain", "dom", "workgroup"}
+LOGIN = {
+    "username",
+    "user",
+    "password",
+    "pass",
+    "password2",
+    "pass2",
+    "credentials",
+    "cred",
+    "domain",
+    "dom",
+    "workgroup",
+}
 # Accepted, with one line for the log.
 STATED = """
     upcall_target=app nosharesock tcpnodelay noblocksend noautotune netbiosname=X servern=Y nbsessinit
@@ -156,13 +183,13 @@ DROPPED = """
     sloppy x-systemd.automount x-gvfs-show X-mount.mkdir x-systemd.idle-timeout=60
 """.split()
 REFUSED = """
-    guest password2=x pass2=x domainauto multiuser cruid=0 sharesock signloosely ignore_signature
+    domainauto multiuser sharesock signloosely ignore_signature
     compress multichannel max_channels=4 rdma persistenthandles resilienthandles handletimeout=1000
     witness cifsacl acl idsfromsid setuidfromacl modefromsid modesid backupuid=0
     backupgid=0 posix unix linux posixpaths brl forcemandatorylock forcemand
     nounicode sfu nativesocket symlink=unix symlink=sfu symlink=nfs symlink=wsl reparse=wsl
     allow_root context=x fscontext=x defcontext=x rootcontext=x seclabel bind rbind move
-    sec=none sec=krb5 sec=krb5i sec=krb5p sec=ntlm sec=ntlmi sec=ntlmv2 sec=ntlmv2i sec=lanman
+    sec=krb5p sec=ntlm sec=ntlmi sec=ntlmv2 sec=ntlmv2i sec=lanman
     vers=1.0 vers=1.0-3.1.1 iocharset=iso8859-1 subtype=other
 """.split()
 WRONG = """
@@ -247,6 +274,7 @@ def test_every_used_row_sets_a_field_that_exists() -> None:
         "username",
         "user",
         "password",
+        "password2",
         "credentials_file",
         "domain",
         "prefixpath",
