@@ -8,7 +8,7 @@ import signal
 import time
 import uuid
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import trio
 
@@ -25,10 +25,12 @@ from smb3fs.fuse.drivers import Driver, driver_named
 from smb3fs.handles.opens import OpenTable
 from smb3fs.options import MountOptions
 from smb3fs.recovery import Recovery
+from smb3fs.share.branches import Branches
 from smb3fs.share.share import Share
 from smb3fs.share.versions import check_chosen, chosen_time
 from smb3fs.status import serve_status, socket_path
 from smb3fs.trace import Trace
+from smb3fs.vfs.backend import ShareVerbs
 from smb3fs.vfs.names import NameMapping, Names
 from smb3fs.vfs.operations import Vfs
 from smb3fs.wire.negotiate import Cipher, SigningAlgorithm
@@ -40,89 +42,24 @@ log = logging.getLogger(__name__)
 FAREWELL: Final = 5.0
 
 
-class Mount:
-    """One mount: its parts, and what `smb3fs status` tells of them."""
+class Line:
+    """What carries requests to one place: a pool with the session, what keeps it supplied, and the share on top."""
 
-    def __init__(self, options: MountOptions, target: str, nursery: trio.Nursery) -> None:
-        self.options = options
-        self.target = target
-        self.began = time.time()
-        self.trace = Trace()
-        self.pool = Pool(options.retrans)
-        self.opens = OpenTable()
-        self.logins = _logins(options)
-        self.recovery = Recovery(self.pool, self._connect, self._renew, self.logins.changed, self.trace)
-        self._snapshot = chosen_time(options.snapshot) if options.snapshot is not None else None
-        self.share = Share(
-            self.pool,
-            self.opens,
-            self.trace,
-            prefix=Names(NameMapping(options.name_mapping), self.trace).path_to_server(options.prefix_path),
-            rsize=options.rsize,
-            wsize=options.wsize,
-            snapshot=self._snapshot,
-            mfsymlinks=options.mfsymlinks,
-        )
-        self.vfs = Vfs(self.share, options, self.trace)
-        self._connector = Connector(
-            nursery,
-            Target(
-                options.address or options.server,
-                options.port,
-                Place(options.server, options.share, options.prefix_path),
-                options.timeout,
-                options.echo_interval,
-                options.follow_links,
-                options.source_address,
-                options.max_credits,
-            ),
-            Policy(
-                options.server,
-                uuid.uuid4().bytes_le,
-                tuple(dialect for dialect in DIALECTS if options.version_min <= dialect <= options.version_max),
-                options.ciphers,
-                options.seal,
-            ),
-            self.logins,
-            self.trace,
-            self.recovery.lost,
-        )
+    def __init__(self, pool: Pool, share: Share, logins: Logins, trace: Trace) -> None:
+        self.pool = pool
+        self.share = share
+        self.recovery = Recovery(pool, self._connect, self._renew, logins.changed, trace)
+        self.connector: Connector | None = None
 
     async def _connect(self, previous_session_id: int) -> Session:
         """Make a session; for Recovery, which exists before the connector does."""
-        return await self._connector.connect(previous_session_id)
+        assert self.connector is not None  # noqa: S101 (whoever makes a line gives it one)
+        return await self.connector.connect(previous_session_id)
 
     async def _renew(self, session: Session) -> None:
         """Renew a session; for Recovery likewise."""
-        await self._connector.renew(session)
-
-    async def reload(self) -> None:
-        """Read the credentials file again, and try at once if it is a login that the mount waits for."""
-        await self.logins.read()
-        self.recovery.hurry()
-
-    async def start(self) -> None:
-        """Connect, and see that the root of the mount is a directory."""
-        await self.recovery.start()
-        try:
-            with trio.fail_after(self.options.timeout):
-                if self._snapshot is not None:
-                    check_chosen(self._snapshot, await self.share.snapshots())
-                root, volume = await self.share.root()
-            self.vfs.set_root(root)
-            self.vfs.state.learn(volume)
-        except trio.TooSlowError as error:  # the connection was lost right after it was made
-            raise DeadlineExceeded("the server did not answer in time") from error
-
-    async def snapshots(self) -> dict[str, Any]:
-        """Return what `smb3fs snapshots` shows."""
-        with trio.fail_after(self.options.timeout):
-            tokens = await self.share.snapshots()
-        return {
-            "mountpoint": self.target,
-            "mounted": None if self._snapshot is None else time_token(self._snapshot),
-            "snapshots": tokens,
-        }
+        assert self.connector is not None  # noqa: S101
+        await self.connector.renew(session)
 
     async def end(self) -> None:
         """Take leave of the server, so that nothing of us is left there."""
@@ -135,9 +72,120 @@ class Mount:
                 except (Smb3fsError, OSError) as error:
                     log.info("the server did not hear the farewell: %s", error)
 
+
+class Mount:
+    """One mount: its parts, and what `smb3fs status` tells of them."""
+
+    def __init__(self, options: MountOptions, target: str, nursery: trio.Nursery) -> None:
+        self.options = options
+        self.target = target
+        self.began = time.time()
+        self.trace = Trace()
+        self.opens = OpenTable()
+        self.logins = _logins(options)
+        self.snapshot_time = chosen_time(options.snapshot) if options.snapshot is not None else None
+        self._nursery = nursery
+        self._client_guid = uuid.uuid4().bytes_le
+        self._path = Names(NameMapping(options.name_mapping), self.trace).path_to_server(options.prefix_path)
+        self.line = self._line(Place(options.server, options.share, self._path))
+        self.branches: Branches | None = None
+        self.vfs = Vfs(self.line.share, options, self.trace)
+
+    def _line(self, place: Place) -> Line:
+        """Make the parts that carry requests to one place."""
+        options = self.options
+        pool = Pool(options.retrans)
+        share = Share(
+            pool,
+            self.opens,
+            self.trace,
+            prefix=place.path,
+            rsize=options.rsize,
+            wsize=options.wsize,
+            snapshot=self.snapshot_time,
+            mfsymlinks=options.mfsymlinks,
+        )
+        line = Line(pool, share, self.logins, self.trace)
+        line.connector = Connector(
+            self._nursery,
+            Target(
+                options.address or options.server,
+                options.port,
+                place,
+                options.timeout,
+                options.echo_interval,
+                options.follow_links,
+                options.source_address,
+                options.max_credits,
+            ),
+            Policy(
+                options.server,
+                self._client_guid,
+                tuple(dialect for dialect in DIALECTS if options.version_min <= dialect <= options.version_max),
+                options.ciphers,
+                options.seal,
+            ),
+            self.logins,
+            self.trace,
+            line.recovery.lost,
+        )
+        return line
+
+    async def _branch(self, path: str) -> Line:
+        """Make a line to what a DFS link in the mount leads to."""
+        line = self._line(Place(self.options.server, self.options.share, self._path).below(path))
+        await line.recovery.start()
+        self._nursery.start_soon(line.recovery.run)
+        session = line.pool.session
+        self.trace.event(time.time(), f"{path} leads to {session.place if session is not None else 'nowhere'}")
+        return line
+
+    def _lines(self) -> list[Line]:
+        """Return the line to the source, and those to what links lead to."""
+        return [self.line, *(self.branches.branches if self.branches is not None else ())]
+
+    async def reload(self) -> None:
+        """Read the credentials file again, and try at once if it is a login that the mount waits for."""
+        await self.logins.read()
+        for line in self._lines():
+            line.recovery.hurry()
+
+    async def start(self) -> None:
+        """Connect, and see that the root of the mount is a directory."""
+        share, pool = self.line.share, self.line.pool
+        await self.line.recovery.start()
+        if pool.session is not None and pool.session.tree.namespace:
+            self.branches = Branches(share, self._branch, self.trace)
+            self.vfs = Vfs(cast(ShareVerbs, self.branches), self.options, self.trace)
+        try:
+            with trio.fail_after(self.options.timeout):
+                if self.snapshot_time is not None:
+                    check_chosen(self.snapshot_time, await share.snapshots())
+                root, volume = await share.root()
+            self.vfs.set_root(root)
+            self.vfs.state.learn(volume)
+        except trio.TooSlowError as error:  # the connection was lost right after it was made
+            raise DeadlineExceeded("the server did not answer in time") from error
+
+    async def snapshots(self) -> dict[str, Any]:
+        """Return what `smb3fs snapshots` shows."""
+        with trio.fail_after(self.options.timeout):
+            tokens = await self.line.share.snapshots()
+        return {
+            "mountpoint": self.target,
+            "mounted": None if self.snapshot_time is None else time_token(self.snapshot_time),
+            "snapshots": tokens,
+        }
+
+    async def end(self) -> None:
+        """Take leave of the server, so that nothing of us is left there."""
+        async with trio.open_nursery() as nursery:
+            for line in self._lines():
+                nursery.start_soon(line.end)
+
     def snapshot(self) -> dict[str, Any]:
         """Return what `smb3fs status` shows, in values that JSON has."""
-        session, trace, options = self.pool.session, self.trace, self.options
+        session, trace, options = self.line.pool.session, self.trace, self.options
         agreed = session.agreed if session is not None else None
         sealed = session is not None and (session.security.seal_everything or session.tree.seal)
         return {
@@ -150,7 +198,8 @@ class Mount:
             "dialect": _dialect(agreed.dialect) if agreed is not None else None,
             "signing": SigningAlgorithm(agreed.signing).name if agreed is not None and not sealed else None,
             "encryption": Cipher(agreed.cipher).name if agreed is not None and agreed.cipher and sealed else None,
-            "channels": [self._channel(session)] if session is not None else [],
+            "channels": [self._channel(line.pool.session) for line in self._lines() if line.pool.session is not None],
+            "links": self._links(),
             "requests": dict(trace.requests),
             "round_trips": trace.round_trips,
             "unwaited": trace.unwaited,
@@ -161,6 +210,11 @@ class Mount:
             "events": [{"time": event.time, "text": event.text} for event in trace.events],
             "last_errors": [{"time": event.time, "text": event.text} for event in trace.errors],
         }
+
+    def _links(self) -> dict[str, str | None]:
+        """Return the links that have been followed, and where each leads at present."""
+        sessions = {} if self.branches is None else {way.path: way.branch.pool.session for way in self.branches.ways}
+        return {path: str(session.place) if session is not None else None for path, session in sessions.items()}
 
     @staticmethod
     def _channel(session: Session) -> dict[str, Any]:
@@ -207,7 +261,7 @@ async def run_mount(options: MountOptions, target: str, *, ready: Callable[[], N
         mount = Mount(options, target, nursery)
         try:
             await mount.start()
-            nursery.start_soon(mount.recovery.run)
+            nursery.start_soon(mount.line.recovery.run)
             nursery.start_soon(serve_status, socket_path(target), mount.snapshot, {"snapshots": mount.snapshots})
             nursery.start_soon(_heed_signals, mount, driver)
             # What exists by now lives as long as the mount; the collector need not look at it ever again.

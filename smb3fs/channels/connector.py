@@ -223,7 +223,8 @@ class Connector:
             tree_id = await connect_pipes(channel, security, place.server)
         except StatusError:
             return
-        await validate(channel, policy, agreed, security, tree_id, seal=False)
+        if security.signer is not None:
+            await validate(channel, policy, agreed, security, tree_id, seal=False)
         link = await ask(channel, security, tree_id, place)
         if link is not None:
             # Of the root of a namespace a server may say that it is where it was looked for.

@@ -91,7 +91,7 @@ async def ask(channel: Channel, security: SessionSecurity, tree_id: int, place: 
     channel.post(Exchange([TreeDisconnectRequest()], tree_id=tree_id, session=security, urgent=True))
     if answer.status != Status.SUCCESS:
         return None
-    if not answer.protected:
+    if not answer.protected and security.signer is not None:
         raise WireError("a referral that is neither signed nor encrypted")
     return read_link(place, ReferralResponse.parse(IoctlResponse.parse(answer.pdu).output))
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from struct import Struct
 from typing import ClassVar, Final, Self
 
 from smb3fs.errors import WireError
 from smb3fs.wire.codec import from_utf16, pad8, unpack_at, utf16
+from smb3fs.wire.create import FileAttribute
 
 # [MS-FSCC] 2.4.24: NextEntryOffset, FileIndex, CreationTime, LastAccessTime, LastWriteTime, ChangeTime, EndOfFile,
 # AllocationSize, FileAttributes, FileNameLength, EaSize, Reserved, FileId
@@ -17,6 +18,9 @@ _ENTRY: Final = Struct("<IIQQQQQQIIIIQ")
 _NEXT: Final = Struct("<I")
 # NextEntryOffset and FileNameLength alone
 _CHAIN: Final = Struct("<I56xI")
+# FileId alone, CreationTime likewise; FileAttributes and EaSize, which holds the tag of a reparse point
+_FILE_ID: Final = Struct("<Q")
+_POINT: Final = Struct("<56xI4xI")
 
 
 @dataclass(slots=True)
@@ -99,6 +103,22 @@ class DirectoryEntry:
             ea_size,
             file_index,
         )
+
+
+def replace_file_ids(page: bytearray, change: Callable[[int], int]) -> None:
+    """Change the FileId of every entry of a page in its place."""
+    for offset in entry_offsets(memoryview(page)):
+        place = offset + _ENTRY.size - _FILE_ID.size
+        _FILE_ID.pack_into(page, place, change(*_FILE_ID.unpack_from(page, place)))
+
+
+def erase_identity(page: bytearray, tag: int) -> None:
+    """Take FileId and CreationTime from the entries of a page that are reparse points with this tag."""
+    for offset in entry_offsets(memoryview(page)):
+        attributes, ea_size = _POINT.unpack_from(page, offset)
+        if attributes & FileAttribute.REPARSE_POINT and ea_size == tag:
+            _FILE_ID.pack_into(page, offset + _ENTRY.size - _FILE_ID.size, 0)
+            _FILE_ID.pack_into(page, offset + _NEXT.size * 2, 0)
 
 
 def encode_page(entries: Sequence[DirectoryEntry]) -> bytes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import stat
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from struct import Struct
 from typing import ClassVar, Final, Self
@@ -105,6 +105,9 @@ class PosixCreated:
 # CreationTime, LastAccessTime, LastWriteTime, ChangeTime, EndOfFile, AllocationSize, DosAttributes, Inode, DeviceId,
 # Reserved
 _INFORMATION: Final = Struct("<QQQQQQIQI4x")
+# Inode alone, and where it stands
+_INODE: Final = Struct("<Q")
+_INODE_OFFSET: Final = 52
 
 
 @dataclass(slots=True)
@@ -270,6 +273,13 @@ def encode_posix_page(entries: Sequence[PosixDirectoryEntry]) -> bytes:
 
 # What an entry has at least: two SIDs without subauthorities, and an empty name.
 _SMALLEST: Final = _NEXT.size + _INFORMATION.size + _OWNED.size + 2 * 8 + _LENGTH.size
+
+
+def replace_posix_file_ids(page: bytearray, change: Callable[[int], int]) -> None:
+    """Change the Inode of every entry of a page in its place."""
+    for offset in posix_entry_offsets(memoryview(page)):
+        place = offset + _NEXT.size + _INODE_OFFSET
+        _INODE.pack_into(page, place, change(*_INODE.unpack_from(page, place)))
 
 
 def posix_entry_offsets(page: memoryview) -> array[int]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import NamedTuple
@@ -182,3 +185,122 @@ def test_a_login_that_the_target_refuses_is_its_refusal(servers: Servers, mounte
     finally:
         servers.first.set_password(servers.first.password)
         mounted.finish()
+
+
+# -- links that are met below the root of a mount
+
+
+@pytest.fixture(scope="module")
+def namespace(servers: Servers) -> Servers:
+    """A namespace with a link of each kind."""
+    root, first, second = servers
+    root.link("in-first", target(first))
+    root.link("in-second-deep", target(second, "share\\deep"))
+    root.link("dead-then-second", target(first, "gone"), target(second))
+    root.link("plain/below", target(first, "share\\deep"))
+    root.link("further", target(first, "dfs"))
+    first.link("home", target(root))
+    root.link("nowhere", target(second, "missing"))
+    (root.directory("dfs") / "plain").chmod(0o777)
+    return servers
+
+
+LEADS = {
+    "in-first": "on-first",
+    "in-second-deep": "deep-on-second",
+    "dead-then-second": "on-second",
+    "plain/below": "deep-on-first",
+    "further/home": "on-root",
+}
+
+
+@pytest.mark.parametrize("link", LEADS)
+def test_a_link_in_a_mounted_namespace_is_a_directory(namespace: Servers, mounted: Mounter, link: str) -> None:
+    """Entered without a listing before; all that programs do there works."""
+    mount = mounted(server=namespace.root, share="dfs")
+    folder = mount.path / link
+    assert LEADS[link] in os.listdir(folder)
+    assert (folder / LEADS[link]).read_bytes()
+    for name in ("work", "other"):
+        (folder / name).mkdir()
+    (folder / "work" / "file").write_bytes(b"12345" * 100_000)
+    os.rename(folder / "work" / "file", folder / "other" / "file")
+    assert (folder / "other" / "file").read_bytes() == b"12345" * 100_000
+    os.truncate(folder / "other" / "file", 3)
+    with (folder / "other" / "file").open("ab") as file:
+        file.write(b"45")
+        assert os.fstat(file.fileno()).st_size >= 3
+    assert (folder / "other" / "file").read_bytes() == b"12345"
+    (folder / "other" / "file").unlink()
+    for name in ("work", "other"):
+        (folder / name).rmdir()
+    assert mount.status()["open_handles"] == 0
+
+
+def test_walking_through_all_of_a_namespace(namespace: Servers, mounted: Mounter) -> None:
+    """By listings with attributes, again and again while what they told gets old."""
+    mount = mounted("acregmax=0.2,acdirmax=0.2", server=namespace.root, share="dfs")
+    for _ in range(3):
+        found = {}
+        for folder, _, files in os.walk(mount.path):
+            for name in files:
+                status = os.stat(os.path.join(folder, name))
+                found[os.path.relpath(os.path.join(folder, name), mount.path)] = status.st_ino
+        assert {f"{link}/{name}" for link, name in LEADS.items()} <= found.keys()
+        assert found["plain/file"] == os.stat(mount.path / "plain" / "file").st_ino
+        done = subprocess.run(["ls", "-lR", mount.path], capture_output=True, text=True)
+        assert "deep-on-second" in done.stdout
+    links = mount.status()["links"]
+    assert links["in-second-deep"] == place(namespace.second, "share/deep")
+    assert links["further\\home"] == place(namespace.root)
+
+
+def test_a_link_is_much_like_a_mount_point(namespace: Servers, mounted: Mounter) -> None:
+    mount = mounted(server=namespace.root, share="dfs")
+    link, file = mount.path / "in-first", mount.path / "plain" / "file"
+    assert link.is_dir()
+    for change in (lambda: os.rmdir(link), lambda: os.rename(link, mount.path / "plain" / "new")):
+        with pytest.raises(OSError) as error:
+            change()
+        assert error.value.errno == errno.EBUSY
+    for new in (link / "file", mount.path / "in-second-deep" / "file"):
+        with pytest.raises(OSError) as error:
+            os.rename(file, new)
+        assert error.value.errno == errno.EXDEV
+    shutil.move(file, link / "moved")
+    shutil.move(link / "moved", file)
+    assert file.read_text() == "in the namespace itself"
+
+
+def test_a_link_that_leads_nowhere_is_remote_and_the_log_says_why(namespace: Servers, mounted: Mounter) -> None:
+    mount = mounted(server=namespace.root, share="dfs")
+    with pytest.raises(OSError) as error:
+        os.listdir(mount.path / "nowhere")
+    assert error.value.errno == errno.EREMOTE
+    (told,) = mount.status()["last_errors"]
+    assert place(namespace.second, "missing") in told["text"]
+    assert "nowhere" in os.listdir(mount.path)
+
+
+def test_with_nodfs_every_link_is(namespace: Servers, mounted: Mounter) -> None:
+    mount = mounted("nodfs", server=namespace.root, share="dfs")
+    with pytest.raises(OSError) as error:
+        (mount.path / "in-first" / "on-first").read_bytes()
+    assert error.value.errno == errno.EREMOTE
+    (told,) = mount.status()["last_errors"]
+    assert place(namespace.first) in told["text"]
+    assert "nodfs" in told["text"]
+    assert namespace.first.sessions() == 0
+
+
+def test_each_link_heals_by_itself(namespace: Servers, mounted: Mounter) -> None:
+    mount = mounted("actimeo=0", server=namespace.root, share="dfs")
+    assert (mount.path / "in-first" / "on-first").exists()
+    assert (mount.path / "in-second-deep" / "deep-on-second").exists()
+    with (mount.path / "in-second-deep" / "kept").open("wb", buffering=0) as kept:
+        kept.write(b"before")
+        namespace.first.restart()
+        assert (mount.path / "in-first" / "on-first").read_text() == "first"
+        kept.write(b" and after")
+    assert (namespace.second.directory() / "deep" / "kept").read_bytes() == b"before and after"
+    (mount.path / "in-second-deep" / "kept").unlink()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +11,9 @@ from hypothesis import strategies as st
 from wire_records import ENTRY
 
 from smb3fs.errors import WireError
-from smb3fs.wire.directory import DirectoryEntry, encode_page, entry_offsets
+from smb3fs.wire.directory import DirectoryEntry, encode_page, entry_offsets, replace_file_ids
+from smb3fs.wire.posix import PosixCreated, PosixDirectoryEntry, replace_posix_file_ids
+from smb3fs.wire.sid import Sid
 
 FIXED = 80  # [MS-FSCC] 2.4.24, up to FileName
 
@@ -111,3 +114,18 @@ def test_a_name_stays_inside(length: int) -> None:
 def test_names_are_not_judged_here(name: str) -> None:
     page = memoryview(encode_page([entry(name)]))
     assert DirectoryEntry.parse_at(page, 0).name == name
+
+
+def test_file_ids_are_changed_where_they_stand() -> None:
+    """Nothing else of a page changes, in either of its forms."""
+    entries = [DirectoryEntry(f"name-{number}", number, 0x80, 1, 2, 3, 4, 5, 6, 7) for number in range(3)]
+    page = bytearray(encode_page(entries))
+    replace_file_ids(page, lambda file_id: file_id + 100)
+    told = [DirectoryEntry.parse_at(memoryview(page), offset) for offset in entry_offsets(memoryview(page))]
+    assert told == [replace(entry, file_id=entry.file_id + 100) for entry in entries]
+    owned = PosixCreated(1, 0, 0o644, Sid(22, (1, 1000)), Sid(22, (2, 1000)))
+    before = PosixDirectoryEntry("name", 7, 0x80, 5, 6, 1, 2, 3, 4, 8, owned)
+    page = bytearray(before.encode())
+    replace_posix_file_ids(page, lambda file_id: file_id ^ 2**63)
+    after = PosixDirectoryEntry.parse_at(memoryview(page), 0)
+    assert after == replace(before, file_id=7 ^ 2**63)
