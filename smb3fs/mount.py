@@ -248,8 +248,10 @@ def _dialect(dialect: int) -> str:
     return f"{major}.{minor}.{patch}" if patch else f"{major}.{minor}"
 
 
-async def run_mount(options: MountOptions, target: str, *, ready: Callable[[], None]) -> None:
-    """Mount a share at `target`, call `ready` once it answers, and return after it was unmounted.
+async def run_mount(
+    options: MountOptions, target: str, *, ready: Callable[[], None], ending: Callable[[], None] = lambda: None
+) -> None:
+    """Mount a share at `target`, call `ready` once it answers, `ending` once it is unmounted, and return after that.
 
     Before `ready` is called, whatever prevents the mount is raised: StatusError, MountError, SecurityError,
     AuthenticationError, ConnectionLost, DeadlineExceeded or OSError; nothing is mounted then. SIGTERM and SIGINT
@@ -269,6 +271,7 @@ async def run_mount(options: MountOptions, target: str, *, ready: Callable[[], N
             gc.freeze()
             gc.set_threshold(20_000, 20, 20)
             await driver.serve(mount.vfs, target, options, ready)
+            ending()
         except (Smb3fsError, OSError) as error:
             failure = error  # raised outside the nursery, which would wrap it into a group
         finally:

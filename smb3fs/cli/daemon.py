@@ -87,8 +87,7 @@ def _hear(child: int, reader: int) -> Outcome:
 
 
 def _live_in_background(serve: Serve, on_live: Callable[[], None], writer: int) -> int:
-    """Be the child: leave the terminal's session, serve, and tell the parent how it went; return the exit status."""
-    os.setsid()
+    """Be the child: serve, leave the terminal's session, and tell the parent how it went; return the exit status."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     os.chdir("/")  # keeps no directory busy; every path of ours is absolute by now
     _close_all_but(writer)
@@ -97,6 +96,9 @@ def _live_in_background(serve: Serve, on_live: Callable[[], None], writer: int) 
     def ready() -> None:
         nonlocal live
         on_live()
+        # Not before: to the kernel's automounter a process of another group than systemd's is one that wants to use the
+        # mountpoint, and has to wait until there is something mounted on it.
+        os.setsid()
         _leave_terminal()
         try:
             os.write(writer, bytes([OK]))

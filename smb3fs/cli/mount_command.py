@@ -17,6 +17,7 @@ from typing import Final, NoReturn, Protocol
 from smb3fs.cli.argv import without_secrets
 from smb3fs.cli.daemon import FAILURE, INTERRUPTED, OK, USAGE, Outcome, detach
 from smb3fs.cli.logs import SYSLOG, log_to_syslog, log_to_terminal
+from smb3fs.cli.notify import notify
 from smb3fs.errors import MountError, OptionError
 from smb3fs.options import MountOptions, parse_mount_options, split_options
 
@@ -29,8 +30,10 @@ SYSTEMD: Final = "/run/systemd/system"
 class RunMount(Protocol):
     """The composition root's `run_mount`."""
 
-    def __call__(self, options: MountOptions, target: str, *, ready: Callable[[], None]) -> Awaitable[None]:
-        """Mount, call `ready` once the mount is live, return after the unmount."""
+    def __call__(
+        self, options: MountOptions, target: str, *, ready: Callable[[], None], ending: Callable[[], None]
+    ) -> Awaitable[None]:
+        """Mount, call `ready` once the mount is live and `ending` when it no longer is, return after the farewell."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -78,6 +81,8 @@ def run(arguments: Sequence[str], program: str, *, had_secret: bool = False, run
     status, sentence = _mount(given, program, had_secret, run_mount)
     if sentence:
         print(f"{program}: {sentence}", file=sys.stderr)
+        if given.foreground:
+            notify(os.environ, STATUS=sentence)
     # With nofail an absent server is no failure, a mistyped option still is.
     return OK if status == FAILURE and _nofail(given.options) else status
 
@@ -94,16 +99,33 @@ def _mount(given: argparse.Namespace, program: str, had_secret: bool, run_mount:
     if given.fake:
         return Outcome(OK, "the arguments are in order; as -f demands, nothing was mounted" if given.verbose else "")
     level = logging.DEBUG if given.verbose else logging.INFO
-    serve = partial(_serve, options, target, run_mount)
     if given.foreground:
         log_to_terminal(program, level)
-        return serve(partial(_report, options, had_secret))
+        return _announced(partial(_serve, options, target, run_mount), options, target, had_secret)
     # A failure is one sentence on the terminal, unless more was asked for; warnings wait for success.
     log_to_terminal(program, level if given.verbose else logging.CRITICAL)
-    return detach(serve, partial(_go_quiet, options, program, level, had_secret))
+    return detach(partial(_serve, options, target, run_mount), partial(_go_quiet, options, program, level, had_secret))
 
 
-def _serve(options: MountOptions, target: str, run_mount: RunMount | None, ready: Callable[[], None]) -> Outcome:
+def _announced(serve: partial[Outcome], options: MountOptions, target: str, had_secret: bool) -> Outcome:
+    """Serve in the foreground, and tell systemd if it has asked for that."""
+
+    def ready() -> None:
+        _report(options, had_secret)
+        notify(os.environ, READY="1", STATUS=f"{options.fsname} is mounted at {target}")
+
+    notify(os.environ, STATUS=f"Connecting to {options.server}")
+    return serve(ready, ending=lambda: notify(os.environ, STOPPING="1", STATUS="Taking leave of the server"))
+
+
+def _serve(
+    options: MountOptions,
+    target: str,
+    run_mount: RunMount | None,
+    ready: Callable[[], None],
+    *,
+    ending: Callable[[], None] = lambda: None,
+) -> Outcome:
     """Run the mount to its end and say how that was."""
     # Imported as late as this because `argv` has to act before anything that takes its time.
     try:
@@ -118,7 +140,7 @@ def _serve(options: MountOptions, target: str, run_mount: RunMount | None, ready
     except ImportError as error:
         return Outcome(FAILURE, f"smb3fs is not installed completely ({error}); install it again with what it needs")
     try:
-        trio.run(partial(run_mount, options, target, ready=ready))
+        trio.run(partial(run_mount, options, target, ready=ready, ending=ending))
     except KeyboardInterrupt:  # before the mount listens to signals
         return Outcome(INTERRUPTED, "interrupted; nothing is mounted")
     except Exception as error:

@@ -16,7 +16,9 @@ from smb3fs.errors import MountError, Status, StatusError
 from smb3fs.options import MountOptions
 
 
-async def run_mount(options: MountOptions, target: str, *, ready: Callable[[], None]) -> None:
+async def run_mount(
+    options: MountOptions, target: str, *, ready: Callable[[], None], ending: Callable[[], None]
+) -> None:
     """Behave as CONDUCT says; what is worth knowing goes into the file REPORT."""
     conduct, report = os.environ["CONDUCT"], Path(os.environ["REPORT"])
     if conduct == "refuse":
@@ -39,6 +41,7 @@ async def run_mount(options: MountOptions, target: str, *, ready: Callable[[], N
         if conduct == "fail later":
             raise MountError("it broke")
         async for _ in signals:
+            ending()
             return
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -187,6 +188,53 @@ def test_foreground_stays_and_reports_on_the_terminal(command: Command) -> None:
         _, told = process.communicate(timeout=15)
     assert process.returncode == OK
     assert "option fsc changes nothing" in told
+
+
+class Manager:
+    """What systemd is to a unit of Type=notify: a socket, and what was told there."""
+
+    def __init__(self, place: str) -> None:
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(place.replace("@", "\0", 1))
+        self.socket.settimeout(15)
+
+    def told(self) -> dict[str, str]:
+        """The next message."""
+        return dict(line.split("=", 1) for line in self.socket.recv(4096).decode().splitlines())
+
+
+@pytest.mark.parametrize("abstract", [False, True])
+def test_a_unit_of_type_notify_is_told(command: Command, abstract: bool) -> None:
+    place = f"@smb3fs-test-{os.getpid()}" if abstract else str(command.report.parent / "notify")
+    manager = Manager(place)
+    environment = {**command.environment("serve"), "NOTIFY_SOCKET": place}
+    words = command.words("--foreground", "-o", LOGIN)
+    with manager.socket, subprocess.Popen(words, env=environment, stderr=subprocess.DEVNULL) as process:
+        assert manager.told() == {"STATUS": "Connecting to server"}
+        assert manager.told() == {"READY": "1", "STATUS": f"//server/share is mounted at {command.target}"}
+        process.send_signal(signal.SIGTERM)
+        assert manager.told() == {"STOPPING": "1", "STATUS": "Taking leave of the server"}
+        assert process.wait(15) == OK
+
+
+def test_a_unit_of_type_notify_is_told_why_not(command: Command) -> None:
+    manager = Manager(str(command.report.parent / "notify"))
+    environment = {**command.environment("refuse"), "NOTIFY_SOCKET": str(command.report.parent / "notify")}
+    with manager.socket:
+        done = subprocess.run(
+            command.words("--foreground", "-o", LOGIN), env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == FAILURE
+        assert manager.told() == {"STATUS": "Connecting to server"}
+        assert manager.told() == {"STATUS": done.stderr.strip().removeprefix("mount.smb3fs: ")}
+
+
+def test_a_socket_that_nobody_listens_to_is_no_reason_to_fail(command: Command) -> None:
+    environment = {**command.environment("end"), "NOTIFY_SOCKET": str(command.report.parent / "absent")}
+    words = command.words("--foreground", "-o", LOGIN)
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert "NOTIFY_SOCKET" in done.stderr
+    assert done.returncode == OK
 
 
 def test_the_end_of_the_command_before_it_is_live_ends_the_mount(command: Command) -> None:
