@@ -106,7 +106,7 @@ class MountOptions:
     allow_other: bool
     kernel_flags: tuple[str, ...] = ("nosuid", "nodev")
     fsname: str
-    fuse: str = "pyfuse3"
+    fuse: str = "native"
     # What the mount command does with all this.
     nofail: bool = False
     # Lines for the log: options that were accepted and changed nothing, and what somebody should put right.

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import stat
 from collections.abc import Callable, Iterator
 from struct import Struct
 from typing import Any, Final
@@ -215,59 +214,89 @@ class Listings:
 
     def plus(self, unique: int, request: ReadIn, entries: Iterator[DirEntry]) -> memoryview:
         """Answer READDIRPLUS: as many entries as there is room for, each counting as a lookup unless it is a dot."""
-        return self._pack(unique, request, entries, self._pack_plus, _DIRENT_PLUS.size)
-
-    def plain(self, unique: int, request: ReadIn, entries: Iterator[DirEntry]) -> memoryview:
-        """Answer READDIR: numbers, types and names, and nothing that counts."""
-        return self._pack(unique, request, entries, self._pack_plain, _DIRENT.size)
-
-    def _pack(
-        self,
-        unique: int,
-        request: ReadIn,
-        entries: Iterator[DirEntry],
-        pack: Callable[[DirEntry, int], None],
-        fixed: int,
-    ) -> memoryview:
-        """Fill the buffer up to what was asked for."""
-        buffer, at = self._buffer, OUT_HEADER.size
+        buffer, remember, pack_into, fixed = self._buffer, self._remember, _DIRENT_PLUS.pack_into, _DIRENT_PLUS.size
+        at = OUT_HEADER.size
         end = min(at + request.size, len(buffer))
         try:
+            # One long step, since this runs for each entry of each listing; most of them have the same timeouts.
+            entry_timeout = attr_timeout = -1.0
+            entry_seconds = attr_seconds = entry_nsec = attr_nsec = 0
             for listed_entry in entries:
-                name = listed_entry.name
+                name, told, next_cookie, counted = listed_entry[:4]
                 begin = at + fixed
                 behind = begin + len(name)
                 if behind + 7 & ~7 > end:
                     break
-                pack(listed_entry, at)
+                attr = told.attr
+                if told.entry_timeout != entry_timeout or told.attr_timeout != attr_timeout:
+                    entry_timeout, attr_timeout = told.entry_timeout, told.attr_timeout
+                    entry_seconds, attr_seconds = int(entry_timeout), int(attr_timeout)
+                    entry_nsec = int((entry_timeout - entry_seconds) * NS)
+                    attr_nsec = int((attr_timeout - attr_seconds) * NS)
+                ino, mode = attr.ino, attr.mode
+                atime, mtime, ctime = attr.atime_ns, attr.mtime_ns, attr.ctime_ns
+                pack_into(
+                    buffer,
+                    at,
+                    ino if counted else 0,
+                    told.generation,
+                    entry_seconds,
+                    attr_seconds,
+                    entry_nsec,
+                    attr_nsec,
+                    ino,
+                    attr.size,
+                    attr.blocks,
+                    atime // NS,
+                    mtime // NS,
+                    ctime // NS,
+                    atime % NS,
+                    mtime % NS,
+                    ctime % NS,
+                    mode,
+                    attr.nlink,
+                    attr.uid,
+                    attr.gid,
+                    attr.rdev & 0xFFFFFFFF,
+                    attr.blksize,
+                    0,
+                    ino,
+                    next_cookie,
+                    len(name),
+                    mode >> 12 & 15,
+                )
+                if counted:
+                    remember(listed_entry)
                 buffer[begin:behind] = name
                 at = behind + 7 & ~7
         except Exception:
             log.exception("a listing ends early, after %d bytes", at)
-            # The kernel gets what it has counted; the next call meets the failure first.
-            if at == OUT_HEADER.size:
-                raise OSError(errno.EIO, os.strerror(errno.EIO)) from None
+            _unless_something_is_there(at)
         OUT_HEADER.pack_into(buffer, 0, at, 0, unique)
         return self._view[:at]
 
-    def _pack_plus(self, listed_entry: DirEntry, at: int) -> None:
-        """Write one entry with its attributes, and count it."""
-        told, counted = listed_entry.entry, listed_entry.counted
-        ino = told.attr.ino
-        _DIRENT_PLUS.pack_into(
-            self._buffer,
-            at,
-            *_entry_fields(told, ino if counted else 0),
-            ino,
-            listed_entry.next_cookie,
-            len(listed_entry.name),
-            stat.S_IFMT(told.attr.mode) >> 12,
-        )
-        if counted:
-            self._remember(listed_entry)
+    def plain(self, unique: int, request: ReadIn, entries: Iterator[DirEntry]) -> memoryview:
+        """Answer READDIR: numbers, types and names, and nothing that counts."""
+        buffer, at = self._buffer, OUT_HEADER.size
+        end = min(at + request.size, len(buffer))
+        try:
+            for name, told, next_cookie, *_ in entries:
+                begin = at + _DIRENT.size
+                behind = begin + len(name)
+                if behind + 7 & ~7 > end:
+                    break
+                attr = told.attr
+                _DIRENT.pack_into(buffer, at, attr.ino, next_cookie, len(name), attr.mode >> 12 & 15)
+                buffer[begin:behind] = name
+                at = behind + 7 & ~7
+        except Exception:
+            log.exception("a listing ends early, after %d bytes", at)
+            _unless_something_is_there(at)
+        OUT_HEADER.pack_into(buffer, 0, at, 0, unique)
+        return self._view[:at]
 
-    def _pack_plain(self, listed_entry: DirEntry, at: int) -> None:
-        """Write one entry."""
-        attr = listed_entry.entry.attr
-        kind = stat.S_IFMT(attr.mode) >> 12
-        _DIRENT.pack_into(self._buffer, at, attr.ino, listed_entry.next_cookie, len(listed_entry.name), kind)
+
+def _unless_something_is_there(at: int) -> None:
+    """Fail with EIO if a listing has failed at its first entry; else the kernel gets what it has counted."""
+    if at == OUT_HEADER.size:
+        raise OSError(errno.EIO, os.strerror(errno.EIO)) from None
