@@ -18,13 +18,12 @@ from smb3fs.share.chains import (
     CLOSE_RELATED,
     QUERY_INTERNAL,
     Chains,
-    check_expected,
-    internal_id,
     raise_first,
 )
 from smb3fs.wire.create import RELATED_FILE_ID, AccessMask, CreateOptions
 from smb3fs.wire.ea import NAME_MAX, VALUE_MAX, ExtendedAttribute, FileFullEaInformation
 from smb3fs.wire.header import Command, Request
+from smb3fs.wire.io import CloseRequest
 from smb3fs.wire.query import InfoType, QueryInfoRequest, QueryInfoResponse, SetInfoRequest
 from smb3fs.wire.security import SecurityDescriptor, SecurityInformation
 from smb3fs.wire.streams import FileStreamInformation, Stream
@@ -163,7 +162,7 @@ class Metadata(Chains):
         session, answers = await self._pool.call(chain, repeatable=True)
         self._close_leftover(answers, session.generation)
         raise_first(chain[:2], answers[:2])
-        check_expected(expect, internal_id(answers[1]))
+        self._check_id(expect, answers[1])
         return answers[2:-1]
 
     async def _open_expected(
@@ -179,7 +178,7 @@ class Metadata(Chains):
         handle = self._opened(answers[0], path, session.generation)
         try:
             raise_first(chain[1:2], answers[1:2])
-            check_expected(expect, internal_id(answers[1]))
+            self._check_id(expect, answers[1])
         except BaseException:
             self.close(handle)
             raise
@@ -188,7 +187,7 @@ class Metadata(Chains):
     async def _change_and_close(self, handle: Open, change: SetInfoRequest) -> None:
         """Set something through a handle and close it, in one round trip."""
         try:
-            _, answers = await self._pool.call([change, CLOSE_RELATED], generation=handle.generation)
+            _, answers = await self._pool.call([change, CloseRequest(handle.file_id)], generation=handle.generation)
         except BaseException:
             self.close(handle)
             raise

@@ -15,7 +15,6 @@ from smb3fs.share.chains import (
     STAT_ACCESS,
     WRITE_ACCESS,
     Chains,
-    check_expected,
     internal_id,
     raise_first,
     set_info,
@@ -118,4 +117,4 @@ class Streams(Chains):
         _, answers = await self._chain(
             [self._create(path, STAT_ACCESS), QUERY_INTERNAL, CLOSE_RELATED], repeatable=True
         )
-        check_expected(expect, internal_id(answers[1]))
+        self._check_id(expect, answers[1])

@@ -213,10 +213,10 @@ class Vfs(Walled):
         """Return the value of an extended attribute, ENODATA without it."""
         return xattrs.get(self.state, self._inodes.get(number), name)
 
-    @waits
-    async def listxattr(self, number: int) -> list[bytes]:
+    @may_wait
+    def listxattr(self, number: int) -> Answer[list[bytes]]:
         """Return the names of the extended attributes."""
-        return await xattrs.names(self.state, self._inodes.get(number))
+        return xattrs.names(self.state, self._ahead, self._inodes.get(number))
 
     @may_wait
     def setxattr(self, number: int, name: bytes, value: bytes, flags: int) -> Answer[None]:

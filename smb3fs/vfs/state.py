@@ -30,7 +30,7 @@ from smb3fs.vfs.inodes import Inode, InodeTable
 from smb3fs.vfs.names import NAME_MAX, NameMapping, Names
 from smb3fs.vfs.targets import Targets
 from smb3fs.wire import mfsymlink
-from smb3fs.wire.infoclass import FILE_CASE_SENSITIVE_SEARCH, FileFsAttributeInformation
+from smb3fs.wire.infoclass import FILE_CASE_SENSITIVE_SEARCH, FILE_NAMED_STREAMS, FileFsAttributeInformation
 
 T = TypeVar("T")
 
@@ -59,6 +59,8 @@ class State:
         self.share = share
         self.uncached = settings.cache == "none"
         self.user_xattr = settings.user_xattr
+        # Whether files may have alternate data streams.
+        self.has_streams = True
         self.names = Names(NameMapping(settings.name_mapping), trace)
         self.inodes = InodeTable(server_numbers=settings.server_inodes, separator=self.names.separator)
         self.files = FileTable()
@@ -88,6 +90,7 @@ class State:
 
     def learn(self, volume: FileFsAttributeInformation | None) -> None:
         """Take in what the file system says of itself; that it tells spellings apart many say that do not."""
+        self.has_streams = volume is None or bool(volume.attributes & FILE_NAMED_STREAMS)
         if volume is not None and not volume.attributes & FILE_CASE_SENSITIVE_SEARCH:
             self.server_folds = True
 

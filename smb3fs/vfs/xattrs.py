@@ -20,14 +20,18 @@ from collections.abc import Awaitable
 from struct import Struct
 from typing import Final, NamedTuple, NoReturn
 
+import trio
+
 from smb3fs.errors import Status, StatusError, WireError
 from smb3fs.handles.attributes import FileAttributes
 from smb3fs.handles.opens import Open
+from smb3fs.vfs.anticipation import Anticipation
 from smb3fs.vfs.attributes import NORMAL, SETTABLE
 from smb3fs.vfs.inodes import Inode
 from smb3fs.vfs.names import NameMapping
 from smb3fs.vfs.state import State
 from smb3fs.wire.codec import MAX_FILETIME, filetime_to_ns, ns_to_filetime
+from smb3fs.wire.directory import DirectoryEntry
 from smb3fs.wire.security import Control, SecurityDescriptor, SecurityInformation
 
 USER: Final = b"user."
@@ -112,16 +116,43 @@ async def _get(state: State, inode: Inode, name: bytes) -> bytes:
     _refuse(errno.ENODATA)
 
 
-async def names(state: State, inode: Inode) -> list[bytes]:
+def names(state: State, ahead: Anticipation, inode: Inode) -> list[bytes] | Awaitable[list[bytes]]:
     """Return the names of the attributes that a file has."""
-    if not state.user_xattr:
+    if not state.user_xattr or _is_bare(state, ahead, inode):
         return []
+    return _names(state, ahead, inode)
+
+
+async def _names(state: State, ahead: Anticipation, inode: Inode) -> list[bytes]:
+    """Ask for the names: of one file, or for the whole directory if that promises to pay.
+
+    Today's ls does this to every file that it lists at length.
+    """
+    parent = inode.parent
+    if not state.has_streams and ahead.worth_listing(parent, trio.current_time()):
+        await ahead.list(parent)
+        if _is_bare(state, ahead, inode):
+            return []
     attached = await state.by_path(inode, lambda path: state.share.attached(path, inode.expect))
+    if not state.has_streams:
+        ahead.note(parent, trio.current_time())
     found = [USER + attribute.name for attribute in attached.attributes if attribute.name]
     if state.names.mapping is not NameMapping.POSIX:
         found += [STREAM + s.name.encode("utf-8", "surrogatepass") for s in attached.streams if s.name]
     # What the server says is only as good as the server.
     return [name for name in dict.fromkeys(found) if len(name) <= NAME_MAX and b"\0" not in name]
+
+
+def _is_bare(state: State, ahead: Anticipation, inode: Inode) -> bool:
+    """Whether a fresh listing says that nothing is attached to a file; of streams it says nothing."""
+    if state.has_streams or not inode.links:
+        return False
+    parent, name = inode.links[0]
+    found = ahead.find(parent, name, trio.current_time())
+    if found is None:
+        return False
+    told, _ = found
+    return isinstance(told, DirectoryEntry) and not told.ea_size and told.file_id == inode.file_id
 
 
 def set_(state: State, inode: Inode, name: bytes, value: bytes, flags: int) -> Awaitable[None]:

@@ -377,6 +377,7 @@ class FileFsFullSizeInformation:
 _FS_ATTRIBUTE: Final = Struct("<III")
 # ... and of the attributes the one that says whether names in two spellings may be two files.
 FILE_CASE_SENSITIVE_SEARCH: Final = 0x00000001
+FILE_NAMED_STREAMS: Final = 0x00040000
 
 
 @dataclass(slots=True)

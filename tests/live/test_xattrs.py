@@ -265,6 +265,23 @@ def test_a_plain_listing_asks_the_server_for_no_attribute(work: Work, mount: Mou
     assert after["requests"].get("QUERY_INFO", 0) - before["requests"].get("QUERY_INFO", 0) < 10
 
 
+def test_asking_every_file_of_a_directory(own_samba: Samba, mounted: Mounter) -> None:
+    """What today's ls -l does; where there are no streams, the listing of the directory answers for most files."""
+    place = mounted("actimeo=20", server=own_samba)
+    folder = place.path / "many"
+    folder.mkdir()
+    for number in range(200):
+        (folder / f"{number}").touch()
+    os.setxattr(folder / "77", "user.one", b"1")
+    names = [entry.path for entry in os.scandir(folder)]
+    before = round_trips(place)
+    assert {name for name in names if os.listxattr(name)} == {str(folder / "77")}
+    assert round_trips(place) - before <= 40
+    os.setxattr(folder / "78", "user.two", b"2")
+    assert os.listxattr(folder / "78") == ["user.two"]
+    mounted.finish()
+
+
 def test_nouser_xattr(mounted: Mounter, samba: Samba, work: Work, file: Path) -> None:
     os.setxattr(file, "user.one", b"1")
     other = mounted("nouser_xattr", server=samba).path / work.name / "file"

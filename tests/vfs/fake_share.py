@@ -71,7 +71,15 @@ class Node:
         if self.special and not isinstance(self.target, bytes):
             tag = ReparseTag.SYMLINK if self.target else ReparseTag.NFS
             attributes |= FileAttribute.REPARSE_POINT
-        return DirectoryEntry(name, told.file_id, attributes, told.size, told.allocation, *times, ea_size=tag)
+        return DirectoryEntry(
+            name,
+            told.file_id,
+            attributes,
+            told.size,
+            told.allocation,
+            *times,
+            ea_size=tag or sum(map(len, self.extended.values())),
+        )
 
 
 def error(status: Status) -> StatusError:

@@ -8,6 +8,7 @@ import struct
 from typing import Any
 
 import pytest
+import trio
 from vfs_world import World, fails, in_trio
 
 from smb3fs.errors import Status
@@ -15,6 +16,7 @@ from smb3fs.vfs.names import NameMapping
 from smb3fs.vfs.wall import settle
 from smb3fs.wire.codec import EPOCH_AS_FILETIME, ns_to_filetime
 from smb3fs.wire.create import FileAttribute
+from smb3fs.wire.infoclass import FileFsAttributeInformation
 from smb3fs.wire.security import Acl, Control, SecurityDescriptor
 from smb3fs.wire.sid import EVERYONE
 
@@ -291,3 +293,60 @@ async def test_the_file_is_followed_where_it_was_moved_and_nothing_else_is_touch
     await world.look("elsewhere")
     assert await attributes.get("user.One") == b"1"
     assert node.extended == {b"One": b"1"}
+
+
+def without_streams(world: World) -> None:
+    world.state.learn(FileFsAttributeInformation(0x00800001, 255, "NTFS"))
+
+
+@in_trio
+async def test_asked_for_file_after_file_the_directory_is_listed_instead() -> None:
+    """As ls -l does today; what has an attribute, or was changed here since, is asked for as ever."""
+    world = World()
+    without_streams(world)
+    names = [f"file-{number}" for number in range(200)]
+    for name in names:
+        world.share.put(name, b"")
+    world.share.find("file-150").extended[b"one"] = b"1"
+    files = {name: Attributes(world, await world.number(name)) for name in names}
+    await trio.sleep(3)  # the looking up has had a listing made, too
+    world.share.calls.clear()
+    assert {name: await found.names() for name, found in files.items() if await found.names()} == {
+        "file-150": ["user.one"]
+    }
+    assert world.share.count("list_directory") == 1
+    assert world.share.count("attached") <= 40
+    world.share.calls.clear()
+    await files["file-160"].set("user.two", b"2")
+    assert await files["file-160"].names() == ["user.two"]
+    assert await files["file-161"].names() == []
+    assert world.share.calls == ["set_extended_attribute", "attached"]
+    await trio.sleep(3)
+    world.share.find("file-161").extended[b"later"] = b"1"
+    assert await files["file-161"].names() == ["user.later"]
+
+
+@in_trio
+async def test_a_listing_says_nothing_of_streams() -> None:
+    world = World()
+    for number in range(60):
+        world.share.put(f"file-{number}", b"").streams["s"] = b""
+    for number in range(60):
+        assert await Attributes(world, await world.number(f"file-{number}")).names() == ["user.DosStream.s"]
+    assert world.share.count("attached") == 60
+
+
+@in_trio
+async def test_another_file_under_the_name_is_not_mistaken_for_it() -> None:
+    world = World()
+    without_streams(world)
+    files = []
+    for number in range(60):
+        world.share.put(f"file-{number}", b"").extended[b"one"] = b"1"
+        files.append(Attributes(world, await world.number(f"file-{number}")))
+    for number in range(60):
+        world.share.move(f"file-{number}", f"moved-{number}")
+        world.share.put(f"file-{number}", b"")
+    for found in files:
+        with fails(errno.ESTALE):
+            await found.names()
