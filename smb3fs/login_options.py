@@ -9,7 +9,7 @@ from typing import Any, Final
 from smb3fs import credentials
 from smb3fs.credentials import Login, LoginSource
 from smb3fs.errors import OptionError
-from smb3fs.option_table import user_id
+from smb3fs.option_values import user_id
 
 # The name that servers have for somebody without one.
 GUEST: Final = "guest"

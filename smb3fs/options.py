@@ -18,7 +18,8 @@ from typing import Any, Final, NamedTuple
 from smb3fs import credentials, login_options
 from smb3fs.credentials import Credentials, Login, LoginSource
 from smb3fs.errors import MountError, OptionError
-from smb3fs.option_table import CIPHERS, OPTIONS, SMB_3_0, SMB_3_1_1, Option, Takes, Verdict, find, number
+from smb3fs.option_table import OPTIONS, Option, Takes, Verdict, find
+from smb3fs.option_values import CIPHERS, SMB_3_0, SMB_3_1_1, number
 
 # Options whose values are never shown: not in a message, not in the list of processes.
 SECRET: Final = frozenset({"password", "pass", "password2", "pass2"})

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from smb3fs.cli import mount_command, smb3fs_command
-from smb3fs.option_table import CIPHERS, OPTIONS, Option, Verdict
+from smb3fs.option_table import OPTIONS, Option, Verdict
+from smb3fs.option_values import CIPHERS
 from smb3fs.options import MountOptions
 
 MAN = Path(__file__).resolve().parents[2] / "man"
