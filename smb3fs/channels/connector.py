@@ -179,7 +179,8 @@ class Connector:
 
         async def elsewhere(agreed: Negotiated, security: SessionSecurity, error: StatusError) -> None:
             if error.status in NOT_HERE:
-                await self._ask(channel, policy, agreed, security, place)
+                # What is below the share is for whoever holds it to say.
+                await self._ask(channel, policy, agreed, security, replace(place, path=""))
 
         try:
             with trio.fail_after(target.timeout):

@@ -304,3 +304,16 @@ def test_each_link_heals_by_itself(namespace: Servers, mounted: Mounter) -> None
         kept.write(b" and after")
     assert (namespace.second.directory() / "deep" / "kept").read_bytes() == b"before and after"
     (mount.path / "in-second-deep" / "kept").unlink()
+
+
+def test_a_share_that_is_a_link_as_a_whole(servers: Servers, mounted: Mounter) -> None:
+    """Samba's `msdfs proxy`: the root of the share is already somewhere else."""
+    path, leads_to = servers.root.directory("dfs"), target(servers.first)
+    proxy = f"[proxy]\npath = {path}\nmsdfs root = yes\nmsdfs proxy = \\{leads_to}"
+    with servers.root.settings(proxy):
+        mount = mounted(server=servers.root, share="proxy")
+        assert mount.status()["place"] == place(servers.first)
+        work_on(mount)
+        mounted.finish()
+        assert os.listdir(mounted(server=servers.root, share="proxy/deep").path) == ["deep-on-first"]
+        mounted.finish()
