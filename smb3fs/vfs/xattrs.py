@@ -243,9 +243,13 @@ async def _set_basic(state: State, inode: Inode, created: int | None, attributes
 
 
 def _stream_name(state: State, name: bytes) -> str:
-    """Return the name of the stream that an attribute stands for."""
-    if state.names.mapping is NameMapping.POSIX:
-        _refuse(errno.EOPNOTSUPP)  # in POSIX paths a colon is a letter like any other
+    """Return the name of the stream that an attribute stands for.
+
+    A server that does not say that it has streams may make a file with a colon in its name; in POSIX paths a colon is
+    a letter like any other.
+    """
+    if not state.has_streams or state.names.mapping is NameMapping.POSIX:
+        _refuse(errno.EOPNOTSUPP)
     try:
         return name.removeprefix(STREAM).decode("utf-8", "surrogatepass")
     except UnicodeDecodeError:

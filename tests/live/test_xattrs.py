@@ -172,6 +172,21 @@ def test_dos_attributes_and_time_of_birth(file: Path, work: Work, samba: Samba) 
     assert os.listxattr(file) == []
 
 
+def test_stat_shows_the_time_of_birth(file: Path, work: Work) -> None:
+    """The server's, in steps of 100 ns, and the same after a change and in another way to the file."""
+
+    def born(path: Path) -> int:
+        return round(float(run("stat", "--format=%.9W", str(path)).stdout) * 10_000_000) + 116_444_736_000_000_000
+
+    (known,) = struct.unpack("<Q", os.getxattr(file, "user.cifs.creationtime"))
+    assert abs(born(file) - known) <= 10  # of 100 ns: what a float leaves of it
+    file.write_bytes(b"later")
+    assert abs(born(file) - known) <= 10
+    file.rename(work.path / "elsewhere")
+    assert abs(born(work.path / "elsewhere") - known) <= 10
+    assert born(work.path) <= known + 10
+
+
 def acl(samba: Samba, work: Work, name: str = "file") -> list[str]:
     """The access list as another client sees it, with numbers for names."""
     account = ("-A", str(samba.credentials), "-s", "/dev/null", "--numeric")
@@ -322,7 +337,7 @@ def test_a_share_without_any(own_samba: Samba, mounted: Mounter) -> None:
         assert outcome(os.getxattr, path, "user.one") in ("ENOTSUP", "ENODATA")
         assert outcome(os.setxattr, path, "user.one", b"1") == "ENOTSUP"
         assert outcome(os.setxattr, path, f"{STREAM}s", b"1") == "ENOTSUP"
-        assert outcome(os.getxattr, path, f"{STREAM}s") == "ENODATA"
-        assert outcome(os.removexattr, path, f"{STREAM}s") == "ENODATA"
+        assert outcome(os.getxattr, path, f"{STREAM}s") == "ENOTSUP"
+        assert outcome(os.removexattr, path, f"{STREAM}s") == "ENOTSUP"
         assert path.read_bytes() == b"contents"
         mounted.finish()

@@ -327,6 +327,22 @@ async def test_asked_for_file_after_file_the_directory_is_listed_instead() -> No
 
 
 @in_trio
+async def test_streams_are_not_asked_of_a_server_that_has_none() -> None:
+    """It might take the name for that of a file."""
+    world, node, attributes = await of_file()
+    without_streams(world)
+    for call in (
+        attributes.get("user.DosStream.s"),
+        attributes.set("user.DosStream.s", b"x"),
+        attributes.remove("user.DosStream.Zone.Identifier"),
+    ):
+        with fails(errno.EOPNOTSUPP):
+            await call
+    assert world.share.calls == []
+    assert list(node.streams) == ["Zone.Identifier"]
+
+
+@in_trio
 async def test_a_listing_says_nothing_of_streams() -> None:
     world = World()
     for number in range(60):
