@@ -12,12 +12,15 @@ class Configuration(NamedTuple):
 
     name: str
     options: tuple[str, ...]
+    symlinks: bool = False
 
     def lacks(self, samba: Samba) -> str:
         """Why this server cannot serve it; empty when it can."""
         return ""
 
 
-# Owners, modes and kinds of files are the mount's, names are one whatever their case: SMB as every server speaks it.
+# Owners and modes are the mount's, names are one whatever their case: SMB as every server speaks it.
 PLAIN: Final = Configuration("plain", ())
-CONFIGURATIONS: Final = (PLAIN,)
+# The same through the driver that speaks to /dev/fuse itself, with symbolic links in files, for servers without.
+LINKED: Final = Configuration("linked", ("fuse=native", "mfsymlinks"), symlinks=True)
+CONFIGURATIONS: Final = (PLAIN, LINKED)

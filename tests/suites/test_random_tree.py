@@ -16,6 +16,7 @@ from lab.server import Samba
 from live.oracle import tree
 
 from . import tree_worker
+from .configurations import Configuration
 from .conftest import Mounter, Work
 from .random_tree import RandomTree
 from .seeds import fresh_seeds, seeds
@@ -30,15 +31,15 @@ def model() -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("seed", seeds(3))
-def test_one_process_against_a_model(work: Work, model: Path, seed: int) -> None:
-    RandomTree(work.path, work.behind, model, seed, links=False).run(400)
+def test_one_process_against_a_model(work: Work, model: Path, configuration: Configuration, seed: int) -> None:
+    RandomTree(work.path, work.behind, model, seed, symlinks=configuration.symlinks).run(400)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", range(5))
-def test_one_process_for_long(work: Work, model: Path, number: int) -> None:
+def test_one_process_for_long(work: Work, model: Path, configuration: Configuration, number: int) -> None:
     """A seed that nobody has tried yet; a failure tells which."""
-    RandomTree(work.path, work.behind, model, fresh_seeds(1)[0], links=False).run(3000)
+    RandomTree(work.path, work.behind, model, fresh_seeds(1)[0], symlinks=configuration.symlinks).run(3000)
 
 
 def hammer(place: Path, workers: int, steps: int, seed: int) -> None:
