@@ -30,6 +30,16 @@ def test_unlinked_and_still_used(work: Work) -> None:
     assert os.listdir(work.path) == ["file"]
 
 
+def test_the_directory_of_an_unlinked_open_file_is_removed(work: Work) -> None:
+    (work.path / "folder").mkdir()
+    (work.path / "folder/file").write_bytes(b"still here")
+    with Descriptor(work.path / "folder/file", RW) as number:
+        os.unlink(work.path / "folder/file")
+        os.rmdir(work.path / "folder")
+        assert os.pread(number, 20, 0) == b"still here"
+    assert os.listdir(work.path) == []
+
+
 def test_an_unlinked_file_has_no_links(work: Work) -> None:
     (work.path / "file").write_bytes(b"")
     with Descriptor(work.path / "file", RW) as number:
