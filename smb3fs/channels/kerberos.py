@@ -97,9 +97,10 @@ class Explained:
         try:
             return self._mechanism.step(token)
         except spnego.exceptions.SpnegoError as error:
-            sentence = explain(error, self._server_name)
-            if sentence is None:
-                raise
+            if isinstance(error, spnego.exceptions.ContextExpiredError):
+                sentence = "the ticket expired while it was used; run kinit again (GSS_S_CONTEXT_EXPIRED)"
+            else:
+                sentence = explain(error, self._server_name) or _words(error)
             raise AuthenticationError(f"no login by Kerberos: {sentence}") from None
 
 
@@ -242,7 +243,9 @@ def _keep(context: Any, ticket: Any) -> str:
 # What goes wrong, by com_err's number of it: its name, and the sentence. MIT Kerberos has them in
 # lib/krb5/error_tables/krb5_err.et and lib/gssapi/krb5/gssapi_err_krb5.et.
 EXPIRED_CODE: Final = -1765328352
-EXPIRED: Final = "the ticket in {place} has expired; run kinit again, or let keytab= renew it"
+EXPIRED: Final = (
+    "the ticket in {place} has expired, or is about to sooner than the KDC likes; run kinit again, or let keytab= renew it"
+)
 WRONG_PASSWORD: Final = frozenset({-1765328360, -1765328353, -1765328366, -1765328361})
 _KRB5: Final[dict[int, tuple[str, str]]] = {
     -1765328189: (
@@ -251,6 +254,7 @@ _KRB5: Final[dict[int, tuple[str, str]]] = {
     ),
     -1765328243: ("KRB5_CC_NOTFOUND", "the cache {place} has no ticket of use; run kinit"),
     -1765328242: ("KRB5_CC_END", "the cache {place} has no ticket of use; run kinit"),
+    -1765328185: ("KRB5_CC_FORMAT", "{place} is no ticket cache, or a damaged one; run kinit"),
     39756032: (
         "KG_CCACHE_NOMATCH",
         "the tickets in {place} are not those of username=; leave that out, or run kinit for that name",
@@ -311,7 +315,7 @@ _KRB5: Final[dict[int, tuple[str, str]]] = {
 }
 
 
-def explain(error: BaseException, server_name: str, place: str = "the cache") -> str | None:
+def explain(error: BaseException, server_name: str, place: str = "the ticket cache") -> str | None:
     """Return what went wrong in a step of the login; None where nobody foresaw it."""
     inner: BaseException | None = error
     while inner is not None:
