@@ -15,7 +15,7 @@ import trio
 from smb3fs.channels.connector import Connector, Target
 from smb3fs.channels.kerberos import Tickets
 from smb3fs.channels.logins import Logins
-from smb3fs.channels.mechanisms import Login
+from smb3fs.channels.mechanisms import KERBEROS, Login
 from smb3fs.channels.negotiation import DIALECTS, Policy
 from smb3fs.channels.places import Place
 from smb3fs.channels.pool import Pool
@@ -188,15 +188,17 @@ class Mount:
         session, trace, options = self.line.pool.session, self.trace, self.options
         agreed = session.agreed if session is not None else None
         sealed = session is not None and (session.security.seal_everything or session.tree.seal)
+        signed = session is not None and session.security.signer is not None and not sealed
         return {
             "server": options.server,
             "share": options.share,
             "place": str(session.place) if session is not None else None,
             "mountpoint": self.target,
             "uptime": time.time() - self.began,
-            "state": "connected" if session is not None else "reconnecting",
+            "state": "reconnecting" if session is None else "login expired" if self.pool.expired else "connected",
+            "login": _login_told(options, session),
             "dialect": _dialect(agreed.dialect) if agreed is not None else None,
-            "signing": SigningAlgorithm(agreed.signing).name if agreed is not None and not sealed else None,
+            "signing": SigningAlgorithm(agreed.signing).name if agreed is not None and signed else None,
             "encryption": Cipher(agreed.cipher).name if agreed is not None and agreed.cipher and sealed else None,
             "channels": [self._channel(line.pool.session) for line in self._lines() if line.pool.session is not None],
             "links": self._links(),
@@ -226,6 +228,15 @@ class Mount:
             "in_flight": channel.in_flight,
             "credits": channel.connection.credits.available,
         }
+
+
+def _login_told(options: MountOptions, session: Session | None) -> str:
+    """Return how the mount logs in, and whether it got a key by it."""
+    known = options.credentials
+    if session is not None and session.security.signer is None:
+        return "guest or anonymous: nothing is signed"
+    kind = "Kerberos" if options.security == KERBEROS else "NTLM"
+    return f"{kind}, as {known.username}" if known.username else kind
 
 
 def _logins(options: MountOptions) -> Logins:

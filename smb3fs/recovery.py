@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Final
 
 import trio
@@ -45,6 +46,21 @@ LOGIN_REFUSED: Final = frozenset(
         Status.INVALID_WORKSTATION,
     }
 )
+
+
+@dataclass(slots=True)
+class Attempts:
+    """A row of attempts that failed, and how many of those by a refused login; other failures lock no account."""
+
+    what: str
+    began: float
+    failures: int = 0
+    refusals: int = 0
+
+    def count(self, refused: bool) -> None:
+        """Count another one."""
+        self.failures += 1
+        self.refusals += refused
 
 
 class Recovery:
@@ -95,8 +111,7 @@ class Recovery:
 
     async def _reconnect(self) -> None:
         """Try until there is a session or the mount ends."""
-        began = trio.current_time()
-        failures = 0
+        attempts = Attempts("reconnecting", trio.current_time())
         # A server that takes our login and drops us at the first request must not have us log in without a pause.
         await trio.sleep_until(self._not_before)
         while not self._pool.closed:
@@ -104,25 +119,21 @@ class Recovery:
             try:
                 session = await self._connect(self._last_session_id)
             except (Smb3fsError, OSError) as error:
-                failures += 1
-                interval = pause(error, failures, tried - began)
-                if failures == 1 or interval > QUICK_INTERVAL:
-                    self._trace.error(time.time(), f"reconnecting failed, next attempt in {interval:.1f} s: {error}")
-                await self._wait(tried + interval, look=_refuses_login(error))
+                await self._pause(attempts, error, tried)
                 continue
             self._not_before = tried + QUICK_INTERVAL
             self._attach(session)
             self._trace.reconnects += 1
             self._trace.event(
                 time.time(),
-                f"reconnected after {trio.current_time() - began:.1f} s: {session.channel.transport.description}",
+                f"reconnected after {trio.current_time() - attempts.began:.1f} s: "
+                f"{session.channel.transport.description}",
             )
             return
 
     async def _renew(self, session: Session) -> None:
         """Try until the session is as good as before, is lost, or the mount ends."""
-        began = trio.current_time()
-        failures = 0
+        attempts = Attempts("renewing the session", trio.current_time())
         await trio.sleep_until(self._not_before)
         while self._pool.session is session and not self._pool.closed:
             tried = trio.current_time()
@@ -131,21 +142,24 @@ class Recovery:
             except (Smb3fsError, OSError) as error:
                 if session.channel.error is not None:
                     return  # what was open in it is lost; a new session will be made
-                failures += 1
-                interval = pause(error, failures, tried - began)
-                if failures == 1 or interval > QUICK_INTERVAL:
-                    self._trace.error(
-                        time.time(), f"renewing the session failed, next attempt in {interval:.1f} s: {error}"
-                    )
-                await self._wait(tried + interval, look=_refuses_login(error))
+                await self._pause(attempts, error, tried)
                 continue
             self._not_before = tried + QUICK_INTERVAL
             if self._pool.session is session:
                 self._pool.renew()
             self._trace.event(
-                time.time(), f"the session had expired and was renewed in {trio.current_time() - began:.1f} s"
+                time.time(), f"the session had expired and was renewed in {trio.current_time() - attempts.began:.1f} s"
             )
             return
+
+    async def _pause(self, attempts: Attempts, error: Smb3fsError | OSError, tried: float) -> None:
+        """Say that an attempt failed, and wait for the next one."""
+        refused = _refuses_login(error)
+        attempts.count(refused)
+        interval = pause(error, attempts.refusals if refused else attempts.failures, tried - attempts.began)
+        if attempts.failures == 1 or interval > QUICK_INTERVAL:
+            self._trace.error(time.time(), f"{attempts.what} failed, next attempt in {interval:.1f} s: {error}")
+        await self._wait(tried + interval, look=refused)
 
     async def _wait(self, until: float, *, look: bool) -> None:
         """Wait for the next attempt; `look` for another password, which may be tried at once."""

@@ -244,7 +244,7 @@ def _keep(context: Any, ticket: Any) -> str:
 # lib/krb5/error_tables/krb5_err.et and lib/gssapi/krb5/gssapi_err_krb5.et.
 EXPIRED_CODE: Final = -1765328352
 EXPIRED: Final = (
-    "the ticket in {place} has expired, or is about to sooner than the KDC likes; run kinit again, or let keytab= renew it"
+    "the ticket in {place} has expired, or will sooner than the KDC likes; run kinit again, or let keytab= renew it"
 )
 WRONG_PASSWORD: Final = frozenset({-1765328360, -1765328353, -1765328366, -1765328361})
 _KRB5: Final[dict[int, tuple[str, str]]] = {

@@ -40,6 +40,7 @@ def _lines(snapshot: Mapping[str, Any]) -> Iterator[str]:
         ("state", snapshot.get("state")),
         ("place", snapshot.get("place")),
         ("mounted for", _span(snapshot.get("uptime"))),
+        ("login", snapshot.get("login")),
         ("dialect", snapshot.get("dialect")),
         ("signing", snapshot.get("signing")),
         ("encryption", (snapshot["encryption"] or "none") if "encryption" in snapshot else None),
