@@ -48,18 +48,30 @@ class Line:
     def __init__(self, pool: Pool, share: Share, logins: Logins, trace: Trace) -> None:
         self.pool = pool
         self.share = share
-        self.recovery = Recovery(pool, self._connect, self._renew, logins.changed, trace)
+        self.recovery = Recovery(pool, self._connect, self._renew, self._rotated, trace)
         self.connector: Connector | None = None
+        self._logins = logins
+        self._tried = logins.version
 
     async def _connect(self, previous_session_id: int) -> Session:
         """Make a session; for Recovery, which exists before the connector does."""
         assert self.connector is not None  # noqa: S101 (whoever makes a line gives it one)
-        return await self.connector.connect(previous_session_id)
+        try:
+            return await self.connector.connect(previous_session_id)
+        finally:
+            self._tried = self._logins.version
 
     async def _renew(self, session: Session) -> None:
         """Renew a session; for Recovery likewise."""
         assert self.connector is not None  # noqa: S101
-        await self.connector.renew(session)
+        try:
+            await self.connector.renew(session)
+        finally:
+            self._tried = self._logins.version
+
+    async def _rotated(self) -> bool:
+        """Whether there is a login that this line has not tried; another line may have read it."""
+        return await self._logins.newer_than(self._tried)
 
     async def end(self) -> None:
         """Take leave of the server, so that nothing of us is left there."""
@@ -195,7 +207,7 @@ class Mount:
             "place": str(session.place) if session is not None else None,
             "mountpoint": self.target,
             "uptime": time.time() - self.began,
-            "state": "reconnecting" if session is None else "login expired" if self.pool.expired else "connected",
+            "state": "reconnecting" if session is None else "login expired" if self.line.pool.expired else "connected",
             "login": _login_told(options, session),
             "dialect": _dialect(agreed.dialect) if agreed is not None else None,
             "signing": SigningAlgorithm(agreed.signing).name if agreed is not None and signed else None,

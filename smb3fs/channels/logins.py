@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator
 from dataclasses import replace
-from functools import partial
 from typing import Final
 
 import trio
@@ -35,6 +34,8 @@ class Logins:
         self._other = password2
         self._source = source or LoginSource()
         self._stamp = self._source.stamp()
+        self.version = 0
+        """Counts how often the file was read."""
 
     @property
     def rotates(self) -> bool:
@@ -69,17 +70,26 @@ class Logins:
         stamp = await trio.to_thread.run_sync(self._source.stamp)
         return stamp is not None and stamp != self._stamp
 
+    async def newer_than(self, version: int) -> bool:
+        """Whether there is a login that somebody who knows that version has not seen; reads the file if need be."""
+        if await self.changed():
+            await self.read()
+        return self.version > version
+
     async def read(self) -> None:
         """Read the file again; where that fails, what was known before stays."""
         if self._source.path is None:
             return
+        # Taken before the file is read: one that changes meanwhile is read again, one that is wrong is told of once.
+        self._stamp = await trio.to_thread.run_sync(self._source.stamp) or self._stamp
         try:
-            self._stamp, (found, notes) = await trio.to_thread.run_sync(partial(_read, self._source))
+            found, notes = await trio.to_thread.run_sync(self._source.read)
         except (Smb3fsError, OSError) as error:
             log.error("the login stays as it was: %s", error)
             return
         for note in notes:
             log.warning("%s", note)
+        self.version += 1
         self._take(found)
 
     def _take(self, found: Credentials) -> None:
@@ -89,11 +99,6 @@ class Logins:
             first, second = second, first
         self._login = replace(self._login, username=found.username, domain=found.domain, password=first)
         self._other = second
-
-
-def _read(source: LoginSource) -> tuple[tuple[int, int, int] | None, tuple[Credentials, list[str]]]:
-    """Read the login with the stamp of the file before it; one that changes meanwhile is read again."""
-    return source.stamp(), source.read()
 
 
 def asks_for_another(error: BaseException) -> bool:
