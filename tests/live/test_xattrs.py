@@ -16,7 +16,7 @@ from lab.server import Samba
 
 from smb3fs.status import query_status
 
-from .conftest import Mounter, Work
+from .conftest import DRIVER, Mounter, Work
 from .oracle import outcome
 
 # Streams and Windows' access lists are kept by modules of Samba's, and are not there without.
@@ -172,6 +172,7 @@ def test_dos_attributes_and_time_of_birth(file: Path, work: Work, samba: Samba) 
     assert os.listxattr(file) == []
 
 
+@pytest.mark.skipif("fuse=pyfuse3" in DRIVER, reason="libfuse 3 has no statx")
 def test_stat_shows_the_time_of_birth(file: Path, work: Work) -> None:
     """The server's, in steps of 100 ns, and the same after a change and in another way to the file."""
 
