@@ -13,7 +13,6 @@ import os
 import stat
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,70 +22,15 @@ from typing import Any
 import pytest
 import trio
 from fake_share import FakeShare
-from vfs_settings import Options
+from memory_mount import Mounted, mounted
 from vfs_world import fails
 
 from smb3fs.errors import MountError, Status
-from smb3fs.fuse.drivers import driver_named
-from smb3fs.trace import Trace
-from smb3fs.vfs.operations import Vfs
 
 pytestmark = pytest.mark.skipif(
     not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="/dev/fuse is missing, or not for this user"
 )
 RENAME_NOREPLACE = 1
-
-
-class Mounted:
-    """A share in memory, mounted until `end`."""
-
-    def __init__(self, driver: str, path: Path, share: FakeShare | None = None, **options: Any) -> None:
-        self.path = path
-        self.share = share or FakeShare()
-        self.driver = driver_named(driver)
-        self.options = Options(**{"uid": os.getuid(), "gid": os.getgid(), "timeout": 5.0, **options})
-        self.vfs = Vfs(self.share, self.options, Trace())
-        self.vfs.set_root(self.share.root.told())
-        self.ready = threading.Event()
-        self.failure: BaseException | None = None
-        self.token: trio.lowlevel.TrioToken | None = None
-        self.thread = threading.Thread(target=self._run)
-        self.thread.start()
-        assert self.ready.wait(10)
-        if self.failure is not None:
-            self.thread.join()
-            raise self.failure
-
-    def _run(self) -> None:
-        async def main() -> None:
-            self.token = trio.lowlevel.current_trio_token()
-            await self.driver.serve(self.vfs, str(self.path), self.options, self.ready.set)
-
-        try:
-            trio.run(main)
-        except BaseException as error:  # noqa: BLE001 (handed to the test's thread)
-            self.failure = error
-        finally:
-            self.ready.set()
-
-    def call(self, function: Callable[[], object]) -> None:
-        """Call something in the loop's thread, and return when it is done."""
-        assert self.token is not None
-        trio.from_thread.run_sync(function, trio_token=self.token)
-
-    def end(self) -> None:
-        """Unmount, if that has not happened, and see that the driver has ended well."""
-        if self.thread.is_alive():
-            self.call(self.driver.terminate)
-        self.thread.join(20)
-        assert not self.thread.is_alive()
-        assert not mounted(self.path)
-        if self.failure is not None:
-            raise self.failure
-
-
-def mounted(path: Path) -> bool:
-    return f" {path} " in Path("/proc/self/mountinfo").read_text()
 
 
 @pytest.fixture(params=["native", "pyfuse3"])

@@ -1,0 +1,76 @@
+"""Many processes do everything at once and are killed in the middle of it; afterwards nothing is left over."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import trio
+from fake_share import FakeShare
+from memory_mount import Mounted, mounted
+
+pytestmark = pytest.mark.skipif(
+    not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="/dev/fuse is missing, or not for this user"
+)
+PROGRAM = Path(__file__).with_name("storm.py")
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+class SlowShare(FakeShare):
+    """A share whose answers take their time, and overtake each other."""
+
+    async def exchange(self, call: str) -> None:
+        await trio.sleep(random.choice((0.0, 0.001, 0.004)))
+        await super().exchange(call)
+
+
+@pytest.mark.parametrize(
+    ("processes", "seconds"), [(12, 6.0), pytest.param(200, 180.0, marks=pytest.mark.slow)], ids=["short", "full"]
+)
+def test_a_storm(tmp_path: Path, processes: int, seconds: float, caplog: pytest.LogCaptureFixture) -> None:
+    m = Mounted("native", tmp_path, SlowShare(), acregmax=0.05, acdirmax=0.05, timeout=60.0)
+    count: Counter[str] = Counter()
+    try:
+        began = time.monotonic()
+        running: list[subprocess.Popen[bytes]] = []
+        while time.monotonic() - began < seconds:
+            while len(running) < processes:
+                words = [sys.executable, PROGRAM, m.path, str(count["started"]), "3600"]
+                running.append(subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+                count["started"] += 1
+            time.sleep(0.1)
+            for victim in random.sample(running, max(1, processes // 12)):
+                victim.send_signal(random.choice(SIGNALS))
+            for one in [one for one in running if one.poll() is not None]:
+                running.remove(one)
+                count["ended by a signal"] += 1
+        for one in running:
+            one.kill()
+        for one in running:
+            one.wait(30)
+        subprocess.run(["rm", "-rf", *m.path.iterdir()], check=True)
+        workers = m.driver.workers  # type: ignore[attr-defined]
+        deadline = time.monotonic() + 10  # the kernel closes and forgets in its own time
+        while m.share.opens or len(m.vfs.state.inodes) > 1 or len(m.vfs.state.files) or workers.running:
+            assert time.monotonic() < deadline, (
+                f"left over: {len(m.share.opens)} opens of the server, {[*m.vfs.state.inodes]}, "
+                f"{len(m.vfs.state.files)} files, {[*workers.running]}"
+            )
+            time.sleep(0.05)
+        ahead = [one.listing for one in m.vfs._ahead._watched.values()]  # listed for lookups to come
+        assert all(directory in ahead for directory in m.vfs.state.directories)
+        assert not workers._parked
+        assert workers._busy == 0
+        for call, times in sorted(Counter(m.share.calls).items()):
+            count[f"{call} on the share"] = times
+        print(f"\n{dict(count)}")
+    finally:
+        m.end()
+    assert not mounted(m.path)
