@@ -43,6 +43,8 @@ MAX_PARKED: Final = 64 << 20
 MAX_RESTING: Final = 64
 # Requests that are answered before other tasks get their turn.
 SLICE: Final = 64
+# The one request whose message outlives its reading; a plain number, since this is asked for each of them.
+_WRITE: Final = int(Opcode.WRITE)
 # Calls that may wait for what somebody else does, and that every signal ends.
 PATIENT: Final = frozenset({Opcode.SETLKW})
 
@@ -230,7 +232,7 @@ class Workers:
             device.fail(unique, errno.ENOSYS)
             return None
         try:
-            message = buffers.keep(size) if opcode == Opcode.WRITE else buffers.view[:size]
+            message = buffers.keep(size) if opcode == _WRITE else buffers.view[:size]
             request = row.parse(message)
             answer = row.begin(node, request, thread)
             if isinstance(answer, CoroutineType):

@@ -13,6 +13,7 @@ import os
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -375,3 +376,101 @@ def test_the_longest_names_pass_the_kernel(mount: Callable[..., Mounted]) -> Non
     for name in ("\N{KATAKANA LETTER A}" * 256, "\N{FISH}" * 128, "x" * 256):
         with fails(errno.ENAMETOOLONG):
             (path / name).write_bytes(b"")
+
+
+# -- what the kernel is told without being asked, by the native driver
+
+
+@pytest.fixture
+def remembering(mount: Callable[..., Mounted], driver: str) -> Mounted:
+    """A mount whose kernel would not ask again for an hour."""
+    if driver != "native":
+        pytest.skip("pyfuse3 has notifications of its own")
+    m = mount(acregmax=3600.0, acdirmax=3600.0)
+    m.share.put("file", b"old")
+    return m
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_name_is_forgotten_when_told_so(remembering: Mounted) -> None:
+    m = remembering
+    notifications = m.driver.notifications
+    for expire_only in (False, True):
+        assert (m.path / "file").stat().st_size == 3
+        before = m.share.count("lookup")
+        assert (m.path / "file").stat().st_size == 3
+        assert m.share.count("lookup") == before
+        m.call(lambda expire_only=expire_only: notifications.inval_entry(1, b"file", expire_only=expire_only))
+        until(lambda before=before: (m.path / "file").stat() and m.share.count("lookup") > before)
+    m.call(lambda: notifications.inval_entry(1, b"never heard of"))
+    m.call(lambda: notifications.delete(1, m.share.find("file").file_id, b"never heard of"))
+
+
+def test_attributes_and_pages_are_forgotten_when_told_so(remembering: Mounted) -> None:
+    m = remembering
+    notifications = m.driver.notifications
+    with (m.path / "file").open("r+b", buffering=0) as file:  # an open for reading alone brings the beginning along
+        assert file.read() == b"old"
+        number = os.fstat(file.fileno()).st_ino
+        m.share.find("file").data[:] = b"NEW"
+        assert os.pread(file.fileno(), 10, 0) == b"old"
+        m.call(lambda: notifications.inval_inode(number, pages=False))
+        m.call(lambda: notifications.inval_inode(4711, pages=True))
+        m.call(lambda: notifications.inval_inode(number, pages=True))
+        until(lambda: os.pread(file.fileno(), 10, 0) == b"NEW")
+
+
+READ_OPEN = "import os, sys; sys.exit(os.pread(int(sys.argv[1]), 10, 0) != b'old')"
+
+
+def test_a_notification_waits_for_a_read_and_nobody_waits_for_it(remembering: Mounted) -> None:
+    """The pages of a read that is under way are locked until it is answered: by the loop that asked for their end."""
+    m = remembering
+    gate: list[trio.Event] = []
+    m.share.put("other", b"other")
+    number = (m.path / "file").stat().st_ino
+    m.call(lambda: gate.append(m.share.hang("read")))
+    held = os.open(m.path / "file", os.O_RDWR)
+    reading = subprocess.Popen([sys.executable, "-c", READ_OPEN, str(held)], pass_fds=[held])
+    until(lambda: m.share.count("read") > 0)
+    for _ in range(3):
+        m.call(lambda: m.driver.notifications.inval_inode(number, pages=True))
+    m.call(lambda: m.driver.notifications.inval_entry(1, b"file"))
+    time.sleep(0.2)
+    assert reading.poll() is None
+    assert (m.path / "other").stat().st_size == 5  # the loop is at work
+    assert os.statvfs(m.path).f_blocks == 1000
+    m.call(gate[0].set)
+    assert reading.wait(10) == 0
+    os.close(held)
+    m.end()
+    assert not any(thread.name == "smb3fs-notifications" for thread in threading.enumerate())
+
+
+def test_the_end_comes_though_a_notification_waits(
+    mount: Callable[..., Mounted], driver: str, expect_log: Callable[[str], None]
+) -> None:
+    """terminate, with a read that hangs and a notification that waits for it: each ends within the timeout."""
+    if driver != "native":
+        pytest.skip("pyfuse3 has notifications of its own")
+    expect_log("read: no answer within 2 seconds")
+    m = mount(timeout=2.0)
+    m.share.put("file", b"old")
+    number = (m.path / "file").stat().st_ino
+    m.call(lambda: m.share.hang("read"))
+    held = os.open(m.path / "file", os.O_RDWR)
+    reading = subprocess.Popen([sys.executable, "-c", READ_OPEN, str(held)], pass_fds=[held], stderr=subprocess.DEVNULL)
+    until(lambda: m.share.count("read") > 0)
+    m.call(lambda: m.driver.notifications.inval_inode(number, pages=True))
+    time.sleep(0.2)
+    m.end()
+    assert reading.wait(10) != 0
+    with fails(errno.ENOTCONN):
+        os.close(held)
+    assert not any(thread.name == "smb3fs-notifications" for thread in threading.enumerate())

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import itertools
 import os
 import signal
 import statistics
@@ -35,6 +36,9 @@ CALLERS: Final = 4
 FILE_SIZE: Final = 1 << 30
 LARGEST: Final = 1 << 20
 LISTED: Final = 1000
+# Seconds to a far server and back, and how many look for names there.
+FAR: Final = 0.02
+SEEKERS: Final = 8
 # Inode numbers: the directory, a file that is answered at once, and one whose attributes take a task switch.
 ROOT, QUICK, SLOW = 1, 2, 3
 NAMES: Final = {b"quick": QUICK, b"slow": SLOW}
@@ -67,12 +71,16 @@ class Memory:
     def attach(self, *_: object) -> None:
         """There is nothing to tell the kernel."""
 
-    def lookup(self, parent: int, name: bytes, process: int = 0) -> Entry:
-        """Find a name."""
+    def lookup(self, parent: int, name: bytes, process: int = 0) -> Entry | CoroutineType[Any, Any, Entry]:
+        """Find a name, at once; or find after the time that a far server takes that it is not there."""
         self.requests += 1
-        if name not in NAMES:
-            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
-        return self._entry(NAMES[name])
+        if name in NAMES:
+            return self._entry(NAMES[name])
+        return self._absent()
+
+    async def _absent(self) -> Entry:
+        await trio.sleep(FAR)
+        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
 
     def forget(self, pairs: object) -> None:
         """Nothing is counted."""
@@ -209,6 +217,12 @@ def listing(path: Path) -> Callable[[], object]:
     return lambda: os.listdir(path)
 
 
+def look(path: Path) -> Callable[[], object]:
+    """Look for names that nobody has looked for, all in one directory, on a far server."""
+    numbers = itertools.count()
+    return lambda: os.path.exists(path / f"{os.getpid()}-{next(numbers)}")
+
+
 OPERATIONS: Final[dict[str, Callable[[Path], Callable[[], object]]]] = {
     "fstat": stat_quick,
     "fstat, answered after a wait": stat_slow,
@@ -216,6 +230,7 @@ OPERATIONS: Final[dict[str, Callable[[Path], Callable[[], object]]]] = {
     "read of 1 MiB": read,
     "write of 1 MiB": write,
     f"listing of {LISTED} entries": listing,
+    f"lookup of a new name, {SEEKERS} callers, {FAR * 1000:.0f} ms away": look,
 }
 
 
@@ -255,7 +270,7 @@ class Server:
         """Have the callers call for a while."""
         go, done = time.monotonic() + 0.2, time.monotonic() + 0.2 + seconds
         children = []
-        for _ in range(CALLERS):
+        for _ in range(SEEKERS if prepare is look else CALLERS):
             child = os.fork()
             if child == 0:
                 status = 1
@@ -263,8 +278,7 @@ class Server:
                     call = prepare(self.path)
                     time.sleep(max(0.0, go - time.monotonic()))
                     while time.monotonic() < done:
-                        for _ in range(8):
-                            call()
+                        call()
                     status = 0
                 finally:
                     os._exit(status)
