@@ -9,7 +9,7 @@ import pytest
 from smb3fs.errors import MountError
 from smb3fs.fuse.drivers import driver_named
 from smb3fs.fuse.native_driver import NativeDriver
-from smb3fs.option_table import FUSE_DRIVERS
+from smb3fs.option_values import FUSE_DRIVERS
 from smb3fs.options import MountOptions
 
 

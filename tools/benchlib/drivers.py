@@ -27,7 +27,7 @@ from typing import Any, Final, NamedTuple
 import trio
 
 from smb3fs.fuse.drivers import driver_named
-from smb3fs.option_table import FUSE_DRIVERS
+from smb3fs.option_values import FUSE_DRIVERS
 from smb3fs.vfs.attributes import Attr, Entry
 from smb3fs.vfs.directories import DirEntry
 from smb3fs.vfs.operations import OpenResult, StatFs
