@@ -261,6 +261,7 @@ def _logins(options: MountOptions) -> Logins:
         options.security,
         options.guest,
         Tickets(options.keytab, options.cruid, options.sudo_uid),
+        options.servers_domain,
     )
     return Logins(login, known.password2, options.login_source)
 

@@ -113,7 +113,7 @@ OPTIONS: Final[tuple[Option, ...]] = (
     value("sec", security),
     flag("guest", guest=True),
     value("password2 pass2", into("password2", str)),
-    refused("domainauto", "the domain is not taken from the server; use domain=NAME or leave it out"),
+    flag("domainauto", servers_domain=True),
     refused("multiuser", "a session for each local user is not supported by this version; mount once for each user"),
     value("cruid", into("cruid", user_id)),
     value("keytab", into("keytab", text_of("a path", 4096))),

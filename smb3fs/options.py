@@ -45,6 +45,8 @@ class MountOptions:
     credentials: Credentials
     login_source: LoginSource
     security: str = "ntlmssp"
+    # Whether a user without a domain is one of the domain that the server names.
+    servers_domain: bool = False
     guest: bool = False
     keytab: str | None = None
     cruid: int | None = None

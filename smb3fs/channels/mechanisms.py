@@ -7,7 +7,7 @@ round. NTLM and nobody's login go bare, Kerberos goes in SPNEGO's clothes; serve
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
 import spnego
@@ -33,6 +33,8 @@ class Login:
     guest: bool = False
     """Whether a session that proves nothing about either end is what was asked for."""
     tickets: kerberos.Tickets | None = None
+    servers_domain: bool = False
+    """Whether a name without a domain is one of the domain that the server names."""
 
     @property
     def principal(self) -> str:
@@ -69,6 +71,13 @@ def mechanism(server_name: str, login: Login) -> Mechanism:
             server_name, login.username, login.domain, login.password, login.tickets or kerberos.Tickets()
         )
         return made
+    if login.servers_domain and not login.domain:
+        return ServersDomain(lambda domain: _ntlm(server_name, replace(login, domain=domain)))
+    return _ntlm(server_name, login)
+
+
+def _ntlm(server_name: str, login: Login) -> Mechanism:
+    """Return a login by NTLM."""
     try:
         return spnego.client(
             # A bare string would be taken for a hash if it looked like one.
@@ -80,6 +89,31 @@ def mechanism(server_name: str, login: Login) -> Mechanism:
         )
     except (spnego.exceptions.SpnegoError, ValueError) as error:
         raise AuthenticationError(f"the login as {login.principal} cannot begin: {error}") from error
+
+
+class ServersDomain:
+    """NTLM by a user of the domain that the server names, which is known only once it has answered."""
+
+    def __init__(self, begin: Callable[[str], Mechanism]) -> None:
+        self._begin = begin
+        self._login = begin("")
+
+    @property
+    def complete(self) -> bool:
+        """Whether this side is satisfied."""
+        return self._login.complete
+
+    @property
+    def session_key(self) -> bytes:
+        """What the session's keys are derived from."""
+        return self._login.session_key
+
+    def step(self, token: bytes | None = None) -> bytes | None:
+        """Return the next message; the first one says nothing of the user, so it is the same for any domain."""
+        if token is not None and not self._login.complete:
+            self._login = self._begin(NtlmChallenge.parse(memoryview(token)).domain)
+            self._login.step(None)
+        return self._login.step(token)
 
 
 class Nobody:

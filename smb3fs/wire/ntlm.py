@@ -8,7 +8,7 @@ from struct import Struct
 from typing import Any, Final, Self
 
 from smb3fs.errors import WireError
-from smb3fs.wire.codec import slice_checked
+from smb3fs.wire.codec import from_utf16, slice_checked
 
 SIGNATURE: Final = b"NTLMSSP\0"
 
@@ -49,7 +49,11 @@ class NtlmNegotiate:
 
 # [MS-NLMP] 2.2.1.2: Signature, MessageType, TargetNameFields, NegotiateFlags, ServerChallenge, Reserved,
 # TargetInfoFields
-_CHALLENGE: Final = Struct("<8sIHHII8s8s8s")
+_CHALLENGE: Final = Struct("<8sIHHII8s8sHHI")
+# [MS-NLMP] 2.2.2.1: AvId, AvLen; and the two that matter here, the end and the domain's NetBIOS name
+_AV_PAIR: Final = Struct("<HH")
+AV_EOL: Final = 0
+AV_NB_DOMAIN_NAME: Final = 2
 
 
 @dataclass(slots=True)
@@ -58,16 +62,35 @@ class NtlmChallenge:
 
     flags: int
     challenge: bytes
+    # The AV_PAIRs by which the server tells about itself ([MS-NLMP] 2.2.2.1).
+    target_info: bytes = b""
 
     def encode(self) -> bytes:
         """Return the message."""
-        return _CHALLENGE.pack(SIGNATURE, 2, 0, 0, _CHALLENGE.size, self.flags, self.challenge, bytes(8), bytes(8))
+        size, length = _CHALLENGE.size, len(self.target_info)
+        fields = (0, 0, size, self.flags, self.challenge, bytes(8), length, length, size)
+        return _CHALLENGE.pack(SIGNATURE, 2, *fields) + self.target_info
 
     @classmethod
     def parse(cls, message: memoryview) -> Self:
         """Read a message."""
-        _length, _maximum, _offset, flags, challenge, *_ = _open(_CHALLENGE, message, 2)
-        return cls(flags, challenge)
+        *_, flags, challenge, _reserved, length, _maximum, offset = _open(_CHALLENGE, message, 2)
+        info = slice_checked(message, offset, length, _CHALLENGE.size) if length else b""
+        return cls(flags, challenge, bytes(info))
+
+    @property
+    def domain(self) -> str:
+        """The NetBIOS name of the server's domain, of a server without one its own; empty if it does not tell."""
+        place = 0
+        while place + _AV_PAIR.size <= len(self.target_info):
+            kind, length = _AV_PAIR.unpack_from(self.target_info, place)
+            place += _AV_PAIR.size
+            if kind == AV_NB_DOMAIN_NAME:
+                return from_utf16(slice_checked(memoryview(self.target_info), place, length, 0))
+            if kind == AV_EOL:
+                break
+            place += length
+        return ""
 
 
 # [MS-NLMP] 2.2.1.3: Signature, MessageType, then length, maximum and offset of LmChallengeResponse,

@@ -103,6 +103,7 @@ USED: dict[str, dict[str, Any]] = {
     "wsize=65536": {"wsize": 65536},
     "bsize=65536": {"bsize": 65536},
     "rasize=0": {"rasize": 0},
+    "domainauto": {"servers_domain": True},
     "soft": {},
     "hard": {"hard": True},
     "hard,soft": {},
@@ -184,7 +185,7 @@ DROPPED = """
     sloppy x-systemd.automount x-gvfs-show X-mount.mkdir x-systemd.idle-timeout=60
 """.split()
 REFUSED = """
-    domainauto multiuser sharesock signloosely ignore_signature
+    multiuser sharesock signloosely ignore_signature
     compress multichannel max_channels=4 rdma persistenthandles resilienthandles handletimeout=1000
     witness cifsacl acl idsfromsid setuidfromacl modefromsid modesid backupuid=0
     backupgid=0 posix unix linux posixpaths brl forcemandatorylock forcemand

@@ -125,6 +125,15 @@ def test_the_password_from_a_file_and_from_a_descriptor(samba: Samba, tmp_path: 
         mount.unmount()
 
 
+def test_the_domain_that_the_server_names(own_samba: Samba, mounted: Mounter) -> None:
+    with own_samba.settings("log level = 3"):
+        assert mounted(server=own_samba).mounted
+        assert f"user=[{own_samba.user}] domain=[] " in own_samba.log()
+        assert mounted("domainauto", server=own_samba).mounted
+        assert f"user=[{own_samba.user}] domain=[LAB] " in own_samba.log()
+        mounted.finish()
+
+
 def test_the_local_address(mounted: Mounter, samba: Samba) -> None:
     network = samba.network
     mount = mounted(f"srcaddr={network.client_address}")

@@ -161,7 +161,7 @@ KINDS = [
     _body(session.LogoffRequest),
     _body(session.LogoffResponse),
     _data(ntlm.NtlmNegotiate, U32),
-    _data(ntlm.NtlmChallenge, U32, st.binary(min_size=8, max_size=8)),
+    _data(ntlm.NtlmChallenge, U32, st.binary(min_size=8, max_size=8), DATA),
     _data(ntlm.NtlmAuthenticate, U32, DATA),
     _body(tree.TreeConnectRequest, NAME, U16),
     _body(tree.TreeConnectResponse, U8, U32, U32, U32),
