@@ -316,3 +316,4 @@ async def _heed_signals(mount: Mount, driver: Driver) -> None:
                 continue
             log.info("%s: unmounting", signal.Signals(number).name)
             driver.terminate()
+            mount.vfs.lose_patience()

@@ -263,6 +263,8 @@ def parse_mount_options(
             raise OptionError(f"option {name} names no share; leave it out ({error})") from None
         if (server.lower(), share.lower()) != (place.server.lower(), place.share.lower()):
             raise OptionError(f"option {name} names another share than the source; leave it out")
+    if settings.get("hard") and settings.get("fuse") == "pyfuse3":
+        raise OptionError("option hard cannot be had with fuse=pyfuse3, under which a call that waits has no other end")
     if place.port is not None:
         settings.setdefault("port", place.port)
     settings["kernel_flags"] = tuple(name for name in KERNEL_FLAGS if settings.pop(name, False))

@@ -9,7 +9,6 @@ its own time and counts every entry that it was given; on ESTALE it walks the pa
 from __future__ import annotations
 
 import errno
-import math
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
@@ -63,7 +62,7 @@ class Vfs(Walled):
     """The filesystem of one mount."""
 
     def __init__(self, share: ShareVerbs, settings: Settings, trace: Trace) -> None:
-        super().__init__(math.inf if settings.hard else settings.timeout, trace)
+        super().__init__(settings.timeout, trace, hard=settings.hard)
         self._strictsync = settings.strictsync
         self.state = State(share, settings, trace)
         self._share = share

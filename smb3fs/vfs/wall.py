@@ -38,8 +38,10 @@ TELL_AGAIN: Final = 30.0
 class Walled:
     """What verbs stand on: the time that each may take, and where failures are told."""
 
-    def __init__(self, timeout: float, trace: Trace) -> None:
+    def __init__(self, timeout: float, trace: Trace, *, hard: bool = False) -> None:
+        """With `hard` the time is not bounded, until `lose_patience`."""
         self._timeout = timeout
+        self._patient: set[trio.CancelScope] | None = set() if hard else None
         self._trace = trace
         self._told: dict[tuple[str, int], float] = {}
 
@@ -71,12 +73,30 @@ class Walled:
     async def _bounded(self, verb: str, answer: Awaitable[T]) -> T:
         """Wait for a verb's answer as long as the mount allows."""
         try:
+            if self._patient is not None:
+                return await self._patiently(answer, self._patient)
             # What trio.fail_after does, at half the price.
             with trio.CancelScope(deadline=trio.current_time() + self._timeout):
                 return await answer
             raise trio.TooSlowError
         except Exception as error:
             raise self._as_os_error(verb, error) from error
+
+    async def _patiently(self, answer: Awaitable[T], patient: set[trio.CancelScope]) -> T:
+        """Wait for a verb's answer for as long as it takes."""
+        with trio.CancelScope() as scope:
+            patient.add(scope)
+            try:
+                return await answer
+            finally:
+                patient.discard(scope)
+        raise trio.TooSlowError
+
+    def lose_patience(self) -> None:
+        """Bound what runs, and what will, by the time that verbs have without `hard`: the mount is to end."""
+        patient, self._patient = self._patient or set(), None
+        for scope in patient:
+            scope.deadline = trio.current_time() + self._timeout
 
 
 def waits(

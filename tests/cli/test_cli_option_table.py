@@ -365,6 +365,12 @@ def test_looser_caching_is_taken_for_the_default_with_one_line(mode: str) -> Non
     assert parse("cache=strict").notes == ()
 
 
+def test_what_goes_together_with_hard() -> None:
+    assert parse("hard,fuse=native").hard
+    with pytest.raises(OptionError, match="hard cannot be had with fuse=pyfuse3"):
+        parse("hard,fuse=pyfuse3")
+
+
 def test_what_depends_on_the_caller() -> None:
     user = parse("", is_root=False, uid=1000, gid=1001)
     assert (user.uid, user.gid, user.allow_other) == (1000, 1001, False)

@@ -6,6 +6,7 @@ import os
 import pwd
 import re
 import shutil
+import signal
 import stat
 import subprocess
 import threading
@@ -178,6 +179,30 @@ def test_soft_gives_up_and_hard_does_not(own_samba: Samba, mounted: Mounter) -> 
         own_samba.start()
     waits.join(60)
     assert came == {"hard": b"content"}
+
+
+@pytest.mark.parametrize("end", ["umount", "kill the process", "SIGTERM"])
+def test_a_hard_wait_can_be_ended(own_samba: Samba, mounted: Mounter, end: str) -> None:
+    mount = mounted("hard", "timeout=2", server=own_samba)
+    own_samba.stop()
+    try:
+        with subprocess.Popen(["stat", mount.path / "file"], stderr=subprocess.PIPE, text=True) as waits:
+            with pytest.raises(subprocess.TimeoutExpired):
+                waits.wait(3)
+            match end:
+                case "umount":
+                    subprocess.run(["umount", "--force", "--lazy", mount.path], check=True)
+                    assert waits.wait(15) != 0
+                case "kill the process":
+                    waits.kill()
+                    assert waits.wait(15) == -signal.SIGKILL
+                case _:
+                    os.kill(mount.daemons()[0], signal.SIGTERM)
+                    assert waits.wait(15) != 0
+        if end != "kill the process":
+            assert wait_until(lambda: not mount.daemons(), 15)
+    finally:
+        own_samba.start()
 
 
 def test_how_often_a_lost_request_is_repeated(own_samba: Samba, mounted: Mounter) -> None:

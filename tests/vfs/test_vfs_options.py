@@ -106,6 +106,32 @@ async def test_hard_waits_and_soft_does_not(expect_log: Callable[[str], None]) -
                 nursery.start_soon(world.look, "file")
                 await trio.sleep(3600)
                 answers.set()
+                await trio.sleep(1)
+                assert not world.vfs._patient
             else:
                 with fails(errno.ETIMEDOUT):
                     await world.look("file")
+
+
+@in_trio
+async def test_hard_ends_with_the_mount(expect_log: Callable[[str], None]) -> None:
+    expect_log("lookup: no answer within 5 seconds")
+    world = World(hard=True, timeout=5.0)
+    world.share.put("file")
+    world.share.hang("lookup")
+    ended = []
+
+    async def look() -> None:
+        with fails(errno.ETIMEDOUT):
+            await world.look("file")
+        ended.append(trio.current_time())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(look)
+        await trio.sleep(100)
+        assert not ended
+        asked = trio.current_time()
+        world.vfs.lose_patience()
+    assert ended == [asked + 5.0]
+    with fails(errno.ETIMEDOUT):
+        await world.look("file")
