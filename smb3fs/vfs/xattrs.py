@@ -126,15 +126,16 @@ def names(state: State, ahead: Anticipation, inode: Inode) -> list[bytes] | Awai
 async def _names(state: State, ahead: Anticipation, inode: Inode) -> list[bytes]:
     """Ask for the names: of one file, or for the whole directory if that promises to pay.
 
-    Today's ls does this to every file that it lists at length.
+    Today's ls does this to every file that it lists at length. A listing by the POSIX extensions has nothing of it.
     """
     parent = inode.parent
-    if not state.has_streams and ahead.worth_listing(parent, trio.current_time()):
+    listing_tells = not state.has_streams and state.names.mapping is not NameMapping.POSIX
+    if listing_tells and ahead.worth_listing(parent, trio.current_time()):
         await ahead.list(parent)
         if _is_bare(state, ahead, inode):
             return []
     attached = await state.by_path(inode, lambda path: state.share.attached(path, inode.expect))
-    if not state.has_streams:
+    if listing_tells:
         ahead.note(parent, trio.current_time())
     found = [USER + attribute.name for attribute in attached.attributes if attribute.name]
     if state.names.mapping is not NameMapping.POSIX:

@@ -353,6 +353,22 @@ async def test_a_listing_says_nothing_of_streams() -> None:
 
 
 @in_trio
+async def test_nor_does_a_listing_by_the_posix_extensions_say_anything() -> None:
+    world = World()
+    without_streams(world)
+    world.state.use_names(NameMapping.POSIX)
+    files = []
+    for number in range(60):
+        world.share.put(f"file-{number}", b"")
+        files.append(Attributes(world, await world.number(f"file-{number}")))
+    await trio.sleep(3)
+    world.share.calls.clear()
+    for found in files:
+        await found.names()
+    assert world.share.calls == ["attached"] * 60
+
+
+@in_trio
 async def test_another_file_under_the_name_is_not_mistaken_for_it() -> None:
     world = World()
     without_streams(world)
