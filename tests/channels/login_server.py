@@ -31,6 +31,7 @@ from smb3fs.wire.negotiate import (
     Signing,
     SigningAlgorithm,
 )
+from smb3fs.wire.ntlm import NtlmAuthenticate, NtlmChallenge, NtlmFlag, NtlmNegotiate
 from smb3fs.wire.session import SessionFlag, SessionSetupRequest, SessionSetupResponse
 from smb3fs.wire.tree import ShareType, TreeConnectResponse
 
@@ -63,6 +64,12 @@ class Behaviour:
     forget_negotiation: bool = False
     """Confirm another negotiation than there was."""
     negotiate_hint: bool = True
+    hint: bytes | None = None
+    """What the answer to NEGOTIATE lists in place of what this server can."""
+    anonymous: bool = False
+    """Let in whoever says to be nobody."""
+    renewal_unsigned: bool = False
+    renewals: int = 0
     seen_setups: list[SessionSetupRequest] = field(default_factory=list)
     trees: list[str] = field(default_factory=list)
 
@@ -89,6 +96,7 @@ class LoginServer(Peer):
         self._preauth = PreauthHash()
         self._mechanism = mechanism()
         self._leg = 0
+        self._again: spnego.ContextProxy | None = None
 
     def _serve(self, message: Message) -> None:
         """Answer one message."""
@@ -117,6 +125,7 @@ class LoginServer(Peer):
             Signing([self.like.signing]),
         ]
         hint = self._mechanism.step() if self.like.negotiate_hint else b""
+        hint = hint if self.like.hint is None else self.like.hint
         told = NegotiateResponse(
             1, self.like.dialect, b"S" * 16, self._capabilities, MIB, MIB, MIB, 0, self.like.token(0, hint or b"")
         )
@@ -124,6 +133,12 @@ class LoginServer(Peer):
         self._hashed(element, self.reply(element, told.encode()))
 
     def _session_setup(self, element: Element) -> None:
+        if self.keys is not None and element.header.session_id == SESSION_ID:
+            self._renew(element)
+            return
+        if self.like.anonymous:
+            self._let_nobody_in(element)
+            return
         self._leg += 1
         self.like.seen_setups.append(element.request)
         if self.like.setup_status is not None:
@@ -152,6 +167,53 @@ class LoginServer(Peer):
             self.like.alter_final(frame)
         self.credits += reply.header.credits
         self.transport.put(bytes(frame))
+
+    def _renew(self, element: Element) -> None:
+        """Let the user in again: a run of its own, in which the keys stay."""
+        assert element.header.flags & FLAG_SIGNED
+        assert not element.message.sealed
+        if self._again is None:
+            self._again = mechanism()
+        try:
+            token = self._again.step(element.request.security_buffer) or b""
+        except spnego.exceptions.SpnegoError:
+            self._again = None
+            self.send(self.reply(element, status=Status.LOGON_FAILURE))
+            return
+        done = self._again.complete
+        reply = self.reply(element, SessionSetupResponse(self.like.session_flags if done else 0, token).encode())
+        reply.header.session_id = SESSION_ID
+        if not done:
+            reply.header.status = Status.MORE_PROCESSING_REQUIRED
+            self.transport.put(self.frame(reply))
+            self.credits += reply.header.credits
+            return
+        self._again = None
+        self.like.renewals += 1
+        frame = bytearray(self.frame(reply))
+        if self.like.renewal_unsigned:
+            frame[16] &= ~FLAG_SIGNED
+            frame[48:64] = bytes(16)
+        self.credits += reply.header.credits
+        self.transport.put(bytes(frame))
+
+    def _let_nobody_in(self, element: Element) -> None:
+        """Do the server's part of an anonymous login."""
+        self._leg += 1
+        self.like.seen_setups.append(element.request)
+        if self._leg == 1:
+            NtlmNegotiate.parse(memoryview(element.request.security_buffer))
+            token, flags, status = NtlmChallenge(0x1, b"challeng").encode(), 0, Status.MORE_PROCESSING_REQUIRED
+        else:
+            said = NtlmAuthenticate.parse(memoryview(element.request.security_buffer))
+            assert said.flags & NtlmFlag.ANONYMOUS
+            assert said.lm_response == b"\0"
+            token, flags, status = b"", self.like.session_flags, Status.SUCCESS
+        reply = self.reply(element, SessionSetupResponse(flags, token).encode())
+        reply.header.session_id = SESSION_ID
+        reply.header.status = status
+        self.transport.put(self.frame(reply))
+        self.credits += reply.header.credits
 
     def _hashed(self, element: Element, reply: Reply) -> None:
         """Send an answer that the hash of the negotiation counts in, with its request."""

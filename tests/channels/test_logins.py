@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -99,18 +98,25 @@ async def test_every_line_of_a_mount_learns_of_a_change(file: Path) -> None:
     assert not await logins.newer_than(logins.version)
 
 
-@pytest.mark.parametrize(
-    "damage", [os.unlink, lambda path: path.write_bytes(b"\xff"), lambda path: path.write_text("")]
-)
+def damage(path: Path, content: bytes | None) -> None:
+    """Put nonsense into a file, or nothing in its place."""
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+
+
+@pytest.mark.parametrize("content", [None, b"\xff", b""])
 @real_time_test
 async def test_a_file_that_cannot_be_used_leaves_all_as_it_was(
-    file: Path, damage: Callable[[Path], object], expect_log: Callable[[str], None]
+    file: Path, content: bytes | None, expect_log: Callable[[str], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     expect_log("the login stays as it was")
     logins = Logins(ALICE, None, LoginSource(path=str(file)))
-    damage(file)
+    damage(file, content)
     await logins.read()
-    assert await passwords(Logins(ALICE)) == ["first"]
+    assert await passwords(logins) == ["first"]
+    assert not await logins.newer_than(0)
+    assert caplog.text.count("stays as it was") == 1
 
 
 @real_time_test
