@@ -20,7 +20,7 @@ from smb3fs.channels.negotiation import DIALECTS, Policy
 from smb3fs.channels.places import Place
 from smb3fs.channels.pool import Pool
 from smb3fs.channels.session import Session
-from smb3fs.errors import DeadlineExceeded, Smb3fsError
+from smb3fs.errors import ConnectionLost, DeadlineExceeded, MountError, Smb3fsError
 from smb3fs.fuse.drivers import Driver, driver_named
 from smb3fs.handles.opens import OpenTable
 from smb3fs.options import MountOptions
@@ -57,9 +57,14 @@ class Line:
         """Make a session; for Recovery, which exists before the connector does."""
         assert self.connector is not None  # noqa: S101 (whoever makes a line gives it one)
         try:
-            return await self.connector.connect(previous_session_id)
+            session = await self.connector.connect(previous_session_id)
         finally:
             self._tried = self._logins.version
+        if not self.share.suits(session):
+            error = ConnectionLost("the server has no POSIX extensions any more, which this mount uses")
+            session.channel.fail(error)
+            raise error
+        return session
 
     async def _renew(self, session: Session) -> None:
         """Renew a session; for Recovery likewise."""
@@ -136,6 +141,7 @@ class Mount:
                 tuple(dialect for dialect in DIALECTS if options.version_min <= dialect <= options.version_max),
                 options.ciphers,
                 options.seal,
+                options.posix is not False,
             ),
             self.logins,
             self.trace,
@@ -173,11 +179,28 @@ class Mount:
             with trio.fail_after(self.options.timeout):
                 if self.snapshot_time is not None:
                     check_chosen(self.snapshot_time, await share.snapshots())
+                await self._use_posix()
                 root, volume = await share.root()
             self.vfs.set_root(root)
             self.vfs.state.learn(volume)
         except trio.TooSlowError as error:  # the connection was lost right after it was made
             raise DeadlineExceeded("the server did not answer in time") from error
+
+    async def _use_posix(self) -> None:
+        """Use the POSIX extensions where the server has them and the options let us."""
+        options = self.options
+        # A previous version's names, and those behind DFS links, are asked for in Windows' way.
+        if options.posix is False or self.snapshot_time is not None or self.branches is not None:
+            used = False
+        else:
+            used = await self.line.share.use_posix(options.prefix_path.replace("\\", "/"))
+        if used:
+            self.vfs.use_posix()
+        elif options.posix:
+            raise MountError(
+                "the server does not offer the SMB3 POSIX extensions on this share; leave option posix out, or switch "
+                "them on (Samba 4.20 and later: smb3 unix extensions = yes)"
+            )
 
     async def snapshots(self) -> dict[str, Any]:
         """Return what `smb3fs snapshots` shows."""
@@ -211,6 +234,7 @@ class Mount:
             "login": _login_told(options, session),
             "dialect": _dialect(agreed.dialect) if agreed is not None else None,
             "signing": SigningAlgorithm(agreed.signing).name if agreed is not None and signed else None,
+            "posix": self.line.share.posix,
             "encryption": Cipher(agreed.cipher).name if agreed is not None and agreed.cipher and sealed else None,
             "channels": [self._channel(line.pool.session) for line in self._lines() if line.pool.session is not None],
             "links": self._links(),

@@ -99,7 +99,6 @@ _ACL: Final = f"mapping access lists to owner and mode is {_LATER}, and use uid=
 _LEASE: Final = "this version asks the server for no leases, so no handle stays open after the last close"
 _ATIME: Final = "access times are kept by the server, not by the kernel"
 _SMB1: Final = "it belongs to SMB 1 and NetBIOS, which are not used"
-_UNIX: Final = "the POSIX and UNIX extensions are not used"
 _SELINUX: Final = f"one security label for the whole mount is {_LATER}"
 
 OPTIONS: Final[tuple[Option, ...]] = (
@@ -157,7 +156,10 @@ OPTIONS: Final[tuple[Option, ...]] = (
     # Owner, mode, permissions.
     value("uid", into("uid", user_id)),
     value("gid", into("gid", group_id)),
-    stated("forceuid forcegid noforceuid noforcegid", "uid= and gid= own every file, always"),
+    flag("forceuid", forces_uid=True),
+    flag("forcegid", forces_gid=True),
+    flag("noforceuid", forces_uid=False),
+    flag("noforcegid", forces_gid=False),
     value("file_mode fmask", into("file_mode", octal_mode)),
     value("dir_mode dirmode dmask", into("dir_mode", octal_mode)),
     flag("noperm", noperm=True),
@@ -170,8 +172,9 @@ OPTIONS: Final[tuple[Option, ...]] = (
     flag("nouser_xattr", user_xattr=False),
     stated("setuids nosetuids rwpidforward", "new files belong to uid= and gid=, and locks never reach the server"),
     refused("backupuid backupgid", f"opening files with backup intent is {_LATER}"),
-    refused("posix unix linux posixpaths", f"the SMB3 POSIX extensions are {_LATER}"),
-    stated("noposix nounix nolinux noposixpaths", _UNIX),
+    flag("posix unix linux", posix=True),
+    flag("noposix nounix nolinux", posix=False),
+    stated("posixpaths noposixpaths", "paths have slashes where the POSIX extensions are used, and there alone"),
     # Caching and the sizes of requests.
     # What the looser modes give up, freshness, is not given up: they are taken for the default.
     value("cache", cache_mode, "cache=strict is used, which shows what others write", ("loose", "ro", "singleclient")),

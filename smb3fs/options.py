@@ -84,6 +84,8 @@ class MountOptions:
     mfsymlinks: bool = False
     special_files: str = "nfs"
     symlink_root: str = "/mnt"
+    # Whether to use the SMB3 POSIX extensions: True, or no mount; None where the server has them.
+    posix: bool | None = None
     # What becomes of the characters that SMB cannot hold.
     name_mapping: str = "mapposix"
     # Whether a name that is not there is looked for in another spelling.
@@ -270,6 +272,12 @@ def parse_mount_options(
     settings["kernel_flags"] = tuple(name for name in KERNEL_FLAGS if settings.pop(name, False))
     if "snapshot" in settings:
         settings["read_only"] = True
+    # As mount.cifs has it, who names an owner means it, unless told otherwise.
+    named = {item.name for item in items}
+    settings.setdefault("forces_uid", "uid" in named)
+    settings.setdefault("forces_gid", "gid" in named)
+    if settings.get("posix") and settings.get("version_max", SMB_3_1_1) < SMB_3_1_1:
+        raise OptionError("option posix needs SMB 3.1.1; leave out vers=, or give vers=3.1.1")
     if settings.get("mfsymlinks"):
         settings.setdefault("symlink", "mfsymlinks")
     _check_protection(settings)

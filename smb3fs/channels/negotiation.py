@@ -31,10 +31,12 @@ from smb3fs.wire.negotiate import (
     NegotiateRequest,
     NegotiateResponse,
     NetName,
+    PosixExtensions,
     PreauthIntegrity,
     Signing,
     SigningAlgorithm,
 )
+from smb3fs.wire.posix import POSIX_GUID
 
 # A signature that costs little comes first: GMAC runs at 23 GB/s a core, CMAC at 1.3.
 SIGNING_ALGORITHMS: Final = (SigningAlgorithm.AES_GMAC, SigningAlgorithm.AES_CMAC, SigningAlgorithm.HMAC_SHA256)
@@ -61,6 +63,8 @@ class Policy:
     dialects: tuple[int, ...]
     ciphers: tuple[int, ...]
     seal: bool
+    # Whether the SMB3 POSIX extensions are offered.
+    posix: bool = False
 
 
 @dataclass(slots=True)
@@ -77,6 +81,8 @@ class Negotiated:
     max_read: int
     max_write: int
     security_buffer: bytes
+    # Whether the server has taken the offer of the SMB3 POSIX extensions.
+    posix: bool = False
 
     @property
     def large_mtu(self) -> bool:
@@ -94,6 +100,8 @@ def negotiate_request(policy: Policy) -> NegotiateRequest:
             Signing(list(SIGNING_ALGORITHMS)),
             NetName(policy.server_name),
         ]
+        if policy.posix:
+            contexts.append(PosixExtensions(POSIX_GUID))
     newest = max(policy.dialects)
     return NegotiateRequest(
         list(policy.dialects),
@@ -146,6 +154,7 @@ def accept(answer: NegotiateResponse, policy: Policy) -> Negotiated:
         answer.max_read,
         answer.max_write,
         bytes(answer.security_buffer),
+        policy.posix and PosixExtensions(POSIX_GUID) in answer.contexts,
     )
     if not agreed.large_mtu:  # one credit is the limit then, whatever the sizes say ([MS-SMB2] 3.2.4.1.5)
         agreed.max_transact = agreed.max_read = agreed.max_write = CREDIT_UNIT

@@ -62,6 +62,7 @@ WRITE_ACCESS: Final = int(
     | AccessMask.SYNCHRONIZE
 )
 STAT_ACCESS: Final = int(AccessMask.READ_ATTRIBUTES | AccessMask.SYNCHRONIZE)
+SYNCHRONIZE: Final = int(AccessMask.SYNCHRONIZE)
 SET_ACCESS: Final = int(AccessMask.READ_ATTRIBUTES | AccessMask.WRITE_ATTRIBUTES | AccessMask.SYNCHRONIZE)
 LIST_ACCESS: Final = int(AccessMask.LIST_DIRECTORY | AccessMask.READ_ATTRIBUTES | AccessMask.SYNCHRONIZE)
 DELETE_ACCESS: Final = int(AccessMask.DELETE | AccessMask.READ_ATTRIBUTES | AccessMask.SYNCHRONIZE)
@@ -144,6 +145,9 @@ class Chains:
             contexts = (*contexts, *self._timewarp)
         if self._posix:
             contexts = (*contexts, CreateContext(POSIX_GUID, PosixCreate(mode).encode()))
+            # A server that goes by modes may find that somebody without any right to a file has not this one either,
+            # and then refuses what POSIX leaves to its owner, or to the owner of its directory. Nothing needs it.
+            access &= ~SYNCHRONIZE
         return CreateRequest(self._full(path), access, disposition, options, contexts=contexts)
 
     def _query(self, handle: Open | None = None) -> QueryInfoRequest:

@@ -54,6 +54,9 @@ class VolumeSpace(NamedTuple):
     free_blocks: int
     available_blocks: int
     name_max: int = NAME_MAX
+    # How many files there may be, where the server says it.
+    files: int = 0
+    files_free: int = 0
 
 
 class Files(Links):

@@ -1,11 +1,11 @@
 """All verbs on one share."""
 
-from smb3fs.share.files import Files
 from smb3fs.share.metadata import Metadata
 from smb3fs.share.names import Names
+from smb3fs.share.posix import Posix
 from smb3fs.share.snapshots import Snapshots
 from smb3fs.share.streams import Streams
 
 
-class Share(Files, Names, Metadata, Streams, Snapshots):
+class Share(Posix, Names, Metadata, Streams, Snapshots):
     """The verbs on one share, as `vfs.backend.ShareVerbs` asks for them."""

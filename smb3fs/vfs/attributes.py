@@ -374,10 +374,9 @@ class Presentation:
             raise OSError(errno.EPERM, os.strerror(errno.EPERM))
         return not mode & WRITE_BITS
 
-    @staticmethod
-    def readonly_at_creation(mode: int) -> bool:
-        """Whether a file that is created with `mode` is to be read-only on the server."""
-        return not mode & WRITE_BITS
+    def readonly_at_creation(self, mode: int) -> bool:
+        """Whether a file that is created with `mode` is to be read-only on the server, if that keeps no mode."""
+        return not self.posix and not mode & WRITE_BITS
 
     @staticmethod
     def with_readonly(attributes: int, readonly: bool) -> int:

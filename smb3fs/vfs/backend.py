@@ -17,6 +17,7 @@ from smb3fs.share.metadata import Attached
 from smb3fs.wire.codec import Buffer
 from smb3fs.wire.ea import ExtendedAttribute
 from smb3fs.wire.reparse import SymbolicLink
+from smb3fs.wire.sid import Sid
 
 
 class Pages(Protocol):
@@ -151,6 +152,11 @@ class ShareVerbs(Protocol):
 
     async def rename(self, old: str, new: str, /, *, replace: bool) -> None:
         """Rename; without `replace` an existing `new` is EEXIST."""
+
+    async def set_owned(
+        self, path: str, /, *, expect: int | None, mode: int | None, owner: Sid | None, group: Sid | None
+    ) -> FileAttributes:
+        """Set permission bits, owner and group (None: leave), with the POSIX extensions; EPERM if that cannot be."""
 
     async def rename_point(self, old: str, new: str, /, *, replace: bool) -> None:
         """Rename what is a link or special file."""

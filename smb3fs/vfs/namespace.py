@@ -58,7 +58,7 @@ async def look_up(state: State, parent: Inode, name: bytes, process: int = 0) ->
             raise
         return Found(state.seen(parent, true, told := await state.below(parent, true, state.share.lookup)), told, False)
     known = state.inodes.find(parent, text, told.file_id, told.created, told.kind)
-    alone = known is None or not spelling.others(known, parent, text)
+    alone = known is None or not state.spellings(known, parent, text)
     if not alone and state.is_respelling(process, name) and not await is_spelled(state, parent, text):
         # If one file had two names here, renaming it from one to the other would change nothing, by POSIX.
         raise _refusal(errno.ENOENT)
@@ -91,7 +91,8 @@ async def remove_file(state: State, parent: Inode, name: bytes) -> None:
     _may_delete(state)
     text = await _meant(state, parent, name)
     try:
-        inode = parent.child(text)
+        # With the POSIX extensions the server itself does what we do for an open file.
+        inode = None if state.posix else parent.child(text)
         if inode is None or not state.files.of(inode) or not await _remove_open(state, inode, parent, text):
             await state.below(parent, text, state.share.remove_file)
             state.gone(parent, text)
@@ -137,7 +138,7 @@ async def _set_aside(state: State, inode: Inode, parent: Inode, name: str) -> st
     """Rename a file to a hidden name of ours and return that."""
     hidden = f".smb3fs-{secrets.token_hex(8)}"
     state.aside[inode.number] = hidden
-    others = spelling.others(inode, parent, name)
+    others = state.spellings(inode, parent, name)
     new_path = state.inodes.path_below(parent, hidden)
     try:
         await state.below(parent, name, lambda path: state.share.rename(path, new_path, replace=False))
@@ -187,7 +188,7 @@ async def rename(state: State, parent: Inode, name: bytes, new_parent: Inode, ne
             await move.rename(replace=False)
         elif source is None or target is None:
             await move.rename(replace=True)
-        elif source is target and (parent is not new_parent or new not in spelling.others(source, parent, old)):
+        elif source is target and (parent is not new_parent or new not in state.spellings(source, parent, old)):
             return  # two names of one file: POSIX leaves both
         elif source is target:
             await move.rename(replace=True)
@@ -203,7 +204,7 @@ async def rename(state: State, parent: Inode, name: bytes, new_parent: Inode, ne
     moved = ((parent, old), (new_parent, new))
     for (directory, spelt), inode in zip(moved, (source, target), strict=True):
         if inode is not None:
-            others = spelling.others(inode, directory, spelt)
+            others = state.spellings(inode, directory, spelt)
             state.forget_spellings(directory, [other for other in others if (directory, other) not in moved])
     state.inodes.rename(parent, old, new_parent, new)
 
@@ -236,7 +237,7 @@ class Move:
     async def onto_directory(self) -> None:
         """Replace a directory, which POSIX allows if it is empty and SMB does not."""
         try:
-            await self.rename(replace=False)
+            await self.rename(replace=self.state.posix)
         except (OSError, Smb3fsError) as error:
             if errno_of(error) not in IN_THE_WAY:
                 raise

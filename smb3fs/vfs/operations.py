@@ -20,7 +20,7 @@ import trio
 from smb3fs.handles.attributes import FileAttributes
 from smb3fs.handles.opens import Open
 from smb3fs.trace import Trace
-from smb3fs.vfs import links, namespace, reading, xattrs
+from smb3fs.vfs import links, namespace, posix, reading, xattrs
 from smb3fs.vfs.anticipation import Anticipation
 from smb3fs.vfs.attributes import UNTOLD, Entry, SetAttr, Settings
 from smb3fs.vfs.backend import ShareVerbs
@@ -134,11 +134,17 @@ class Vfs(Walled):
         inode = self._inodes.get(number)
         return self.state.presentation.entry(number, await self.state.attributes(inode))
 
+    def use_posix(self) -> None:
+        """Go by the POSIX extensions from now on, which the share uses; before anything has been looked up."""
+        self.state.use_posix()
+
     @waits
     async def setattr(self, number: int, changes: SetAttr, fh: int | None = None) -> Entry:
         """Change attributes and return what they are then; what cannot be is refused before anything is changed."""
         inode = self._inodes.get(number)
         presentation = self.state.presentation
+        if self.state.posix:
+            return presentation.entry(number, await self._setattr_posix(inode, changes, fh))
         presentation.check_owner(changes.uid, changes.gid)
         readonly = None
         if changes.mode is not None:
@@ -161,6 +167,25 @@ class Vfs(Walled):
         self._inodes.adopt(inode, told.file_id, told.created)
         presentation.remember(number, changes)
         return presentation.entry(number, told)
+
+    async def _setattr_posix(self, inode: Inode, changes: SetAttr, fh: int | None) -> FileAttributes:
+        """Change attributes where the server keeps owners and modes."""
+        told: FileAttributes | None = None
+        try:
+            if (changes.mode, changes.uid, changes.gid) != (None, None, None):
+                told = await posix.set_owned(self.state, inode, changes)
+            if changes.size is not None:
+                with self._files.changing():
+                    told = await self._truncate(inode, changes.size, fh)
+            if changes.atime_ns is not None or changes.mtime_ns is not None:
+                told = await self._set_basic(inode, changes, 0)
+        finally:
+            self.state.directories.note_change_of(inode)
+        if told is None:
+            told = await self.state.attributes(inode)
+        self._inodes.adopt(inode, told.file_id, told.created)
+        self.state.presentation.remember(inode.number, changes)
+        return told
 
     async def _truncate(self, inode: Inode, size: int, fh: int | None) -> FileAttributes:
         """Set a file's size through a handle that may write, or by path."""
@@ -199,11 +224,12 @@ class Vfs(Walled):
     def access(self, number: int, mask: int) -> bool:
         """Whether access(2) succeeds as far as this side knows; asked only under noperm, where the server judges.
 
-        As with mount.cifs, nothing is executable that has no execute bit at all.
+        As with mount.cifs, nothing is executable that has no execute bit at all; where the server keeps modes, it is
+        the kernel that sees to that.
         """
         inode = self._inodes.get(number)
         bits = self.state.presentation.file_permissions
-        return inode.is_directory or not mask & os.X_OK or bool(bits & 0o111)
+        return self.state.posix or inode.is_directory or not mask & os.X_OK or bool(bits & 0o111)
 
     # -- extended attributes
 
@@ -233,7 +259,15 @@ class Vfs(Walled):
     async def statfs(self) -> StatFs:
         """Return the size of the share and what is free of it."""
         space = await self._share.space()
-        return StatFs(space.block_size, space.total_blocks, space.free_blocks, space.available_blocks, space.name_max)
+        return StatFs(
+            space.block_size,
+            space.total_blocks,
+            space.free_blocks,
+            space.available_blocks,
+            space.name_max,
+            space.files,
+            space.files_free,
+        )
 
     # -- files
 

@@ -100,6 +100,22 @@ class State:
         self.inodes.separator = self.names.separator
         self.targets = self._translate_targets()
 
+    def use_posix(self) -> None:
+        """Have names, modes, owners and open files as POSIX has them, since the server does."""
+        self.presentation.posix = True
+        self.nocase = False
+        self.server_folds = False
+        self.use_names(NameMapping.POSIX)
+
+    @property
+    def posix(self) -> bool:
+        """Whether the POSIX extensions are in use."""
+        return self.presentation.posix
+
+    def spellings(self, inode: Inode, parent: Inode, name: str) -> list[str]:
+        """Return the other spellings of a name by which a file is known in a directory, where there are such."""
+        return [] if self.posix else spelling.others(inode, parent, name)
+
     def _translate_targets(self) -> Targets:
         """Return the way of links' targets, which follows from that of names."""
         posix = self.names.mapping is NameMapping.POSIX
@@ -134,7 +150,7 @@ class State:
         """Note that we have removed a name, and with it its other spellings; return what it stood for."""
         inode = parent.child(name)
         if inode is not None:
-            self.forget_spellings(parent, spelling.others(inode, parent, name))
+            self.forget_spellings(parent, self.spellings(inode, parent, name))
         return self.inodes.unlink(parent, name)
 
     def forget_spellings(self, parent: Inode, others: Iterable[str]) -> None:

@@ -65,16 +65,26 @@ USED: dict[str, dict[str, Any]] = {
         "credentials": Credentials("guest", ""),
         "login_source": LoginSource(rest=Login("guest", "")),
     },
-    "uid=12": {"uid": 12},
-    "uid=root": {"uid": 0},
-    "gid=34": {"gid": 34},
-    "gid=root": {"gid": 0},
+    "uid=12": {"uid": 12, "forces_uid": True},
+    "uid=root": {"uid": 0, "forces_uid": True},
+    "gid=34": {"gid": 34, "forces_gid": True},
+    "gid=root": {"gid": 0, "forces_gid": True},
     "file_mode=0640": {"file_mode": 0o640},
     "fmask=600": {"file_mode": 0o600},
     "dir_mode=0750": {"dir_mode": 0o750},
     "dirmode=750": {"dir_mode": 0o750},
     "dmask=0700": {"dir_mode": 0o700},
     "noperm": {"noperm": True},
+    "forceuid": {"forces_uid": True},
+    "forcegid": {"forces_gid": True},
+    "uid=12,noforceuid": {"uid": 12},
+    "gid=12,noforcegid": {"gid": 12},
+    "posix": {"posix": True},
+    "unix": {"posix": True},
+    "linux": {"posix": True},
+    "noposix": {"posix": False},
+    "posix,nounix": {"posix": False},
+    "nolinux": {"posix": False},
     "symlink=default": {},
     "symlink=native": {},
     "symlink=none": {"symlink": "none"},
@@ -172,8 +182,8 @@ LOGIN = {
 STATED = """
     upcall_target=app nosharesock tcpnodelay noblocksend noautotune netbiosname=X servern=Y nbsessinit
     sign esize=1 min_enc_offload=1 nocompress nomultichannel max_channels=1 nopersistenthandles noresilienthandles
-    forceuid forcegid noforceuid noforcegid nocifsacl noacl noidsfromsid nomodefromsid
-    setuids nosetuids rwpidforward noposix nounix nolinux noposixpaths nolease nohandlecache handlecache
+    nocifsacl noacl noidsfromsid nomodefromsid
+    setuids nosetuids rwpidforward posixpaths noposixpaths nolease nohandlecache handlecache
     max_cached_dirs=16 closetimeo=1 locallease fsc nobrl nolock iocharset=utf8 utf8
     unicode nosfu nonativesocket nosparse intr nointr relatime
     norelatime strictatime nostrictatime lazytime nolazytime mand nomand iversion noiversion silent loud
@@ -188,7 +198,7 @@ REFUSED = """
     multiuser sharesock signloosely ignore_signature
     compress multichannel max_channels=4 rdma persistenthandles resilienthandles handletimeout=1000
     witness cifsacl acl idsfromsid setuidfromacl modefromsid modesid backupuid=0
-    backupgid=0 posix unix linux posixpaths brl forcemandatorylock forcemand
+    backupgid=0 brl forcemandatorylock forcemand
     nounicode sfu nativesocket symlink=unix symlink=sfu symlink=nfs symlink=wsl reparse=wsl
     allow_root context=x fscontext=x defcontext=x rootcontext=x seclabel bind rbind move
     sec=krb5p sec=ntlm sec=ntlmi sec=ntlmv2 sec=ntlmv2i sec=lanman
@@ -200,6 +210,7 @@ WRONG = """
     port=0 port=65536 port=x port ip=name ip=1.2.3 timeout=0 timeout=x timeout=-1 timeout=3601 echo_interval=0
     vers=3.1 vers=2 vers=4 vers= vers=3.1.1-2.1 vers=2.1- vers=2.1-3 vers=-3.0
     seal=1 cipher=rot13 cipher=aes-128-gcm:aes-128-gcm cipher= sec=x
+    posix,vers=3.0 unix,vers=2.1-3.0.2
     uid=no-such-user-here gid=no-such-group-here uid=4294967295 uid=-1 uid= file_mode=9 file_mode=17777 file_mode=
     noperm=1 actimeo=x actimeo=1073741825 rsize=4095 rsize=8388609 wsize=0 bsize=1 rasize=67108865
     symlink=x reparse=x symlinkroot=mnt
@@ -386,4 +397,5 @@ def test_a_line_pasted_from_the_linux_client() -> None:
         environment={"PASSWD": "x"},
     )
     assert (options.uid, options.gid, options.noperm, options.address) == (1000, 1000, True, "192.0.2.7")
-    assert len(options.notes) == 5
+    assert (options.posix, options.forces_uid, options.forces_gid) == (False, True, True)
+    assert len(options.notes) == 2

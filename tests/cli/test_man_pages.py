@@ -42,6 +42,7 @@ HEADINGS = {
     Verdict.USED: [
         "Login",
         "Connection",
+        "POSIX extensions",
         "Owner, mode and permissions",
         "Caching and the sizes of requests",
         "Symbolic links and special files",
