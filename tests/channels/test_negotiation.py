@@ -33,11 +33,13 @@ from smb3fs.wire.negotiate import (
     NegotiateContext,
     NegotiateRequest,
     NegotiateResponse,
+    PosixExtensions,
     PreauthIntegrity,
     Signing,
     SigningAlgorithm,
     UnknownContext,
 )
+from smb3fs.wire.posix import POSIX_GUID
 
 ALL = (Dialect.SMB_3_0, Dialect.SMB_3_0_2, Dialect.SMB_3_1_1)
 POLICY = Policy("server", b"G" * 16, ALL, (Cipher.AES_128_GCM, Cipher.AES_128_CCM), seal=False)
@@ -76,6 +78,12 @@ class TestRequest:
         older = negotiate_request(dataclasses.replace(POLICY, dialects=(Dialect.SMB_2_0_2,)))
         assert (older.capabilities, older.client_guid, older.contexts) == (0, bytes(16), [])
 
+    def test_the_posix_extensions_are_offered_where_the_policy_says_so(self) -> None:
+        offered = negotiate_request(dataclasses.replace(POLICY, posix=True))
+        assert offered.contexts[-1] == PosixExtensions(POSIX_GUID)
+        old = negotiate_request(dataclasses.replace(POLICY, posix=True, dialects=(Dialect.SMB_3_0,)))
+        assert old.contexts == []
+
     def test_the_wildcard_is_never_offered(self) -> None:
         assert DIALECTS == (0x202, 0x210, 0x300, 0x302, 0x311)
 
@@ -97,6 +105,13 @@ class TestAccept:
 
     def test_unknown_contexts_are_passed_over(self) -> None:
         assert accept(answer(UnknownContext(0x100, b"?" * 16), PREAUTH), POLICY).dialect == Dialect.SMB_3_1_1
+
+    def test_the_posix_extensions_are_agreed_by_who_offered_them_alone(self) -> None:
+        policy = dataclasses.replace(POLICY, posix=True)
+        assert accept(answer(PREAUTH, PosixExtensions(POSIX_GUID)), policy).posix
+        assert not accept(answer(PREAUTH), policy).posix
+        assert not accept(answer(PREAUTH, PosixExtensions(b"?" * 16)), policy).posix
+        assert not accept(answer(PREAUTH, PosixExtensions(POSIX_GUID)), POLICY).posix
 
     def test_cipher_0_says_that_there_is_none_in_common(self) -> None:
         assert accept(answer(PREAUTH, Encryption([0])), POLICY).cipher is None

@@ -17,9 +17,13 @@ class Expectation(NamedTuple):
     tests: tuple[str, ...]
     reason: str
     shows: str
+    # The configuration that the entry is not about, whatever its patterns say.
+    without: str = ""
 
     def matches(self, test: str) -> bool:
         """Whether the test, named by its path below tests/suites, is one of them."""
+        if self.without and any(f"[{self.without}{end}" in test for end in "-]"):
+            return False
         return any(fnmatchcase(test, escape(pattern)) for pattern in self.tests)
 
 
@@ -35,9 +39,9 @@ def read(text: str) -> list[Expectation]:
         raise ValueError(f"unknown tables: {sorted(set(document) - {'failure'})}")
     found = []
     for entry in document.get("failure", []):
-        if set(entry) != {"tests", "reason", "shows"} or not all((entry["tests"], entry["reason"], entry["shows"])):
+        if set(entry) - {"without"} != {"tests", "reason", "shows"} or not all(entry.values()):
             raise ValueError(f"an entry has tests, reason and shows, all of them filled: {entry}")
-        found.append(Expectation(tuple(entry["tests"]), entry["reason"], entry["shows"]))
+        found.append(Expectation(tuple(entry["tests"]), entry["reason"], entry["shows"], entry.get("without", "")))
     return found
 
 

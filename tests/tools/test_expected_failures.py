@@ -45,3 +45,14 @@ def test_the_list_itself() -> None:
     assert len(patterns) == len(set(patterns))
     for pattern in patterns:
         assert (LIST.parent / pattern.partition("::")[0]).is_file(), pattern
+
+
+def test_an_entry_may_leave_a_configuration_out() -> None:
+    text = (
+        '[[failure]]\nreason = "r"\nshows = "s"\nwithout = "posix"\ntests = ["a.py::test[*]", "a.py::test_call[*-x]"]'
+    )
+    (expectation,) = read(text)
+    assert expectation.matches("a.py::test[plain]")
+    assert expectation.matches("a.py::test_call[plain-x]")
+    assert not expectation.matches("a.py::test[posix]")
+    assert not expectation.matches("a.py::test_call[posix-x]")

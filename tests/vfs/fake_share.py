@@ -7,7 +7,7 @@ import itertools
 import stat
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import trio
 from fake_attached import FakeAttached
@@ -19,7 +19,9 @@ from smb3fs.share.files import VolumeSpace
 from smb3fs.wire.codec import Buffer, ns_to_filetime
 from smb3fs.wire.create import FileAttribute, FileId
 from smb3fs.wire.directory import DirectoryEntry, encode_page
+from smb3fs.wire.posix import PosixCreated
 from smb3fs.wire.reparse import ReparseTag, SymbolicLink
+from smb3fs.wire.sid import Sid
 
 BEGINNING = 1_700_000_000 * 10**9
 TICK = 10**9  # every change is a second after the one before
@@ -45,6 +47,7 @@ class Node:
     special: int = 0
     target: SymbolicLink | bytes | None = None
     rdev: int = 0
+    owned: PosixCreated | None = None
 
     def told(self) -> FileAttributes:
         """What the server says of it."""
@@ -61,6 +64,7 @@ class Node:
             self.special,
             self.target,
             self.rdev,
+            self.owned,
         )
 
     def listed(self, name: str) -> DirectoryEntry:
@@ -483,6 +487,21 @@ class FakeShare(FakeAttached):
         assert spelled is not None
         del above.children[spelled]
         node.children[name] = moved
+
+    async def set_owned(
+        self, path: str, *, expect: int | None, mode: int | None, owner: Sid | None, group: Sid | None
+    ) -> FileAttributes:
+        await self.exchange("set_owned")
+        child = self.find(path)
+        assert child.owned is not None
+        had = child.owned
+        child.owned = replace(
+            had,
+            mode=had.mode if mode is None else mode,
+            owner=owner or had.owner,
+            group=group or had.group,
+        )
+        return child.told()
 
     async def rename_point(self, old: str, new: str, *, replace: bool) -> None:
         self.points_renamed += 1
