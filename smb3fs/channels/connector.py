@@ -39,7 +39,8 @@ from smb3fs.wire.header import Request
 from smb3fs.wire.io import CloseRequest
 from smb3fs.wire.tree import ShareType
 
-# How long one address may take to answer a connection attempt before the next is tried.
+# How long one address may take to answer a connection attempt before the next is tried; a quarter of `timeout` where that
+# is less, so that a call lives to see the next one answer after half of it has gone into noticing that the first is dead.
 ADDRESS_TIMEOUT: Final = 5.0
 # What a server answers that does not hold a share of a namespace, but may know who does.
 NOT_HERE: Final = frozenset(
@@ -162,7 +163,7 @@ class Connector:
         transport = await connect(
             target.host if self._is_home(place) else place.server,
             target.port,
-            attempt_timeout=min(ADDRESS_TIMEOUT, target.timeout),
+            attempt_timeout=min(ADDRESS_TIMEOUT, max(1.0, target.timeout / 4)),
             dead_after=target.timeout / 2,
             source=target.source_address,
         )

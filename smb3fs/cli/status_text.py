@@ -60,6 +60,8 @@ def _lines(snapshot: Mapping[str, Any]) -> Iterator[str]:
             f", {name.replace('_', ' ')} {channel[name]}" for name in ("in_flight", "credits") if name in channel
         )
         yield f"  channel {number:<7}{channel.get('connection', '?')} ({channel.get('transport', '?')}{details})"
+    for path, place in (snapshot.get("links") or {}).items():
+        yield f"  link           {path} leads to {place or 'nothing at present'}"
     requests = snapshot.get("requests") or {}
     if requests:
         yield "  requests"

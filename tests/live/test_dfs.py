@@ -144,6 +144,18 @@ def test_a_target_that_dies_is_replaced_by_the_next(servers: Servers, mounted: M
             server.start()
 
 
+def test_a_target_that_falls_silent_is_replaced_within_a_call(servers: Servers, mounted: Mounter) -> None:
+    servers.root.link("two", target(servers.first), target(servers.second))
+    mount = mounted("actimeo=0", "timeout=8", server=servers.root, share="dfs/two")
+    assert (mount.path / "on-first").exists()
+    servers.first.network.drop()
+    try:
+        assert (mount.path / "on-second").read_text() == "second"
+        assert mount.status()["place"] == place(servers.second)
+    finally:
+        servers.first.network.pass_again()
+
+
 def test_links_that_lead_nowhere_are_refused_in_a_sentence(servers: Servers, mounted: Mounter) -> None:
     root, first = servers.root, servers.first
     root.link("circle", target(first, "dfs\\circle"))
