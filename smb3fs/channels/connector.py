@@ -39,8 +39,8 @@ from smb3fs.wire.header import Request
 from smb3fs.wire.io import CloseRequest
 from smb3fs.wire.tree import ShareType
 
-# How long one address may take to answer a connection attempt before the next is tried; a quarter of `timeout` where that
-# is less, so that a call lives to see the next one answer after half of it has gone into noticing that the first is dead.
+# How long one address may take to answer a connection attempt before the next is tried; a quarter of `timeout` where
+# that is less, so that a call that spent half of it until a loss was noticed lives to see the next one answer.
 ADDRESS_TIMEOUT: Final = 5.0
 # What a server answers that does not hold a share of a namespace, but may know who does.
 NOT_HERE: Final = frozenset(
