@@ -102,10 +102,20 @@ def _by_fusermount(target: str, options: FuseOptions) -> int:
         raise MountError(
             f"this user or container may not mount at {target}: be root, or install fuse3, or give it CAP_SYS_ADMIN"
         )
+    try:
+        return _asked(program, target, options)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise MountError(f"fusermount3 did not mount at {target}: {error}") from error
+
+
+def _asked(program: str, target: str, options: FuseOptions) -> int:
+    """Run fusermount3 and return the descriptor, which does not block."""
+    # It takes a comma or a backslash behind a backslash for itself, and everything else as it comes.
+    words = mount_options(options, re.sub(r"([\\,])", r"\\\1", options.fsname))
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     with ours, theirs:
         done = subprocess.run(
-            [program, "-o", ",".join(sorted(mount_options(options))), "--", target],
+            [program, "-o", ",".join(sorted(words)), "--", target],
             env={**os.environ, "_FUSE_COMMFD": str(theirs.fileno())},
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
@@ -120,7 +130,11 @@ def _by_fusermount(target: str, options: FuseOptions) -> int:
         said = re.sub(r"^\S*fusermount3?: ", "", done.stderr.strip().splitlines()[-1]) if done.stderr.strip() else ""
         if done.returncode != 0:
             raise MountError(f"fusermount3 refused to mount at {target}: {said or f'status {done.returncode}'}")
-        descriptor = _received(ours)
+        try:
+            descriptor = _received(ours)
+        except BaseException:
+            subprocess.run([program, "-u", "-q", "-z", "--", target], timeout=PATIENCE, check=False)
+            raise
     os.set_blocking(descriptor, False)
     return descriptor
 

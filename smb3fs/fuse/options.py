@@ -35,9 +35,9 @@ class FuseOptions(Protocol):
         """How far the kernel reads ahead, in bytes."""
 
 
-def mount_options(options: FuseOptions) -> set[str]:
-    """Return what libfuse and fusermount3 are told with -o."""
-    words = {f"fsname={_escape(options.fsname)}", "subtype=smb3fs", *options.kernel_flags}
+def mount_options(options: FuseOptions, fsname: str) -> set[str]:
+    """Return what libfuse and fusermount3 are told with -o; `fsname` is the source as who is told wants it escaped."""
+    words = {f"fsname={fsname}", "subtype=smb3fs", *options.kernel_flags}
     if options.read_only:
         words.add("ro")
     if options.allow_other:
@@ -47,7 +47,7 @@ def mount_options(options: FuseOptions) -> set[str]:
     return words
 
 
-def _escape(value: str) -> str:
+def escaped_for_libfuse(value: str) -> str:
     """Write a value so that libfuse reads it back: in ASCII, and with a backslash before what it splits at."""
     return "".join(
         f"\\{byte:03o}" if byte > 0x7E or byte < 0x21 else f"\\{byte:c}" if byte in b"\\," else f"{byte:c}"

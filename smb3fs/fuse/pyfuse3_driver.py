@@ -19,7 +19,7 @@ from pyfuse3 import RequestContext as Context
 
 from smb3fs.errors import MountError
 from smb3fs.fuse import callers, kernel
-from smb3fs.fuse.options import FuseOptions, mount_options
+from smb3fs.fuse.options import FuseOptions, escaped_for_libfuse, mount_options
 from smb3fs.vfs.attributes import Entry, SetAttr
 from smb3fs.vfs.operations import OpenResult, Vfs
 from smb3fs.vfs.wall import Answer, settle
@@ -297,7 +297,7 @@ def _mount(handlers: Handlers, target: str, options: FuseOptions) -> None:
     if not os.path.exists("/dev/fuse"):
         raise MountError("/dev/fuse is missing: load the kernel module fuse, or give the container this device")
     try:
-        pyfuse3.init(handlers, os.path.abspath(target), mount_options(options))
+        pyfuse3.init(handlers, os.path.abspath(target), mount_options(options, escaped_for_libfuse(options.fsname)))
     except RuntimeError as error:
         raise MountError(
             f"the kernel or fusermount3 refused to mount at {target} ({error}); what it said stands above"

@@ -1,9 +1,9 @@
 """Everything that one mount knows, and the few moves that all verbs are made of.
 
-Who runs: every verb is called by the driver in a task of its own, on one thread, so what stands between two `await`s
-is done at once. Each verb decides synchronously, then waits: it reads the tables, builds its paths, and the share
-queues its request before the first wait, so requests leave in the order of the kernel's. What an answer says is
-entered into the tables in one go when it comes.
+Who runs: every verb is called by the driver in a task that waits for nothing else, on one thread, so what stands
+between two `await`s is done at once. Each verb decides synchronously, then waits: it reads the tables, builds its
+paths, and the share queues its request before the first wait, so requests leave in the order of the kernel's. What an
+answer says is entered into the tables in one go when it comes.
 
 Nothing locks a file or a directory here. The kernel does not create, remove or rename in a directory while it looks
 up or lists there; beyond that, an answer that is overtaken by another one leaves a link in the inode table that leads

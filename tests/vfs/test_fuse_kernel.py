@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from vfs_settings import Options
 
 from smb3fs.fuse.kernel import device_of
+from smb3fs.fuse.options import escaped_for_libfuse, mount_options
 
 MOUNTINFO = """\
 22 27 0:21 / /sys rw,nosuid,nodev,noexec,relatime shared:2 - sysfs sysfs rw
@@ -42,9 +43,8 @@ def test_the_device_of_a_mount(mountpoint: str, device: str | None) -> None:
 
 
 def options(**settings: Any) -> set[str]:
-    from smb3fs.fuse.pyfuse3_driver import mount_options
-
-    return mount_options(Options(**settings))
+    told = Options(**settings)
+    return mount_options(told, escaped_for_libfuse(told.fsname))
 
 
 def test_mount_options() -> None:

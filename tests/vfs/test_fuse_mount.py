@@ -10,6 +10,7 @@ import errno
 import logging
 import mmap
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from memory_mount import Mounted, mounted
 from vfs_world import fails
 
 from smb3fs.errors import MountError, Status
+from smb3fs.fuse import mounting
 
 pytestmark = pytest.mark.skipif(
     not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="/dev/fuse is missing, or not for this user"
@@ -346,6 +348,25 @@ def test_how_the_mount_looks(mount: Callable[..., Mounted]) -> None:
     assert {"ro", "nosuid", "nodev", "noexec", "noatime"} <= set(options.split(","))
     with fails(errno.EROFS):
         (m.path / "file").write_bytes(b"")
+
+
+def test_a_mount_by_fusermount3(mount: Callable[..., Mounted], driver: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is made for those who may not call mount(2)."""
+    if driver != "native" or shutil.which("fusermount3") is None:
+        pytest.skip("libfuse sees to that itself" if driver != "native" else "fusermount3 is not there")
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(mounting, "_call", refuse)
+    m = mount(fsname="//sérver/share, a\\b", kernel_flags=("nosuid", "nodev", "noexec"))
+    (m.path / "file").write_bytes(b"x" * 100_000)
+    assert (m.path / "file").read_bytes() == b"x" * 100_000
+    line = next(line for line in Path("/proc/self/mounts").read_text().splitlines() if f" {m.path} " in line)
+    assert line.split()[0] == "//sérver/share,\\040a\\134b"
+    assert line.split()[2] == "fuse.smb3fs"
+    assert {"nosuid", "nodev", "noexec"} <= set(line.split()[3].split(","))
+    m.end()
 
 
 def test_a_mount_that_is_refused(tmp_path: Path, driver: str, capfd: pytest.CaptureFixture[str]) -> None:
