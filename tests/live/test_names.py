@@ -99,7 +99,7 @@ def test_composed_and_decomposed_are_two_names(work: Work) -> None:
 @pytest.mark.parametrize("mapping", ["mapposix", "mapchars", "nomapchars"])
 def test_the_mappings(mounted: Mounter, samba: Samba, mapping: str) -> None:
     """Where the server keeps what it cannot have, as the Linux client and others look for it there."""
-    path = mounted(mapping).path
+    path = mounted(mapping, "noposix").path
     name, server = {
         "mapposix": ('a*:<>?|"\\b ', "a\uf021\uf022\uf023\uf024\uf025\uf027\uf020\uf026b\uf028"),
         "mapchars": ("a*:<>?|b", "a\uf02a\uf03a\uf03c\uf03e\uf03f\uf07cb"),

@@ -82,7 +82,7 @@ def test_nothing_is_deleted(mounted: Mounter, work: Work, samba: Samba) -> None:
 
 
 def test_modes_and_owners_are_remembered(mounted: Mounter, work: Work) -> None:
-    path = mounted("dynperm").path / work.name
+    path = mounted("dynperm", "noposix").path / work.name
     (path / "file").write_bytes(b"")
     (path / "folder").mkdir()
     (path / "file").chmod(0o640)
@@ -103,7 +103,10 @@ def test_names_of_users_and_groups_and_the_old_names_of_modes(mounted: Mounter, 
     (work.path / "file").write_bytes(b"")
     (work.path / "folder").mkdir()
     daemon = pwd.getpwnam("daemon")
-    path = mounted("uid=daemon", "gid=daemon", "fmask=0640", "dmask=0750", "forceuid", "forcegid").path / work.name
+    path = (
+        mounted("noposix", "uid=daemon", "gid=daemon", "fmask=0640", "dmask=0750", "forceuid", "forcegid").path
+        / work.name
+    )
     told = (path / "file").stat()
     assert (told.st_uid, told.st_gid, stat.S_IMODE(told.st_mode)) == (daemon.pw_uid, daemon.pw_gid, 0o640)
     assert stat.S_IMODE((path / "folder").stat().st_mode) == 0o750
@@ -206,19 +209,22 @@ def test_a_hard_wait_can_be_ended(own_samba: Samba, mounted: Mounter, end: str) 
 
 
 def test_how_often_a_lost_request_is_repeated(own_samba: Samba, mounted: Mounter) -> None:
-    paths = {option: mounted(option, "timeout=20", server=own_samba).path for option in ("retrans=0", "retrans=1")}
+    mounts = {option: mounted(option, "timeout=20", server=own_samba) for option in ("retrans=0", "retrans=1")}
     came: dict[str, object] = {}
-    own_samba.pause()
+
+    def list_it(option: str) -> None:
+        came[option] = outcome(os.listdir, mounts[option].path)
+
+    threads = [threading.Thread(target=list_it, args=[option]) for option in mounts]
+    own_samba.network.drop()
     try:
-        threads = [
-            threading.Thread(target=lambda option=option, path=path: came.update({option: outcome(os.listdir, path)}))
-            for option, path in paths.items()
-        ]
         for thread in threads:
             thread.start()
-        assert not wait_until(lambda: bool(came), 1)
-    finally:
+        for mount in mounts.values():
+            assert wait_until(lambda mount=mount: mount.status()["channels"][0]["in_flight"] > 0, 10)
         own_samba.kill()
+    finally:
+        own_samba.network.pass_again()
         own_samba.start()
     for thread in threads:
         thread.join(60)
@@ -235,7 +241,7 @@ def test_a_prefix_is_mapped_as_names_are(mounted: Mounter, samba: Samba) -> None
     folder.mkdir()
     shutil.chown(folder, "daemon")
     (folder / "file").write_bytes(b"")
-    assert os.listdir(mounted(share="share/what?").path) == ["file"]
+    assert os.listdir(mounted("noposix", share="share/what?").path) == ["file"]
     with pytest.raises(MountFailedError, match="nomapchars"):
-        mounted("nomapchars", share="share/what?")
+        mounted("nomapchars", "noposix", share="share/what?")
     shutil.rmtree(folder)
