@@ -103,7 +103,6 @@ class State:
     def use_posix(self) -> None:
         """Have names, modes, owners and open files as POSIX has them, since the server does."""
         self.presentation.posix = True
-        self.nocase = False
         self.server_folds = False
         self.use_names(NameMapping.POSIX)
 

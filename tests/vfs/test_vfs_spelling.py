@@ -223,6 +223,16 @@ async def test_nocase_on_a_server_that_tells_spellings_apart() -> None:
 
 
 @in_trio
+async def test_nocase_with_the_posix_extensions() -> None:
+    world = World(nocase=True)
+    world.vfs.use_posix()
+    world.share.put("Name", b"content")
+    assert await world.number("NAME") == await world.number("Name")
+    await settle(world.vfs.unlink(ROOT, b"NAME"))
+    assert list(world.share.walk()) == []
+
+
+@in_trio
 async def test_nocase_leaves_it_to_a_server_that_does_not() -> None:
     world, _ = folding(nocase=True)
     with fails(errno.ENOENT):
