@@ -137,8 +137,8 @@ class Metadata(Chains):
             access |= AccessMask.WRITE_OWNER
         if parts & SecurityInformation.DACL:
             access |= AccessMask.WRITE_DAC
-        if parts & SACL:
-            access |= AccessMask.ACCESS_SYSTEM_SECURITY
+        if parts & SACL:  # smbd asks for the right to change the other list as well
+            access |= AccessMask.ACCESS_SYSTEM_SECURITY | AccessMask.WRITE_DAC
         handle, _ = await self._open_expected(path, int(access), expect, [])
         await self._change_and_close(handle, SetInfoRequest(handle.file_id, InfoType.SECURITY, 0, descriptor, parts))
 

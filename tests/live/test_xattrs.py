@@ -15,6 +15,7 @@ from lab.mounting import Mount
 from lab.server import Samba
 
 from smb3fs.status import query_status
+from smb3fs.wire.security import Acl, SecurityDescriptor
 
 from .conftest import DRIVER, Mounter, Work
 from .oracle import outcome
@@ -170,6 +171,26 @@ def test_dos_attributes_and_time_of_birth(file: Path, work: Work, samba: Samba) 
     assert struct.unpack("<Q", os.getxattr(file, "user.cifs.creationtime")) == (131_444_736_000_000_007,)
     assert "create_time:" in samba.client(f"cd {work.name}; allinfo file")
     assert os.listxattr(file) == []
+
+
+def test_the_audit_list_with_the_privilege(own_samba: Samba, mounted: Mounter) -> None:
+    own_samba.grant("SeSecurityPrivilege")
+    with own_samba.settings("vfs objects = acl_xattr"):
+        path = mounted(server=own_samba).path / "audited"
+        path.write_bytes(b"contents")
+        before = os.getxattr(path, "system.cifs_acl")
+        assert setcifsacl("-U", "-a", f"SACL:{EVERYONE}:AUDIT/SA/FULL", path) == 0
+        assert f"ACL:{EVERYONE}:0x2/0x40/0x1f01ff" in getcifsacl(path)
+        assert os.getxattr(path, "system.cifs_acl") == before
+        audit = SecurityDescriptor.parse(os.getxattr(path, "system.cifs_ntsd_sacl"))
+        assert audit.sacl is not None
+        assert audit.dacl is None
+        assert [(ace.flags, ace.mask) for ace in audit.sacl.aces] == [(0x40, 0x1F01FF)]
+        empty = SecurityDescriptor(audit.control, sacl=Acl())
+        os.setxattr(path, "system.cifs_ntsd_sacl", empty.encode())
+        assert not any("0x1f01ff" in line and EVERYONE in line for line in getcifsacl(path))
+        assert os.getxattr(path, "system.cifs_acl") == before
+        mounted.finish()
 
 
 @pytest.mark.skipif("fuse=pyfuse3" in DRIVER, reason="libfuse 3 has no statx")

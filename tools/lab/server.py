@@ -190,6 +190,10 @@ class Samba:
                 raise CommandError(f"smbd did not start:\n{self.log()[-3000:]}")
             time.sleep(0.02)
 
+    def grant(self, privilege: str) -> None:
+        """Give the user a privilege of Windows' kind, from the next login on."""
+        run(*self._command("net", "sam", "rights", "grant", f"LAB\\{UNIX_ACCOUNT}", privilege))
+
     def set_password(self, password: str) -> None:
         """Give the user this password, from the next login on."""
         run(*self._command("smbpasswd", "-s", "-a", UNIX_ACCOUNT), stdin=f"{password}\n{password}\n")
