@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from typing import Final
 
 from smb3fs.errors import Status, StatusError
+from smb3fs.handles.opens import Open
 from smb3fs.share.chains import (
     CLOSE_RELATED,
     DELETE_ACCESS,
@@ -22,7 +24,7 @@ from smb3fs.share.chains import (
 from smb3fs.wire.create import RELATED_FILE_ID, CreateOptions, CreateRequest, CreateResponse, Disposition
 from smb3fs.wire.header import Request
 from smb3fs.wire.infoclass import FileDispositionInformation, FileEndOfFileInformation
-from smb3fs.wire.io import ReadRequest, ReadResponse, WriteRequest, WriteResponse
+from smb3fs.wire.io import CloseRequest, ReadRequest, ReadResponse, WriteRequest, WriteResponse
 from smb3fs.wire.streams import stream_path
 
 # As much as Linux takes for the value of an extended attribute (XATTR_SIZE_MAX); one credit pays for it.
@@ -32,6 +34,9 @@ NO_STREAM: Final = frozenset(
     {Status.OBJECT_NAME_NOT_FOUND, Status.OBJECT_NAME_INVALID, Status.NOT_SUPPORTED, Status.INVALID_PARAMETER}
 )
 NO_STREAMS: Final = frozenset({Status.OBJECT_NAME_INVALID, Status.NOT_SUPPORTED, Status.INVALID_PARAMETER})
+
+# What no name has but those that are opened by the POSIX extensions, whose separator is the slash.
+_POSIX_ALONE: Final = re.compile(r'["*:<>?|\\\x00-\x1f]|[ .](/|\Z)')
 
 
 def _refusal(number: int) -> OSError:
@@ -91,7 +96,7 @@ class Streams(Chains):
         except BaseException:
             self.close(handle)
             raise
-        await self._set_and_close(handle, FileEndOfFileInformation(len(value)))
+        await self._cut_and_close(handle, len(value))
 
     async def remove_stream(self, path: str, name: str, expect: int | None) -> None:
         """Remove a stream of the file `expect`; ENODATA if it has none of that name. Two round trips."""
@@ -104,13 +109,34 @@ class Streams(Chains):
                 raise _refusal(errno.ENODATA) from error
             raise
 
-    def _on_stream(self, path: str, name: str, access: int, disposition: int = Disposition.OPEN) -> CreateRequest:
-        """Build the CREATE of a stream; EINVAL for what cannot be a stream's name."""
+    async def _cut_and_close(self, handle: Open, size: int) -> None:
+        """Set the size of an open stream and close it; its attributes are not asked for."""
+        cut = set_info(FileEndOfFileInformation(size), handle)
         try:
-            full = stream_path(path, name)
+            _, answers = await self._pool.call([cut, CloseRequest(handle.file_id)], generation=handle.generation)
+        except BaseException:
+            self.close(handle)
+            raise
+        if answers[1].status == Status.SUCCESS:
+            self._opens.remove(handle)
+        else:
+            self.close(handle)
+        raise_first([cut], answers[:1])
+
+    def _on_stream(self, path: str, name: str, access: int, disposition: int = Disposition.OPEN) -> CreateRequest:
+        """Build the CREATE of a stream; EINVAL for what cannot be a stream's name.
+
+        In a POSIX open a colon is a letter like any other, so this is never one; EOPNOTSUPP for a path that only
+        POSIX opens know.
+        """
+        try:
+            full = stream_path(self._full(path).replace(self._separator, "\\"), name)
         except ValueError:
             raise _refusal(errno.EINVAL) from None
-        return self._create(full, access, disposition=disposition, options=CreateOptions.NON_DIRECTORY_FILE)
+        if self._posix and _POSIX_ALONE.search(self._full(path)):
+            raise _refusal(errno.EOPNOTSUPP)
+        options = CreateOptions.NON_DIRECTORY_FILE
+        return CreateRequest(full, access, disposition, options, contexts=self._timewarp)
 
     async def _check_file(self, path: str, expect: int | None) -> None:
         """Raise ESTALE if the file at a path is not `expect`, and the server's refusal if there is none."""

@@ -138,8 +138,7 @@ async def _names(state: State, ahead: Anticipation, inode: Inode) -> list[bytes]
     if listing_tells:
         ahead.note(parent, trio.current_time())
     found = [USER + attribute.name for attribute in attached.attributes if attribute.name]
-    if state.names.mapping is not NameMapping.POSIX:
-        found += [STREAM + s.name.encode("utf-8", "surrogatepass") for s in attached.streams if s.name]
+    found += [STREAM + s.name.encode("utf-8", "surrogatepass") for s in attached.streams if s.name]
     # What the server says is only as good as the server.
     return [name for name in dict.fromkeys(found) if len(name) <= NAME_MAX and b"\0" not in name]
 
@@ -246,10 +245,9 @@ async def _set_basic(state: State, inode: Inode, created: int | None, attributes
 def _stream_name(state: State, name: bytes) -> str:
     """Return the name of the stream that an attribute stands for.
 
-    A server that does not say that it has streams may make a file with a colon in its name; in POSIX paths a colon is
-    a letter like any other.
+    A server that does not say that it has streams may make a file with a colon in its name.
     """
-    if not state.has_streams or state.names.mapping is NameMapping.POSIX:
+    if not state.has_streams:
         _refuse(errno.EOPNOTSUPP)
     try:
         return name.removeprefix(STREAM).decode("utf-8", "surrogatepass")

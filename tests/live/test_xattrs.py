@@ -39,7 +39,7 @@ def mount(samba: Samba, every_mount: list[Mount]) -> Iterator[Mount]:
     """A mount of that server's share."""
     made = Mounter(samba, every_mount)
     try:
-        yield made()
+        yield made("noposix")
     finally:
         made.finish()
 
@@ -132,6 +132,31 @@ def test_streams(file: Path, work: Work, samba: Samba) -> None:
     assert file.read_bytes() == b"contents"
 
 
+def test_beside_the_posix_extensions(mounted: Mounter, samba: Samba, work: Work) -> None:
+    """With them there are names that no stream can be asked for with; all else is as without them."""
+    mount = mounted(server=samba)
+    if not mount.status()["posix"]:
+        pytest.skip("this server has no POSIX extensions; with SMB3FS_SAMBA_ROOT a later one is used")
+    work = Work(mount.path / work.name, work.behind, work.name)
+    (work.path / "folder").mkdir()
+    for name in ("File", "file", "folder/x"):
+        (work.path / name).write_bytes(b"contents")
+        os.setxattr(work.path / name, f"{STREAM}s", name.encode())
+    assert [os.getxattr(work.path / name, f"{STREAM}s") for name in ("File", "file")] == [b"File", b"file"]
+    for name in ("a:b", "a\\b", "dot.", "what?"):
+        (work.path / name).write_bytes(b"contents")
+        assert outcome(os.setxattr, work.path / name, f"{STREAM}s", b"x") == "ENOTSUP"
+        assert outcome(os.getxattr, work.path / name, f"{STREAM}s") == "ENOTSUP"
+        os.setxattr(work.path / name, "user.one", b"1")
+        assert os.listxattr(work.path / name) == ["user.one"]
+        assert (work.path / name).read_bytes() == b"contents"
+    assert len(os.listdir(work.path)) == 7
+    assert len(getcifsacl(work.path / "file")) >= 4
+    os.removexattr(work.path / "file", f"{STREAM}s")
+    assert os.listxattr(work.path / "file") == []
+    assert os.getxattr(work.path / "File", f"{STREAM}s") == b"File"
+
+
 def test_a_copy_takes_them_along(work: Work, tmp_path: Path) -> None:
     """Whether rsync and cp have been told how attributes look: there and back again, and into another directory."""
     (work.path / "from").mkdir()
@@ -176,7 +201,7 @@ def test_dos_attributes_and_time_of_birth(file: Path, work: Work, samba: Samba) 
 def test_the_audit_list_with_the_privilege(own_samba: Samba, mounted: Mounter) -> None:
     own_samba.grant("SeSecurityPrivilege")
     with own_samba.settings("vfs objects = acl_xattr"):
-        path = mounted(server=own_samba).path / "audited"
+        path = mounted("noposix", server=own_samba).path / "audited"
         path.write_bytes(b"contents")
         before = os.getxattr(path, "system.cifs_acl")
         assert setcifsacl("-U", "-a", f"SACL:{EVERYONE}:AUDIT/SA/FULL", path) == 0
@@ -269,7 +294,7 @@ def test_what_each_costs(file: Path, work: Work, mounted: Mounter, samba: Samba)
     os.setxattr(file, "user.one", b"1")
     os.setxattr(file, f"{STREAM}s", b"s")
     # Permissions are the kernel's to check, by attributes that it knows as long as this.
-    mount = mounted("actimeo=60", server=samba)
+    mount = mounted("noposix", "actimeo=60", server=samba)
     with (mount.path / work.name / "file").open("rb") as opened:
         descriptor = opened.fileno()
 
@@ -304,7 +329,7 @@ def test_a_plain_listing_asks_the_server_for_no_attribute(work: Work, mount: Mou
 
 def test_asking_every_file_of_a_directory(own_samba: Samba, mounted: Mounter) -> None:
     """What today's ls -l does; where there are no streams, the listing of the directory answers for most files."""
-    place = mounted("actimeo=20", server=own_samba)
+    place = mounted("noposix", "actimeo=20", server=own_samba)
     folder = place.path / "many"
     folder.mkdir()
     for number in range(200):
@@ -321,7 +346,7 @@ def test_asking_every_file_of_a_directory(own_samba: Samba, mounted: Mounter) ->
 
 def test_nouser_xattr(mounted: Mounter, samba: Samba, work: Work, file: Path) -> None:
     os.setxattr(file, "user.one", b"1")
-    other = mounted("nouser_xattr", server=samba).path / work.name / "file"
+    other = mounted("noposix", "nouser_xattr", server=samba).path / work.name / "file"
     assert os.listxattr(other) == []
     assert outcome(os.getxattr, other, "user.one") == "ENOTSUP"
     assert outcome(os.setxattr, other, "user.two", b"2") == "ENOTSUP"
@@ -331,7 +356,7 @@ def test_nouser_xattr(mounted: Mounter, samba: Samba, work: Work, file: Path) ->
 def test_a_stream_that_linux_has_no_room_for(own_samba: Samba, mounted: Mounter, tmp_path: Path) -> None:
     """It is listed, and reading it says why it is not shown; removing it works."""
     with own_samba.settings("vfs objects = streams_depot"):
-        path = mounted(server=own_samba).path / "file"
+        path = mounted("noposix", server=own_samba).path / "file"
         path.write_bytes(b"contents")
         for size in (65536, 65537, 1 << 20):
             (tmp_path / "large").write_bytes(os.urandom(size))
@@ -352,7 +377,7 @@ def test_a_stream_that_linux_has_no_room_for(own_samba: Samba, mounted: Mounter,
 def test_a_share_without_any(own_samba: Samba, mounted: Mounter) -> None:
     """Neither streams (no module keeps them) nor attributes (the configuration says so)."""
     with own_samba.settings("ea support = no"):
-        mount = mounted(server=own_samba)
+        mount = mounted("noposix", server=own_samba)
         path = mount.path / "file"
         path.write_bytes(b"contents")
         assert outcome(os.listxattr, path) == []

@@ -147,15 +147,6 @@ async def test_streams() -> None:
 
 
 @in_trio
-async def test_with_posix_paths_a_colon_is_a_letter() -> None:
-    world, _, attributes = await of_file()
-    world.state.use_names(NameMapping.POSIX)
-    assert await attributes.names() == ["user.One"]
-    with fails(errno.EOPNOTSUPP):
-        await attributes.get("user.DosStream.Zone.Identifier")
-
-
-@in_trio
 async def test_what_a_server_lists_and_nobody_could_ask_for() -> None:
     _, node, attributes = await of_file()
     node.extended |= {b"": b"x", b"a\0b": b"x", b"n" * 251: b"x", b"n" * 250: b"x", b"one": b"x"}
