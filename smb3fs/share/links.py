@@ -11,6 +11,7 @@ import errno
 import os
 import stat
 from collections.abc import Awaitable, Callable
+from struct import Struct
 from typing import Final, TypeVar
 
 from smb3fs.connection import Answer
@@ -30,11 +31,13 @@ from smb3fs.share.chains import (
 )
 from smb3fs.wire import mfsymlink
 from smb3fs.wire.create import RELATED_FILE_ID, AccessMask, CreateOptions, Disposition
+from smb3fs.wire.ea import FileFullEaInformation
 from smb3fs.wire.header import Request
 from smb3fs.wire.infoclass import FileDispositionInformation, FileLinkInformation, FileRenameInformation
 from smb3fs.wire.io import ReadRequest, ReadResponse, WriteRequest
 from smb3fs.wire.ioctl import IoctlRequest, IoctlResponse
 from smb3fs.wire.mfsymlink import MfSymlink
+from smb3fs.wire.query import InfoType, QueryInfoRequest, QueryInfoResponse
 from smb3fs.wire.reparse import (
     FSCTL_GET_REPARSE_POINT,
     FSCTL_SET_REPARSE_POINT,
@@ -77,6 +80,13 @@ NFS_TYPES: Final[dict[int, int]] = {
     stat.S_IFSOCK: NfsType.SOCK,
 }
 KIND_OF_NFS_TYPE: Final[dict[int, int]] = {type_: kind for kind, type_ in NFS_TYPES.items()}
+DEVICES: Final = frozenset({stat.S_IFCHR, stat.S_IFBLK})
+# Where the Windows Subsystem for Linux keeps the number of a device, in two halves.
+LX_DEVICE: Final = b"$LXDEV"
+WSL_DEVICE: Final = Struct("<II")
+QUERY_ATTRIBUTES: Final = QueryInfoRequest(
+    RELATED_FILE_ID, InfoType.FILE, FileFullEaInformation.information_class, 64 * 1024
+)
 # The halves of a device number as FUSE carries it.
 MAJOR_MAX: Final = 2**12 - 1
 MINOR_MAX: Final = 2**20 - 1
@@ -149,7 +159,26 @@ class Links(Chains):
             self._close_leftover(answers, session.generation)
             raise
         told = self._told(answers[1])
-        return _described(told, answers[2]) if answers[2].status == Status.SUCCESS else told
+        if answers[2].status != Status.SUCCESS:
+            return told
+        told = _described(told, answers[2])
+        if told.special in DEVICES and not told.rdev:
+            return told._replace(rdev=await self._device(path))
+        return told
+
+    async def _device(self, path: str) -> int:
+        """Return the number of a device of WSL, which is in an extended attribute; 0 if it is not; one round trip."""
+        access = int(AccessMask.READ_EA | AccessMask.READ_ATTRIBUTES)
+        request = self._create(path, access, options=CreateOptions.OPEN_REPARSE_POINT)
+        chain: list[Request] = [request, QUERY_ATTRIBUTES, CLOSE_RELATED]
+        try:
+            _, answers = await self._chain(chain, repeatable=True)
+            data = FileFullEaInformation.parse(QueryInfoResponse.parse(answers[1].pdu).data)
+        except (StatusError, WireError):
+            return 0
+        value = next((attribute.value for attribute in data.attributes if attribute.is_called(LX_DEVICE)), b"")
+        major, minor = WSL_DEVICE.unpack(value) if len(value) == WSL_DEVICE.size else (0, 0)
+        return _device_number(major, minor)
 
     async def _look_into(self, path: str, told: FileAttributes) -> FileAttributes:
         """Return the attributes of what is a file or, by its content, a link; one round trip."""
@@ -303,6 +332,11 @@ class Links(Chains):
         return await self.recognised(new, told)
 
 
+def _device_number(major: int, minor: int) -> int:
+    """Return a device number, 0 for one that Linux does not have."""
+    return os.makedev(major, minor) if major <= MAJOR_MAX and minor <= MINOR_MAX else 0
+
+
 def _described(told: FileAttributes, answer: Answer) -> FileAttributes:
     """Add to the attributes of a reparse point what the point says; what makes no sense adds no more than a type."""
     try:
@@ -327,7 +361,6 @@ def _explained(point: ReparsePoint) -> tuple[int, SymbolicLink | bytes | None, i
             special = NfsSpecialFile.parse(point.data)
             kind = KIND_OF_NFS_TYPE.get(special.type, 0)
             target = special.target.encode("utf-8", "surrogatepass") if kind == stat.S_IFLNK else None
-            known = special.major <= MAJOR_MAX and special.minor <= MINOR_MAX
-            return kind, target, os.makedev(special.major, special.minor) if known else 0
+            return kind, target, _device_number(special.major, special.minor)
         case _:
             return KIND_OF_TAG.get(point.tag, 0), None, 0

@@ -44,9 +44,9 @@ SETTABLE: Final = int(
 WRITE_BITS: Final = 0o222
 # The kernel refuses attributes with a larger size; a server may claim one.
 MAX_SIZE: Final = 2**63 - 1
-# What a listing does not tell enough about to be believed: links (their length), devices (their number), and what may
-# be anything but a directory.
-UNTOLD: Final = frozenset({0, stat.S_IFLNK, stat.S_IFCHR, stat.S_IFBLK})
+# What a listing does not tell enough about to be believed: links (their length), and what may be anything but a
+# directory.
+UNTOLD: Final = frozenset({0, stat.S_IFLNK})
 
 
 class Settings(Protocol):
@@ -238,7 +238,9 @@ class Presentation:
         """Return the type bits of an entry of a page; 0 for what may be anything but a directory."""
         attributes = told.file_attributes
         if attributes & REPARSE_POINT:
-            return kind_of(attributes, told.reparse_tag, told.owned)
+            kind = kind_of(attributes, told.reparse_tag, told.owned)
+            # The kernel takes the number of a device once and for all, and a listing does not tell it.
+            return 0 if kind in (stat.S_IFCHR, stat.S_IFBLK) else kind
         if told.end_of_file == self.link_file_size and not attributes & DIRECTORY:
             return 0
         return plain_kind(attributes)

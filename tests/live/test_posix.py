@@ -189,7 +189,7 @@ def test_directories_are_renamed(work: Work) -> None:
     assert outcome(os.rename, work.path / "other", work.path / "empty") == "ENOTEMPTY"
 
 
-def test_links_and_special_files(work: Work) -> None:
+def test_links_and_special_files(work: Work, mounted: Mounter) -> None:
     targets = {"relative": "a/b\\c:d", "absolute": "/etc/hostname", "drive": "/mnt/c/x"}
     for name, target in targets.items():
         (work.path / name).symlink_to(target)
@@ -213,6 +213,9 @@ def test_links_and_special_files(work: Work) -> None:
         assert os.readlink(work.path / name) == target
         assert os.lstat(work.path / name).st_size == len(target)
     assert os.lstat(work.path / "null").st_rdev == os.makedev(1, 3)
+    fresh = mounted("posix").path / work.name
+    assert {entry.name for entry in os.scandir(fresh)} == {*kinds}
+    assert os.lstat(fresh / "null").st_rdev == os.makedev(1, 3)
     assert stat.S_IMODE(os.lstat(work.path / "fifo").st_mode) == 0o604
     assert os.lstat(work.path / "file").st_nlink == os.lstat(work.path / "FILE").st_nlink == 2
     for name in ("relative", "real", "fifo"):

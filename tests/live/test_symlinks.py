@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import stat
+import struct
 import subprocess
 import tarfile
 from pathlib import Path
 
 import pytest
 from lab.mounting import Mount
-from lab.server import Samba
+from lab.server import UNIX_ACCOUNT, Samba
 
+from smb3fs.wire.reparse import LxSymlink, NfsSpecialFile, NfsType, ReparsePoint, ReparseTag
 from tests.live.conftest import Mounter
 from tests.live.oracle import outcome
 
@@ -264,3 +267,35 @@ def test_links_on_the_servers_own_disk(mounted: Mounter, samba: Samba) -> None:
     assert (seen / "link").read_text() == "content"
     assert stat.S_ISREG(os.lstat(seen / "link").st_mode)
     assert sorted(entry.name for entry in os.scandir(seen) if entry.is_file(follow_symlinks=False)) == ["file", "link"]
+
+
+def test_what_others_made(mounted: Mounter, samba: Samba, has_points: bool) -> None:
+    """Reparse points in the notations of WSL and of Windows' NFS server, as Samba keeps them on its disk."""
+    if not has_points:
+        pytest.skip("Samba before 4.18 keeps no reparse points")
+    folder = samba.directory() / "made-by-others"
+    folder.mkdir()
+    for name, tag, data in (
+        ("wsl link", ReparseTag.LX_SYMLINK, LxSymlink(b"some/where").encode()),
+        ("wsl pipe", ReparseTag.LX_FIFO, b""),
+        ("wsl null", ReparseTag.LX_CHR, b""),
+        ("nfs link", ReparseTag.NFS, NfsSpecialFile(NfsType.LNK, "some/where").encode()),
+    ):
+        path = folder / name
+        path.touch()
+        os.setxattr(path, "user.SmbReparse", ReparsePoint(tag, data).encode())
+        # Samba's DOS attributes in version 5 ("store dos attributes"): no times, FILE_ATTRIBUTE_REPARSE_POINT.
+        os.setxattr(path, "user.DOSATTRIB", struct.pack("<HHIIIQ", 0, 5, 5, 1, 0x400, 0))
+    os.setxattr(folder / "wsl null", "user.$LXDEV", struct.pack("<II", 1, 3))
+    for path in (folder, *folder.iterdir()):
+        shutil.chown(path, UNIX_ACCOUNT)
+    seen = mounted("noposix").path / "made-by-others"
+    kinds = {entry.name: stat.S_IFMT(entry.stat(follow_symlinks=False).st_mode) for entry in os.scandir(seen)}
+    assert kinds == {
+        "wsl link": stat.S_IFLNK,
+        "wsl pipe": stat.S_IFIFO,
+        "wsl null": stat.S_IFCHR,
+        "nfs link": stat.S_IFLNK,
+    }
+    assert os.readlink(seen / "wsl link") == os.readlink(seen / "nfs link") == "some/where"
+    assert os.lstat(seen / "wsl null").st_rdev == os.makedev(1, 3)

@@ -227,3 +227,19 @@ async def test_links_to_directories_that_are_directories_on_the_server() -> None
         assert errno_of(error.value) == errno.EISDIR
         assert "empty" in stage.tree.nodes
         await stage.nothing_open()
+
+
+@pytest.mark.parametrize(
+    ("value", "rdev"),
+    [(b"\1\0\0\0\3\0\0\0", os.makedev(1, 3)), (b"\1\0\0\0", 0), (b"\xff" * 8, 0), (None, 0)],
+)
+@trio_test
+async def test_devices_of_wsl_have_their_number_beside_them(value: bytes | None, rdev: int) -> None:
+    async with staged() as stage:
+        node = point(stage.tree, "null", ReparseTag.LX_CHR, b"")
+        if value is not None:
+            node.extended[b"$LXDEV"] = value
+        with stage.costs(3):
+            told = await stage.share.lookup("null")
+        assert (told.kind, told.rdev) == (stat.S_IFCHR, rdev)
+        await stage.nothing_open()

@@ -199,3 +199,14 @@ async def test_links_are_renamed_with_care() -> None:
     await world.rename("file", "other")
     assert world.share.points_renamed == 1
     assert stat.S_ISLNK((await world.look("moved")).attr.mode)
+
+
+@in_trio
+async def test_a_listing_has_no_devices_since_it_does_not_know_their_numbers() -> None:
+    world = World()
+    node = world.share.put("null")
+    node.special, node.rdev = stat.S_IFCHR, os.makedev(1, 3)
+    fh = await settle(world.vfs.opendir(ROOT))
+    listed = {name: entry for name, _, entry in await world.rest(fh)}
+    assert (listed["null"].attr.mode, listed["null"].attr_timeout) == (0, 0)
+    assert (await world.look("null")).attr.rdev == os.makedev(1, 3)
