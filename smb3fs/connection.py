@@ -154,11 +154,18 @@ class Connection:
         self.large_mtu = False
         self.session: SessionSecurity | None = None
         self._pending: dict[int, tuple[Exchange, int]] = {}
+        # How many of them have an interim answer, so that their final one may take as long as it likes.
+        self._put_off = 0
 
     @property
     def pending(self) -> int:
         """How many requests wait for their final answer."""
         return len(self._pending)
+
+    @property
+    def awaited(self) -> int:
+        """How many of them the server has not even said to be working on."""
+        return len(self._pending) - self._put_off
 
     def negotiated(self, *, large_mtu: bool) -> None:
         """Take over what NEGOTIATE agreed about sizes: whether a request may cost several credits."""
@@ -302,12 +309,14 @@ class Connection:
         if header.command != exchange.requests[index].command:
             raise WireError(f"the server answered {exchange.commands[index]} with command {header.command}")
         if header.status == Status.PENDING and header.flags & FLAG_ASYNC:
+            self._put_off += header.message_id not in exchange.async_ids
             exchange.async_ids[header.message_id] = header.async_id
             self.credits.grant(header.credits, settled=0)
             return None
         protected = self._check_protection(header, pdu, exchange, sealed_by)
         self.credits.grant(header.credits, settled=exchange.charges[index])
         del self._pending[header.message_id]
+        self._put_off -= header.message_id in exchange.async_ids
         exchange.answers[index] = Answer(header, pdu, protected)
         exchange.missing -= 1
         if exchange.preauth is not None and (

@@ -99,6 +99,8 @@ class MountOptions:
     strictsync: bool = True
     # Whether nothing can be deleted.
     nodelete: bool = False
+    # Whether locks are the server's, seen by all its clients, or stay on this machine.
+    server_locks: bool = True
     acregmax: float = 1.0
     acdirmax: float = 1.0
     # The largest READ and WRITE (the server may allow less), a program's preferred buffer, the kernel's read-ahead.

@@ -102,7 +102,7 @@ class Channel:
         """Send an exchange, or queue it until there are credits; raises ConnectionLost when the channel has ended."""
         if self.error is not None:
             raise ConnectionLost(str(self.error)) from self.error
-        if not self.connection.pending:
+        if not self.connection.awaited:
             self._waiting_since = trio.current_time()
         self._trace.exchange(exchange.commands, waited=exchange.waited)
         (self._urgent if exchange.urgent else self._queue).append(exchange)
@@ -119,6 +119,31 @@ class Channel:
         """Send an exchange and return the answers to its requests, in their order."""
         self.submit(exchange)
         return await self._answers(exchange)
+
+    async def see_through(self, exchange: Exchange) -> list[Answer]:
+        """Do as `call` does, but stay for the answers when cancelled: the server is asked to cancel, and says what was.
+
+        So the caller always knows what was done, unless ConnectionLost says that nobody does. It learns of its
+        cancellation at its next checkpoint.
+        """
+        self.submit(exchange)
+        if self.error is not None:
+            raise ConnectionLost(str(self.error)) from self.error
+
+        def abort(_: Callable[[], Any]) -> trio.lowlevel.Abort:
+            if not exchange.sent:
+                self._abandon(exchange)
+                return trio.lowlevel.Abort.SUCCEEDED
+            self._unwaited[exchange] = trio.current_time()
+            self._cancel(exchange)
+            return trio.lowlevel.Abort.FAILED
+
+        self._waiters[exchange] = trio.lowlevel.current_task()
+        try:
+            await trio.lowlevel.wait_task_rescheduled(abort)
+        finally:
+            self._unwaited.pop(exchange, None)
+        return [answer for answer in exchange.answers if answer is not None]
 
     async def collect(self, exchange: Exchange) -> list[Answer]:
         """Return the answers to an exchange that was posted ahead of the need, waiting for those that are not in."""
@@ -149,6 +174,10 @@ class Channel:
             self._pump()  # what stood behind it may cost less
             return
         self._unwaited[exchange] = trio.current_time()
+        self._cancel(exchange)
+
+    def _cancel(self, exchange: Exchange) -> None:
+        """Ask the server to give up what it has not answered."""
         for message in self.connection.cancel(exchange):
             self._trace.exchange([Command.CANCEL.name], waited=False)
             self._send(message)
@@ -269,7 +298,8 @@ class Channel:
             return
         silence = now - max(self._last_received, self._waiting_since)
         if self.connection.pending:
-            if silence > self._dead_after:
+            # What waits for another client, a lock, may do so for hours; whether the server is there is asked apart.
+            if silence > self._dead_after and self.connection.awaited:
                 self.fail(ConnectionLost(f"the server did not answer for {silence:.0f} s"))
                 return
             ask = silence > self._dead_after / 3

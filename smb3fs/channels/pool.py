@@ -120,6 +120,18 @@ class Pool:
                 continue
             return session, answers
 
+    async def see_through(self, requests: Sequence[Request], generation: int) -> list[Answer]:
+        """Send a chain to a handle of that generation, and stay for its answers even when cancelled.
+
+        So the caller knows what was done; ConnectionLost says that the handle is gone, and all it stood for.
+        """
+        session = self._of_generation(generation)
+        answers = await session.see_through(requests)
+        if answers[0].status in SESSION_GONE:
+            session.channel.fail(_gone(answers[0].status))
+            raise ConnectionLost("the server has dropped the session that the file was opened in")
+        return answers
+
     def begin(self, requests: Sequence[Request], generation: int) -> Exchange:
         """Send a chain ahead of the need for its answers; raises ConnectionLost if its session is gone."""
         return self._of_generation(generation).begin(requests)

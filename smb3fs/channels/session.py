@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import trio
+
 from smb3fs.channels.apart import call_apart
 from smb3fs.channels.authentication import authenticate
 from smb3fs.channels.channel import Channel
@@ -73,6 +75,17 @@ class Session:
             return (await self.channel.call(self._exchange([request], urgent)))[0]
 
         return await call_apart(call, lambda request: self.post([request]), requests)
+
+    async def see_through(self, requests: Sequence[Request]) -> list[Answer]:
+        """Do as `call` does, and stay for the answers when cancelled (see `Channel.see_through`)."""
+        if len(requests) == 1 or self.channel.connection.affords(requests):
+            return await self.channel.see_through(self._exchange(requests, urgent=False))
+        # In one go all the same: between them nobody looks at a cancellation.
+        answers: list[Answer] = []
+        with trio.CancelScope(shield=True):
+            for request in requests:
+                answers += await self.see_through([request])
+        return answers
 
     def post(self, requests: Sequence[Request]) -> None:
         """Send a chain of requests whose answers nobody waits for."""

@@ -6,14 +6,19 @@ kernel remembers for most opcodes, so that it does not ask again and does what i
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from smb3fs.fuse import replies
+from smb3fs.handles.byte_ranges import END
 from smb3fs.vfs.attributes import SetAttr
+from smb3fs.vfs.files import Owner
 from smb3fs.vfs.operations import Vfs
 from smb3fs.vfs.wall import Answer
 from smb3fs.wire import fuse_attributes as attributes
+from smb3fs.wire import fuse_locks as locks
 from smb3fs.wire import fuse_requests as requests
 from smb3fs.wire.fuse import Name, Nothing, Opcode
 from smb3fs.wire.fuse_session import BatchForgetIn, ForgetIn
@@ -46,6 +51,7 @@ def table_of(vfs: Vfs, largest: int) -> Table:
         **_names(vfs),
         **_attributes(vfs),
         **_files(vfs),
+        **(_locks(vfs) if vfs.server_locks else {}),
         # -- directories
         Opcode.OPENDIR: Row(requests.OpenIn.parse, lambda node, _told, _: vfs.opendir(node), replies.opened_directory),
         Opcode.READDIR: Row(
@@ -163,7 +169,11 @@ def _files(vfs: Vfs) -> dict[Opcode, Row]:
         Opcode.WRITE: Row(
             requests.WriteIn.parse, lambda _node, told, _: vfs.write(told.fh, told.offset, told.data), replies.written
         ),
-        Opcode.FLUSH: Row(requests.FlushIn.parse, lambda _node, told, _: vfs.flush(told.fh), replies.nothing),
+        Opcode.FLUSH: Row(
+            requests.FlushIn.parse,
+            lambda _node, told, _: vfs.flush(told.fh, told.lock_owner if vfs.server_locks else None),
+            replies.nothing,
+        ),
         Opcode.RELEASE: Row(requests.ReleaseIn.parse, lambda _node, told, _: vfs.release(told.fh), replies.nothing),
         Opcode.FSYNC: Row(
             requests.FsyncIn.parse,
@@ -171,3 +181,35 @@ def _files(vfs: Vfs) -> dict[Opcode, Row]:
             replies.nothing,
         ),
     }
+
+
+def _locks(vfs: Vfs) -> dict[Opcode, Row]:
+    """Return the rows about locks. The kernel names the last byte of a range, and the largest number for the end."""
+
+    def getlk(_node: int, told: locks.LkIn, _thread: int) -> Answer[Any]:
+        start, end = range_of(told)
+        return vfs.getlk(told.fh, told.owner, start, end, exclusive=told.type == locks.F_WRLCK)
+
+    def wish_of(told: locks.LkIn) -> dict[str, Any]:
+        owner = Owner(bool(told.lk_flags & locks.LK_FLOCK), told.owner)
+        start, end = range_of(told)
+        exclusive = None if told.type == locks.F_UNLCK else told.type == locks.F_WRLCK
+        return {"owner": owner, "start": start, "end": end, "exclusive": exclusive, "pid": told.pid}
+
+    return {
+        Opcode.GETLK: Row(locks.LkIn.parse, getlk, replies.lock),
+        Opcode.SETLK: Row(
+            locks.LkIn.parse, lambda _node, told, _: vfs.setlk(told.fh, **wish_of(told)), replies.nothing
+        ),
+        Opcode.SETLKW: Row(
+            locks.LkIn.parse, lambda _node, told, _: vfs.setlkw(told.fh, **wish_of(told)), replies.nothing
+        ),
+    }
+
+
+def range_of(told: locks.LkIn) -> tuple[int, int]:
+    """Return the range that a request is about, half-open."""
+    end = min(told.end + 1, END)
+    if told.start >= end:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+    return told.start, end

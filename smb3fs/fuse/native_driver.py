@@ -33,6 +33,7 @@ class NativeDriver:
         self.notifications: Notifications | None = None
         self.workers: Workers | None = None
         self._refusal: MountError | None = None
+        self._locks = False
         self._greeted = trio.Event()
 
     async def serve(self, vfs: Vfs, target: str, options: FuseOptions, ready: Callable[[], None]) -> None:
@@ -65,7 +66,8 @@ class NativeDriver:
         )
         put(table, Opcode.DESTROY, Row(Nothing.parse, lambda *_: None, nothing))
         self.notifications = notifications = Notifications(descriptor)
-        vfs.attach(notifications.inval_entry, callers.is_respelling)
+        vfs.attach(notifications.inval_entry, callers.is_respelling, notifications.pages_dropped)
+        self._locks = vfs.server_locks
         async with trio.open_nursery() as nursery:
             self.workers = workers = Workers(Device(descriptor), table, nursery)
             nursery.start_soon(self._announce, target, options, ready)
@@ -76,7 +78,7 @@ class NativeDriver:
     def _greet(self, told: InitIn) -> InitOut:
         """Answer FUSE_INIT."""
         try:
-            self.agreed = agree(told, locks=False)
+            self.agreed = agree(told, locks=self._locks)
         except MountError as error:
             self._refusal = error
             self.terminate()

@@ -46,11 +46,11 @@ WANTED: Final = (
 # - EXPLICIT_INVAL_DATA: for those who are told of every change, which takes a lease; it excludes AUTO_INVAL_DATA.
 # - DONT_MASK, POSIX_ACL: the umask is the kernel's to apply.
 # - EXPORT_SUPPORT: file handles for NFS would outlive our inode numbers.
-# - POSIX_LOCKS, FLOCK_LOCKS: only with verbs for them, see `locks`.
+# - POSIX_LOCKS, FLOCK_LOCKS: where locks stay on this machine, the kernel keeps them.
 
 
 def agree(told: InitIn, *, locks: bool) -> InitOut:
-    """Answer the kernel's greeting; `locks` says whether there are verbs for locks."""
+    """Answer the kernel's greeting; `locks` says whether locks are ours to keep."""
     if told.major != session.MAJOR or told.minor < session.MINOR_AT_LEAST:
         raise MountError(
             f"the kernel speaks FUSE {told.major}.{told.minor}, and smb3fs needs {session.MAJOR}."

@@ -6,7 +6,8 @@ which something is being created. That request ends only when we answer it. So a
 where answers come from:
 
 - notifications are written by one thread that does nothing else; the loop hands them over and goes on;
-- the loop never waits for that thread, and no verb can: there is nothing here to wait for;
+- the loop never waits for that thread, and of the verbs only those about locks do, which no notification waits for:
+  they hold neither pages nor directories, and nothing that the kernel does to drop pages waits for a lock;
 - so whatever the thread waits for in the kernel is answered by the loop in its own time, each call within the mount's
   `timeout`, and the thread goes on. Its write holds nothing that the loop needs: the interpreter's lock is given up
   during write(2), and the device takes answers while a notification is being worked off.
@@ -26,7 +27,10 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
+
+import trio
 
 from smb3fs.wire.fuse import OUT_HEADER
 from smb3fs.wire.fuse_session import EXPIRE_ONLY, Delete, InvalEntry, InvalInode, Notify
@@ -47,14 +51,25 @@ class Notifications:
         """`descriptor` is the device's."""
         self._descriptor = descriptor
         self._changed = threading.Condition()
-        # In the order in which they came; a dict because each is said once.
-        self._waiting: dict[tuple[Notify, bytes], None] = {}
+        # In the order in which they came, with those who wait for it; a dict because each is said once.
+        self._waiting: dict[tuple[Notify, bytes], list[Callable[[], object]]] = {}
         self._thread: threading.Thread | None = None
         self._ended = False
 
     def inval_inode(self, ino: int, *, pages: bool) -> None:
         """Have the attributes of a file forgotten, and its pages too if asked."""
         self._put(Notify.INVAL_INODE, InvalInode(ino, 0 if pages else -1, 0).encode())
+
+    async def pages_dropped(self, ino: int) -> None:
+        """Have the attributes and pages of a file forgotten, and wait until they are."""
+        done, token = trio.Event(), trio.lowlevel.current_trio_token()
+
+        def tell() -> None:
+            with suppress(trio.RunFinishedError):
+                token.run_sync_soon(done.set)
+
+        self._put(Notify.INVAL_INODE, InvalInode(ino, 0, 0).encode(), tell)
+        await done.wait()
 
     def inval_entry(self, parent: int, name: bytes, *, expire_only: bool = False) -> None:
         """Have a name forgotten; with `expire_only` it is merely asked for again before it is used."""
@@ -64,12 +79,16 @@ class Notifications:
         """Say that somebody else has removed a file, so that who watches the directory hears of it."""
         self._put(Notify.DELETE, Delete(parent, child, name).encode())
 
-    def _put(self, kind: Notify, body: bytes) -> None:
-        """Hand a notification to the thread."""
+    def _put(self, kind: Notify, body: bytes, tell: Callable[[], object] | None = None) -> None:
+        """Hand a notification to the thread, which calls `tell` when it is done."""
         with self._changed:
             if self._ended:
+                if tell is not None:
+                    tell()
                 return
-            self._waiting[kind, body] = None
+            waiting = self._waiting.setdefault((kind, body), [])
+            if tell is not None:
+                waiting.append(tell)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="smb3fs-notifications", daemon=True)
                 self._thread.start()
@@ -84,18 +103,23 @@ class Notifications:
                         return
                     self._changed.wait()
                 kind, body = next(iter(self._waiting))
-                del self._waiting[kind, body]
+                waiting = self._waiting.pop((kind, body))
             message = OUT_HEADER.pack(OUT_HEADER.size + len(body), kind, 0) + body
             try:
                 os.write(self._descriptor, message)
             except OSError as error:
                 if error.errno not in HARMLESS:
                     log.warning("the kernel refuses a notification: %s", error.strerror)
+            for tell in waiting:
+                tell()
 
     def end(self, refuse: Callable[[], None]) -> None:
         """Tell the kernel no more, before the device is closed; `refuse` refuses what the kernel asks meanwhile."""
         with self._changed:
             self._ended = True
+            for waiting in self._waiting.values():
+                for tell in waiting:
+                    tell()
             self._waiting.clear()
             self._changed.notify()
         if self._thread is None:

@@ -13,12 +13,14 @@ from collections.abc import Callable, Iterator
 from struct import Struct
 from typing import Any, Final
 
+from smb3fs.handles.byte_ranges import Lock
 from smb3fs.vfs.attributes import Entry
 from smb3fs.vfs.directories import DirEntry
 from smb3fs.vfs.operations import OpenResult, StatFs
 from smb3fs.wire.codec import Buffer
 from smb3fs.wire.fuse import OUT_HEADER
 from smb3fs.wire.fuse_attributes import GetxattrIn, ListxattrIn
+from smb3fs.wire.fuse_locks import F_RDLCK, F_UNLCK, F_WRLCK, LkIn, LkOut
 from smb3fs.wire.fuse_replies import (
     ATTR_OUT,
     DIRENT,
@@ -201,6 +203,15 @@ def sized(unique: int, request: GetxattrIn | ListxattrIn, value: bytes) -> Reply
 def listed(unique: int, request: ListxattrIn, names: list[bytes]) -> Reply:
     """Answer LISTXATTR."""
     return sized(unique, request, b"".join(name + b"\0" for name in names))
+
+
+def lock(unique: int, request: LkIn, found: Lock | None) -> Reply:
+    """Answer GETLK: what is in the way, with whose process that is if it is one of this machine, or nothing."""
+    if found is None:
+        body = LkOut(request.start, request.end, F_UNLCK, 0)
+    else:
+        body = LkOut(found.start, found.end - 1, F_WRLCK if found.exclusive else F_RDLCK, found.pid)
+    return data(unique, request, body.encode())
 
 
 class Listings:

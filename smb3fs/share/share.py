@@ -1,5 +1,6 @@
 """All verbs on one share."""
 
+from smb3fs.share.locks import Locks
 from smb3fs.share.metadata import Metadata
 from smb3fs.share.names import Names
 from smb3fs.share.posix import Posix
@@ -7,5 +8,5 @@ from smb3fs.share.snapshots import Snapshots
 from smb3fs.share.streams import Streams
 
 
-class Share(Posix, Names, Metadata, Streams, Snapshots):
+class Share(Posix, Names, Locks, Metadata, Streams, Snapshots):
     """The verbs on one share, as `vfs.backend.ShareVerbs` asks for them."""

@@ -145,6 +145,10 @@ class Settings(Protocol):
         """Whether fsync waits for the server's disk."""
 
     @property
+    def server_locks(self) -> bool:
+        """Whether locks are to be seen by all clients of the server."""
+
+    @property
     def nodelete(self) -> bool:
         """Whether nothing can be deleted."""
 

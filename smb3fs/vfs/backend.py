@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from smb3fs.handles.attributes import FileAttributes
+from smb3fs.handles.ledger import Piece, Step
 from smb3fs.handles.opens import Open
 from smb3fs.share.files import VolumeSpace
 from smb3fs.share.metadata import Attached
@@ -81,6 +82,18 @@ class ShareVerbs(Protocol):
 
     def close(self, handle: Open, /) -> None:
         """Queue the CLOSE of a handle; nobody waits for its answer."""
+
+    def usable(self, handle: Open, /) -> bool:
+        """Whether a handle still stands for something on the server."""
+
+    async def change_locks(self, handle: Open, steps: Sequence[Step], /) -> Sequence[int]:
+        """Lock and unlock ranges, step by step in one round trip; the status of each, and of none it is not known."""
+
+    async def wait_for_lock(self, handle: Open, piece: Piece, /) -> bool:
+        """Wait until a range is locked; False if the wait was given up. True may come to one who was cancelled."""
+
+    async def is_lockable(self, handle: Open, pieces: Sequence[Piece], /) -> bool:
+        """Whether ranges could be locked just now."""
 
     async def truncate(self, handle: Open, size: int, /) -> FileAttributes:
         """Set the size of an open file."""

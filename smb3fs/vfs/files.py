@@ -32,21 +32,43 @@ class Access(NamedTuple):
         return cls(mode != os.O_WRONLY, mode != os.O_RDONLY or bool(flags & os.O_TRUNC))
 
 
+class Owner(NamedTuple):
+    """Who locks: the kernel's number for a process or an open file, in the space of fcntl(2) or of flock(2)."""
+
+    flock: bool
+    number: int
+
+
 class OpenFile:
     """One open(2) and the handle that serves it."""
 
-    __slots__ = ("append", "fh", "handle", "head_of", "head_until", "inode", "synchronous")
+    __slots__ = (
+        "append",
+        "fh",
+        "handle",
+        "head_of",
+        "head_until",
+        "inode",
+        "keeps_handle",
+        "lock_owners",
+        "readable",
+        "synchronous",
+    )
 
     def __init__(self, fh: int, inode: Inode, handle: Open, flags: int, *, direct: bool) -> None:
         self.fh = fh
         self.inode = inode
         self.handle = handle
+        self.readable = Access.of(flags).read
         self.append = bool(flags & os.O_APPEND)
         # Through the page cache the kernel follows each write with an fsync by itself; past it, it does not.
         self.synchronous = direct and bool(flags & SYNCHRONOUS)
         # The count of changes when the handle's head was asked for, and the time until which it may be shown.
         self.head_of = -1
         self.head_until = 0.0
+        # Who has set locks through this descriptor, and whether its handle stays open for the locks that it has.
+        self.lock_owners: set[Owner] | None = None
+        self.keeps_handle = False
 
     def head(self, offset: int, size: int, changes: int, now: float) -> memoryview | None:
         """Return a read's answer from what the open has brought along, if that is still good and has all of it."""

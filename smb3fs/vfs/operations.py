@@ -11,24 +11,27 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
 import trio
 
 from smb3fs.handles.attributes import FileAttributes
+from smb3fs.handles.byte_ranges import Lock
+from smb3fs.handles.ledger import Piece
 from smb3fs.handles.opens import Open
 from smb3fs.trace import Trace
-from smb3fs.vfs import links, namespace, posix, reading, xattrs
+from smb3fs.vfs import links, locking, namespace, posix, reading, xattrs
 from smb3fs.vfs.anticipation import Anticipation
 from smb3fs.vfs.attributes import UNTOLD, Entry, SetAttr, Settings
 from smb3fs.vfs.backend import ShareVerbs
 from smb3fs.vfs.directories import DirEntry
-from smb3fs.vfs.files import HEAD_SIZE, Access
+from smb3fs.vfs.files import HEAD_SIZE, Access, Owner
 from smb3fs.vfs.inodes import Inode
+from smb3fs.vfs.locks import Wish
 from smb3fs.vfs.state import State, stale
-from smb3fs.vfs.wall import Answer, Walled, answers, may_wait, waits
+from smb3fs.vfs.wall import Answer, Walled, answers, may_wait, patient, waits
 from smb3fs.wire.codec import Buffer, filetime_to_ns
 
 # Inode numbers are the server's to give out, so how many are left nobody knows; statvfs(3) has 0 for that.
@@ -64,6 +67,8 @@ class Vfs(Walled):
     def __init__(self, share: ShareVerbs, settings: Settings, trace: Trace) -> None:
         super().__init__(settings.timeout, trace, hard=settings.hard)
         self._strictsync = settings.strictsync
+        # Whether locks are asked of the verbs, by a driver that can, or are the kernel's own affair.
+        self.server_locks = settings.server_locks
         self.state = State(share, settings, trace)
         self._share = share
         self._inodes = self.state.inodes
@@ -72,10 +77,17 @@ class Vfs(Walled):
             self.state, 0.0 if self.state.uncached else min(settings.acregmax, settings.acdirmax)
         )
 
-    def attach(self, on_invalidate: Callable[[int, bytes], None], is_respelling: Callable[[int, bytes], bool]) -> None:
-        """Take what only the driver can do: have the kernel forget a name, and tell what a process is about to do."""
+    def attach(
+        self,
+        on_invalidate: Callable[[int, bytes], None],
+        is_respelling: Callable[[int, bytes], bool],
+        forget_pages: Callable[[int], Awaitable[None]] | None = None,
+    ) -> None:
+        """Take what only the driver can do: see `State`."""
         self.state.on_invalidate = on_invalidate
         self.state.is_respelling = is_respelling
+        if forget_pages is not None:
+            self.state.forget_pages = forget_pages
 
     def set_root(self, told: FileAttributes) -> None:
         """Take in what the server says of the root of the mount, which must be a directory."""
@@ -191,7 +203,7 @@ class Vfs(Walled):
         """Set a file's size through a handle that may write, or by path."""
         given = self._files.get(fh) if fh is not None else None
         if given is not None and given.handle.writable:
-            return await self._share.truncate(given.handle, size)
+            return await self._share.truncate(self.state.locks.handle_for(given, write=True), size)
         told = await self.state.through_writer(inode, lambda handle: self._share.truncate(handle, size))
         if told is None:
             told = await self.state.by_path(
@@ -371,7 +383,11 @@ class Vfs(Walled):
         """Return `size` bytes from `offset`; fewer only at the end of the file."""
         file = self._files.get(fh)
         head = file.head(offset, size, self._files.changes, trio.current_time())
-        return head if head is not None else self._share.read(file.handle, offset, size)
+        if head is not None:
+            return head
+        if file.inode.number in self.state.locks.by_inode:
+            return locking.through(self.state, file, lambda handle: self._share.read(handle, offset, size), write=False)
+        return self._share.read(file.handle, offset, size)
 
     @waits
     async def write(self, fh: int, offset: int, data: Buffer) -> int:
@@ -384,21 +400,30 @@ class Vfs(Walled):
             if file.append:
                 offset = (await self._share.attributes(file.handle)).size
             with self._files.changing():
-                count = await self._share.write(file.handle, offset, data)
+                if file.inode.number in self.state.locks.by_inode:
+                    count = await locking.through(
+                        self.state, file, lambda handle: self._share.write(handle, offset, data), write=True
+                    )
+                else:
+                    count = await self._share.write(file.handle, offset, data)
             if file.synchronous:
-                await self._share.flush(file.handle)
+                await self._share.flush(self.state.locks.handle_for(file, write=True))
         finally:
             self.state.directories.note_change_of(file.inode)
         return count
 
-    @answers
-    def flush(self, fh: int) -> None:
-        """Answer close(2): there is nothing to send, since every write is on the server when it returns.
+    @may_wait
+    def flush(self, fh: int, owner: int | None = None) -> Answer[None]:
+        """Answer close(2): every write is on the server when it returns, so what is to be done is to give up locks.
 
-        ENOSYS is a success that the kernel remembers: it does not ask again.
+        `owner` is whose fcntl(2) locks end with that. None says that locks are the kernel's own affair: there is
+        nothing to do, ever, and ENOSYS is a success that the kernel remembers so that it does not ask again.
         """
-        self._files.get(fh)
-        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+        file = self._files.get(fh)
+        if owner is None:
+            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+        locks = locking.release_owner(self.state, file, Owner(False, owner))
+        return locking.settle(self.state, locks) if locks is not None else None
 
     @may_wait
     def fsync(self, fh: int, datasync: bool) -> Answer[None]:
@@ -407,12 +432,39 @@ class Vfs(Walled):
         With nostrictsync it is for the server to decide when that happens.
         """
         writer = self._files.writer(self._files.get(fh).inode) if self._strictsync else None
-        return self._share.flush(writer.handle) if writer is not None else None
+        return self._share.flush(self.state.locks.handle_for(writer, write=True)) if writer is not None else None
 
-    @answers
-    def release(self, fh: int) -> None:
+    @may_wait
+    def release(self, fh: int) -> Answer[None]:
         """Close a file; the CLOSE is queued before this returns, ahead of whatever the program does next."""
-        self.state.close(self._files.get(fh))
+        locks = locking.release(self.state, self._files.get(fh))
+        return locking.settle(self.state, locks) if locks is not None else None
+
+    # -- locks
+
+    @waits
+    async def getlk(self, fh: int, owner: int, start: int, end: int, *, exclusive: bool) -> Lock | None:
+        """Return a lock that is in the way of one that fcntl(2) asks about; bytes from `start` to before `end`."""
+        wish = Wish(Owner(False, owner), Piece(start, end, exclusive), 0)
+        return await locking.test_lock(self.state, self._files.get(fh), wish)
+
+    @waits
+    async def setlk(self, fh: int, owner: Owner, start: int, end: int, *, exclusive: bool | None, pid: int) -> None:
+        """Lock a range, or unlock it (`exclusive` is None); EAGAIN where somebody is in the way."""
+        file = self._files.get(fh)
+        if exclusive is None:
+            await locking.unlock(self.state, file, owner, start, end)
+        else:
+            await locking.set_lock(self.state, file, Wish(owner, Piece(start, end, exclusive), pid), wait=False)
+
+    @patient
+    async def setlkw(self, fh: int, owner: Owner, start: int, end: int, *, exclusive: bool | None, pid: int) -> None:
+        """Do the same, and wait until nobody is in the way; EDEADLK where that would be for ever."""
+        file = self._files.get(fh)
+        if exclusive is None:
+            await locking.unlock(self.state, file, owner, start, end)
+        else:
+            await locking.set_lock(self.state, file, Wish(owner, Piece(start, end, exclusive), pid), wait=True)
 
     # -- directories
 

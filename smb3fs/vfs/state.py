@@ -27,6 +27,7 @@ from smb3fs.vfs.backend import ShareVerbs
 from smb3fs.vfs.directories import DirectoryTable
 from smb3fs.vfs.files import FileTable, OpenFile
 from smb3fs.vfs.inodes import Inode, InodeTable
+from smb3fs.vfs.locks import Locks
 from smb3fs.vfs.names import NAME_MAX, NameMapping, Names
 from smb3fs.vfs.targets import Targets
 from smb3fs.wire import mfsymlink
@@ -40,6 +41,10 @@ MOVED: Final = frozenset({errno.ENOENT, errno.ESTALE, errno.ENOTDIR, errno.EISDI
 PARENT_GONE: Final = frozenset({Status.OBJECT_PATH_NOT_FOUND, Status.OBJECT_PATH_INVALID})
 # Answers by which a handle shows that it no longer stands for anything: its connection was lost.
 HANDLE_LOST: Final = frozenset({errno.EIO, errno.EBADF})
+
+
+async def _nothing_to_forget(number: int) -> None:
+    """Do what there is to do about the pages of a file where nobody caches any."""
 
 
 def stale() -> OSError:
@@ -64,6 +69,7 @@ class State:
         self.names = Names(NameMapping(settings.name_mapping), trace)
         self.inodes = InodeTable(server_numbers=settings.server_inodes, separator=self.names.separator)
         self.files = FileTable()
+        self.locks = Locks(share)
         self.directories = DirectoryTable()
         self.presentation = Presentation(settings)
         if settings.dynperm:
@@ -83,6 +89,8 @@ class State:
         # name is about to rename another spelling of it to that.
         self.on_invalidate: Callable[[int, bytes], None] = lambda parent, name: None
         self.is_respelling: Callable[[int, bytes], bool] = lambda process, name: False
+        # Likewise: have the kernel drop the pages of a file and what it knows of it, and wait until it has.
+        self.forget_pages: Callable[[int], Awaitable[None]] = _nothing_to_forget
         self.targets = self._translate_targets()
         # Files that were removed or replaced while open here, by inode number: the names under which the server keeps
         # them until they are closed. They are not listed.
@@ -227,7 +235,7 @@ class State:
     async def _unless_lost(self, file: OpenFile, call: Callable[[Open], Awaitable[T]]) -> T | None:
         """Do something with a handle; None if its connection was lost, so that it stands for nothing any more."""
         try:
-            return await call(file.handle)
+            return await call(self.locks.handle_for(file, write=file.handle.writable))
         except (OSError, Smb3fsError) as error:
             if errno_of(error) not in HANDLE_LOST:
                 raise
@@ -242,7 +250,8 @@ class State:
     def close(self, file: OpenFile) -> None:
         """Take an open file out of the table and queue its CLOSE."""
         self.files.remove(file.fh)
-        self.share.close(file.handle)
+        if not file.keeps_handle:
+            self.share.close(file.handle)
         if not self.files.of(file.inode):
             self.aside.pop(file.inode.number, None)
         self.inodes.drop_unused(file.inode)

@@ -1,7 +1,8 @@
 """The one wall between the program and the kernel: a deadline around every verb, an errno for every exception.
 
 A verb comes in one of three kinds, by the decorator: `answers` (at once, always), `waits` (always a coroutine) and
-`may_wait` (its result where it has one, a coroutine where it does not). To the driver all are `Answer`s, so a verb may
+`may_wait` (its result where it has one, a coroutine where it does not). A fourth, `patient`, is a coroutine without a
+deadline, for what waits for other people rather than for the server. To the driver all are `Answer`s, so a verb may
 change its kind. What leaves any of them is a result or an OSError with an errno; only cancellation passes, which is the
 end of the mount.
 """
@@ -108,6 +109,25 @@ def waits(
     @functools.wraps(verb)
     def walled(self: V, /, *args: P.args, **kwargs: P.kwargs) -> Answer[T]:
         return self._bounded(name, verb(self, *args, **kwargs))
+
+    return walled
+
+
+def patient(
+    verb: Callable[Concatenate[V, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[V, P], Answer[T]]:
+    """Make a verb of a coroutine function that takes as long as it takes."""
+    name = verb.__name__
+
+    async def unbounded(self: V, answer: Awaitable[T]) -> T:
+        try:
+            return await answer
+        except Exception as error:
+            raise self._as_os_error(name, error) from error
+
+    @functools.wraps(verb)
+    def walled(self: V, /, *args: P.args, **kwargs: P.kwargs) -> Answer[T]:
+        return unbounded(self, verb(self, *args, **kwargs))
 
     return walled
 

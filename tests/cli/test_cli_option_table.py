@@ -28,6 +28,10 @@ TICKETS_ALONE: dict[str, Any] = {"credentials": Credentials("", ""), "login_sour
 # What the option as written changes, compared with a mount without options.
 USED: dict[str, dict[str, Any]] = {
     "port=1445": {"port": 1445},
+    "nobrl": {"server_locks": False},
+    "nolock": {"server_locks": False},
+    "nobrl,brl": {},
+    "nolock,lock": {},
     "ip=192.0.2.1": {"address": "192.0.2.1"},
     "addr=fe80::1%eth0": {"address": "fe80::1%eth0"},
     "ip=[2001:db8::1]": {"address": "2001:db8::1"},
@@ -184,7 +188,7 @@ STATED = """
     sign esize=1 min_enc_offload=1 nocompress nomultichannel max_channels=1 nopersistenthandles noresilienthandles
     nocifsacl noacl noidsfromsid nomodefromsid
     setuids nosetuids rwpidforward posixpaths noposixpaths nolease nohandlecache handlecache
-    max_cached_dirs=16 closetimeo=1 locallease fsc nobrl nolock iocharset=utf8 utf8
+    max_cached_dirs=16 closetimeo=1 locallease fsc forcemandatorylock forcemand iocharset=utf8 utf8
     unicode nosfu nonativesocket nosparse intr nointr relatime
     norelatime strictatime nostrictatime lazytime nolazytime mand nomand iversion noiversion silent loud
     subtype=smb3fs
@@ -198,7 +202,7 @@ REFUSED = """
     multiuser sharesock signloosely ignore_signature
     compress multichannel max_channels=4 rdma persistenthandles resilienthandles handletimeout=1000
     witness cifsacl acl idsfromsid setuidfromacl modefromsid modesid backupuid=0
-    backupgid=0 brl forcemandatorylock forcemand
+    backupgid=0
     nounicode sfu nativesocket symlink=unix symlink=sfu symlink=nfs symlink=wsl reparse=wsl
     allow_root context=x fscontext=x defcontext=x rootcontext=x seclabel bind rbind move
     sec=krb5p sec=ntlm sec=ntlmi sec=ntlmv2 sec=ntlmv2i sec=lanman

@@ -29,6 +29,8 @@ class Answer(NamedTuple):
 class Verbs:
     """Verbs that do what a test tells them: names say how a lookup goes."""
 
+    server_locks = True
+
     def __init__(self) -> None:
         self.begun: list[bytes] = []
         self.threads: list[int] = []

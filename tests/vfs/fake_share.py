@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import trio
 from fake_attached import FakeAttached
+from fake_locks import FakeLocks
 
 from smb3fs.errors import ConnectionLost, Status, StatusError
 from smb3fs.handles.attributes import FileAttributes
@@ -121,10 +122,11 @@ class FakeListing:
         self.closed = True
 
 
-class FakeShare(FakeAttached):
+class FakeShare(FakeLocks, FakeAttached):
     """The verbs. `calls` has the name of each exchange; `fail` and `hang` script what becomes of the next ones."""
 
     def __init__(self, *, case_sensitive: bool = True, page_entries: int = 100) -> None:
+        super().__init__()
         self._ids = itertools.count(100)
         self._handles = itertools.count(1)
         self.now = BEGINNING
@@ -180,6 +182,8 @@ class FakeShare(FakeAttached):
     def lose_connection(self) -> None:
         """Every handle is gone."""
         self.generation += 1
+        self.locks.clear()
+        self.note_unlocked()
 
     # -- the server's tree, for tests and for the verbs
 
@@ -311,11 +315,13 @@ class FakeShare(FakeAttached):
 
     async def read(self, handle: Open, offset: int, size: int) -> memoryview:
         await self.exchange("read")
+        self.check_locks(handle, offset, offset + size, write=False)
         return memoryview(bytes(self._node(handle).data[offset : offset + size]))
 
     async def write(self, handle: Open, offset: int, data: Buffer) -> int:
         await self.exchange("write")
         node = self._node(handle)
+        self.check_locks(handle, offset, offset + len(data), write=True)
         if offset > len(node.data):
             node.data += bytes(offset - len(node.data))
         node.data[offset : offset + len(data)] = data
@@ -329,6 +335,7 @@ class FakeShare(FakeAttached):
     def close(self, handle: Open) -> None:
         self.calls.append("close")
         handle.closed = True
+        self.drop_locks(handle)
         node = self.opens.pop(handle, None)
         if node is not None and node.file_id in self.doomed and not self.is_open(node):
             directory, name = self.doomed.pop(node.file_id)

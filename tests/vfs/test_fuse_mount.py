@@ -211,13 +211,13 @@ def test_o_sync_reaches_the_disk(mount: Callable[..., Mounted]) -> None:
 
 
 def test_close_asks_for_nothing(mount: Callable[..., Mounted], monkeypatch: pytest.MonkeyPatch) -> None:
-    m = mount()
+    m = mount(server_locks=False)
     asked = []
     flush = m.vfs.flush
 
-    def counting(fh: int) -> Any:
+    def counting(fh: int, owner: int | None = None) -> Any:
         asked.append(fh)
-        return flush(fh)
+        return flush(fh, owner)
 
     monkeypatch.setattr(m.vfs, "flush", counting)
     for number in range(10):

@@ -32,6 +32,7 @@ class Options:
     hard: bool = False
     strictsync: bool = True
     nodelete: bool = False
+    server_locks: bool = True
     dynperm: bool = False
     fsname: str = "//server/share"
     subtype: str = "smb3fs"

@@ -1,0 +1,67 @@
+"""Verbs about locks on ranges of bytes. They belong to a handle, and are in everybody else's way ([MS-FSA] 2.1.4.10).
+
+Whoever asks for one of these learns what was done even if it is cancelled meanwhile, and notices its cancellation only
+afterwards: a lock that nobody knows of would stay for as long as the handle does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from smb3fs.errors import Status
+from smb3fs.handles.ledger import Piece, Step
+from smb3fs.handles.opens import Open
+from smb3fs.share.chains import Chains, raise_first
+from smb3fs.wire.header import Request
+from smb3fs.wire.lock import EXCLUSIVE_LOCK, FAIL_IMMEDIATELY, SHARED_LOCK, UNLOCK, LockElement, LockRequest
+
+# That somebody has a lock that is in the way; servers have two ways to say it.
+IN_THE_WAY: Final = frozenset({Status.LOCK_NOT_GRANTED, Status.FILE_LOCK_CONFLICT})
+# What becomes of a request that is taken back; smbd says the second where the file is closed meanwhile.
+TAKEN_BACK: Final = frozenset({Status.CANCELLED, Status.RANGE_NOT_LOCKED})
+
+
+class Locks(Chains):
+    """What can be locked and unlocked."""
+
+    async def change_locks(self, handle: Open, steps: Sequence[Step]) -> list[int]:
+        """Take the steps one after the other in one round trip, whatever becomes of each; return their statuses."""
+        chain: list[Request] = [_request(handle, step) for step in steps]
+        return [answer.status for answer in await self._pool.see_through(chain, handle.generation)]
+
+    async def wait_for_lock(self, handle: Open, piece: Piece) -> bool:
+        """Wait until a range can be locked, for as long as it takes; False if the wait was cancelled before.
+
+        True may come to a caller that is cancelled: the lock is there then.
+        """
+        chain: list[Request] = [LockRequest(handle.file_id, [_element(piece)])]
+        (answer,) = await self._pool.see_through(chain, handle.generation)
+        if answer.status in TAKEN_BACK:
+            return False
+        raise_first(chain, [answer])
+        return True
+
+    async def is_lockable(self, handle: Open, pieces: Sequence[Piece]) -> bool:
+        """Whether ranges could be locked just now: they are, and unlocked in the same round trip."""
+        chain: list[Request] = [_request(handle, Step(pieces)), _request(handle, Step(pieces, unlocks=True))]
+        locked, unlocked = await self._pool.see_through(chain, handle.generation)
+        if locked.status in IN_THE_WAY:
+            return False
+        raise_first(chain, [locked, unlocked])
+        return True
+
+
+def _element(piece: Piece, more: int = 0) -> LockElement:
+    """Write a range as it stands in a request that locks it."""
+    flags = EXCLUSIVE_LOCK if piece.exclusive else SHARED_LOCK
+    return LockElement(piece.start, piece.end - piece.start, flags | more)
+
+
+def _request(handle: Open, step: Step) -> LockRequest:
+    """Build the request that takes a step."""
+    if step.unlocks:
+        elements = [LockElement(piece.start, piece.end - piece.start, UNLOCK) for piece in step.pieces]
+    else:
+        elements = [_element(piece, FAIL_IMMEDIATELY) for piece in step.pieces]
+    return LockRequest(handle.file_id, elements)

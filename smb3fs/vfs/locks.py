@@ -1,0 +1,179 @@
+"""Who holds which locks on the files of this mount, and the handle that has them on the server.
+
+Who holds what is kept by POSIX's rules (`RangeLocks`), once for fcntl(2) and once for flock(2), which know nothing of
+each other, as on a local file system. What all of them hold together, the server has as locks of one handle (`Ledger`),
+the carrier. How the one follows the other stands in `locking`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import trio
+
+from smb3fs.handles.byte_ranges import Lock, RangeLocks
+from smb3fs.handles.ledger import Ledger, Piece, union
+from smb3fs.handles.opens import Open
+from smb3fs.vfs.backend import ShareVerbs
+from smb3fs.vfs.files import OpenFile, Owner
+from smb3fs.vfs.inodes import Inode
+
+
+class Wish(NamedTuple):
+    """A lock that somebody asks for."""
+
+    owner: Owner
+    piece: Piece
+    pid: int
+
+    @property
+    def lock(self) -> Lock:
+        """The entry for the table."""
+        start, end, exclusive = self.piece
+        return Lock(self.owner.number, start, end, exclusive, self.pid)
+
+
+class Wait:
+    """A request that waits at the server."""
+
+    __slots__ = ("over", "piece", "scope")
+
+    def __init__(self, piece: Piece) -> None:
+        self.piece = piece
+        self.scope = trio.CancelScope()
+        self.over = trio.Event()
+
+
+class InodeLocks:
+    """The locks of one file."""
+
+    def __init__(self) -> None:
+        self._fcntl = RangeLocks()
+        self._flock = RangeLocks()
+        self.ledger = Ledger()
+        # The handle that has them, and whether it is nobody's but ours to close.
+        self.carrier: Open | None = None
+        self.readable = False
+        self.ours = False
+        self.turn = trio.Lock()
+        self.waits: list[Wait] = []
+        # What the server has granted to somebody who still waits for more.
+        self.reserved: list[Piece] = []
+        # Whether the server has granted something since the kernel last dropped the pages.
+        self.stale = False
+        self._changed = trio.Event()
+
+    def space(self, owner: Owner) -> RangeLocks:
+        """Return the table in which an owner counts."""
+        return self._flock if owner.flock else self._fcntl
+
+    def __iter__(self) -> Iterator[Lock]:
+        yield from self._fcntl
+        yield from self._flock
+
+    @property
+    def in_use(self) -> bool:
+        """Whether anybody holds anything, or is about to."""
+        return bool(self._fcntl or self._flock or self.waits or self.turn.locked())
+
+    def wanted(self) -> list[Piece]:
+        """Return what the server should have locked for us."""
+        held = [(lock.start, lock.end, lock.exclusive) for lock in self]
+        return union([*held, *self.reserved])
+
+    def conflicts(self, wish: Wish) -> list[Lock]:
+        """Return what others here hold that is in the way."""
+        start, end, exclusive = wish.piece
+        return self.space(wish.owner).conflicts(wish.owner.number, start, end, exclusive=exclusive)
+
+    @property
+    def changed(self) -> trio.Event:
+        """What is set at the next change."""
+        return self._changed
+
+    def note_change(self) -> None:
+        """Have those who wait look again."""
+        changed, self._changed = self._changed, trio.Event()
+        changed.set()
+        for wait in self.waits:
+            wait.scope.cancel()
+
+    def forget(self) -> None:
+        """Forget everything: the server has, with the connection."""
+        self._fcntl.clear()
+        self._flock.clear()
+        self.ledger = Ledger()
+        self.reserved.clear()
+        self.carrier = None
+        self.ours = False
+        self.note_change()
+
+    def lose(self, piece: Piece) -> None:
+        """Take what is not covered any more from whoever holds it."""
+        for space in (self._fcntl, self._flock):
+            for lock in list(space):
+                start, end = max(lock.start, piece.start), min(lock.end, piece.end)
+                if start < end and not self.ledger.covers(Piece(start, end, lock.exclusive)):
+                    space.unset(lock.owner, start, end)
+        self.note_change()
+
+
+class Locks:
+    """The locks of one mount."""
+
+    def __init__(self, share: ShareVerbs) -> None:
+        self._share = share
+        self.by_inode: dict[int, InodeLocks] = {}
+        # Who waits for whom here, by fcntl(2).
+        self._waiting: list[tuple[Owner, set[int]]] = []
+
+    def __len__(self) -> int:
+        return sum(1 for locks in self.by_inode.values() for _ in locks)
+
+    def of(self, inode: Inode) -> InodeLocks:
+        """Return the locks of a file that is open."""
+        locks = self.by_inode.get(inode.number)
+        if locks is None:
+            locks = self.by_inode[inode.number] = InodeLocks()
+        return locks
+
+    def handle_for(self, file: OpenFile, *, write: bool) -> Open:
+        """Return the handle for a read or write: the carrier of the file's locks, if it has any and will do."""
+        locks = self.by_inode.get(file.inode.number)
+        if locks is None or locks.carrier is None:
+            return file.handle
+        if not self._share.usable(locks.carrier):
+            locks.forget()
+            return file.handle
+        # A file of an earlier connection stays what it is: lost, with whatever it had locked.
+        if not self._share.usable(file.handle) or not (locks.carrier.writable if write else locks.readable):
+            return file.handle
+        return locks.carrier
+
+    def would_deadlock(self, wish: Wish, holders: set[int]) -> bool:
+        """Whether those who are in the way wait, in the end, for whoever asks; flock(2) is not to tell."""
+        if wish.owner.flock:
+            return False
+        seen: set[int] = set()
+        todo = set(holders)
+        while todo:
+            one = todo.pop()
+            if one == wish.owner.number:
+                return True
+            seen.add(one)
+            for owner, others in self._waiting:
+                if owner.number == one:
+                    todo |= others - seen
+        return False
+
+    async def wait_here(self, wish: Wish, holders: set[int], changed: trio.Event) -> None:
+        """Wait for a change, known as somebody who waits."""
+        entry = (wish.owner, holders)
+        if not wish.owner.flock:
+            self._waiting.append(entry)
+        try:
+            await changed.wait()
+        finally:
+            if not wish.owner.flock:
+                self._waiting.remove(entry)

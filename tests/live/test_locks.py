@@ -1,0 +1,434 @@
+"""Locks between machines: two mounts with sessions of their own, another client, and the server's own processes."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import random
+import signal
+import sqlite3
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from lab.mounting import Mount, wait_until
+from lab.server import Samba
+
+from .adversary import Adversary
+from .conftest import DRIVER, Mounter
+from .locker import Locker
+
+pytestmark = pytest.mark.skipif("fuse=pyfuse3" in DRIVER, reason="pyfuse3 leaves locks to the kernel")
+
+EX, SH, NB, UN = fcntl.LOCK_EX, fcntl.LOCK_SH, fcntl.LOCK_NB, fcntl.LOCK_UN
+SIZE = 1000
+
+
+class Scene(NamedTuple):
+    """Two mounts, another client of the server, and a file that all of them see."""
+
+    here: Mount
+    there: Mount
+    adversary: Adversary
+    name: str
+    behind: Path
+
+    @property
+    def paths(self) -> tuple[Path, Path]:
+        """The file on each mount."""
+        return self.here.path / self.name, self.there.path / self.name
+
+
+@pytest.fixture(scope="module")
+def stage(samba: Samba, every_mount: list[Mount]) -> Iterator[tuple[Mount, Mount, Adversary]]:
+    """The two mounts and the other client, for the tests of this module."""
+    mounter = Mounter(samba, every_mount)
+    try:
+        here, there = mounter(), mounter()
+        with Adversary(samba) as adversary:
+            yield here, there, adversary
+    finally:
+        mounter.finish()
+
+
+@pytest.fixture
+def scene(stage: tuple[Mount, Mount, Adversary], samba: Samba) -> Iterator[Scene]:
+    """A file of the test's own, on which nothing is locked afterwards."""
+    name = f"locked-{os.urandom(4).hex()}"
+    behind = samba.put(name, bytes(SIZE))
+    made = Scene(*stage, name, behind)
+    yield made
+    handle = made.adversary.open(name)
+    free = wait_until(lambda: made.adversary.can_lock(handle, 0, 1 << 63), 5)
+    made.adversary.close(handle)
+    behind.unlink()
+    assert free
+
+
+@pytest.fixture
+def locker() -> Iterator[Callable[[Path], Locker]]:
+    """Other processes that lock files: `locker(path)`."""
+    made: list[Locker] = []
+
+    def make(path: Path) -> Locker:
+        made.append(Locker(path))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.end()
+
+
+def lock(descriptor: int, how: int, start: int = 0, length: int = 0) -> int:
+    """Lock a range by fcntl(2); return 0 or the errno."""
+    try:
+        fcntl.lockf(descriptor, how, length, start)
+    except OSError as error:
+        return error.errno or -1
+    return 0
+
+
+def asked(descriptor: int, kind: int, start: int, length: int) -> tuple[int, int, int, int]:
+    """What F_GETLK says: type, start, length, pid."""
+    told = fcntl.fcntl(descriptor, fcntl.F_GETLK, struct.pack("hhqqi4x", kind, 0, start, length, 0))
+    kind, _, start, length, pid = struct.unpack("hhqqi4x", told)
+    return kind, start, length, pid
+
+
+def test_two_mounts_see_each_others_locks(scene: Scene) -> None:
+    one, two = (os.open(path, os.O_RDWR) for path in scene.paths)
+    try:
+        assert lock(one, EX | NB, 0, 10) == 0
+        assert lock(two, EX | NB, 5, 10) == errno.EAGAIN
+        assert lock(two, SH | NB, 9, 1) == errno.EAGAIN
+        assert lock(two, EX | NB, 10, 10) == 0
+        assert asked(two, fcntl.F_RDLCK, 0, 5) == (fcntl.F_WRLCK, 0, 5, 0)
+        assert asked(two, fcntl.F_WRLCK, 20, 0)[0] == fcntl.F_UNLCK
+        assert lock(one, SH | NB, 0, 10) == 0
+        assert asked(two, fcntl.F_WRLCK, 0, 5) == (fcntl.F_RDLCK, 0, 5, 0)
+        assert lock(two, SH | NB, 0, 10) == 0
+        assert lock(one, EX | NB, 0, 10) == errno.EAGAIN
+        assert lock(two, UN, 0, 10) == 0
+        assert lock(one, EX | NB, 0, 10) == 0
+        # To the end of the file, wherever that is.
+        assert lock(one, EX | NB, 100) == 0
+        assert lock(two, EX | NB, (1 << 63) - 2, 1) == errno.EAGAIN
+        assert lock(one, UN) == 0
+        assert lock(two, EX | NB) == 0
+    finally:
+        os.close(one)
+        os.close(two)
+
+
+def test_the_third_party_sees_them_and_is_seen(scene: Scene) -> None:
+    adversary = scene.adversary
+    theirs = adversary.open(scene.name)
+    with scene.paths[0].open("r+b", buffering=0) as file:
+        assert lock(file.fileno(), EX | NB, 0, 10) == 0
+        assert not adversary.lock(theirs, 9, 11)
+        assert adversary.lock(theirs, 10, 20)
+        assert lock(file.fileno(), EX | NB, 0, 11) == errno.EAGAIN
+        file.seek(15)
+        with pytest.raises(PermissionError):
+            file.write(b"x")
+        file.seek(0)
+        with pytest.raises(PermissionError):
+            file.read(5)  # the page has bytes that are locked
+        assert adversary.unlock(theirs, 10, 20)
+        assert len(file.read(5)) == 5
+    assert adversary.can_lock(theirs, 0, SIZE)  # closed, and so unlocked
+    adversary.close(theirs)
+
+
+def test_the_servers_own_processes_see_them_and_are_seen(scene: Scene) -> None:
+    with scene.behind.open("r+b") as local, scene.paths[0].open("r+b") as file:
+        assert lock(file.fileno(), EX | NB, 0, 10) == 0
+        assert lock(local.fileno(), EX | NB, 5, 1) == errno.EAGAIN
+        assert lock(local.fileno(), EX | NB, 10, 1) == 0
+        assert lock(file.fileno(), EX | NB, 10, 1) == errno.EAGAIN
+        waits = threading.Timer(0.3, lock, (local.fileno(), UN, 10, 1))
+        waits.start()
+        assert lock(file.fileno(), EX, 10, 1) == 0
+        waits.join()
+        assert lock(local.fileno(), EX | NB, 10, 1) == errno.EAGAIN
+
+
+def test_who_waits_gets_it_and_sees_what_was_written(scene: Scene, locker: Callable[[Path], Locker]) -> None:
+    mine, theirs = scene.paths
+    other = locker(theirs)
+    with mine.open("r+b", buffering=0) as file:
+        assert file.read(5) == bytes(5)  # now it is in the page cache
+        assert other.ask("lock", EX | NB, 500, 10) == 0
+        results: list[int] = []
+        waiting = threading.Thread(target=lambda: results.append(lock(file.fileno(), EX, 500, 10)))
+        waiting.start()
+        requests = scene.here.status()["requests"]["LOCK"]
+        assert other.ask("write", 0, "fresh") == 5
+        time.sleep(1)
+        assert results == []
+        # It waits at the server, rather than to ask again and again.
+        assert scene.here.status()["requests"]["LOCK"] <= requests + 2
+        assert other.ask("lock", UN, 500, 10) == 0
+        waiting.join(10)
+        assert results == [0]
+        file.seek(0)
+        assert file.read(5) == b"fresh"
+
+
+def test_a_signal_ends_the_wait_and_nothing_is_left(scene: Scene, locker: Callable[[Path], Locker]) -> None:
+    mine, theirs = scene.paths
+    holder, waiter = locker(theirs), locker(mine)
+    assert holder.ask("lock", EX | NB, 0, 10) == 0
+    waiter.begin("lock", EX, 0, 10)
+    assert wait_until(lambda: scene.here.status()["channels"][0]["in_flight"] > 0, 5)
+    waiter.process.send_signal(signal.SIGUSR1)  # its handler raises
+    assert waiter.result() == errno.EINTR
+    assert wait_until(lambda: scene.here.status()["channels"][0]["in_flight"] == 0, 5)
+    waiter.begin("lock", EX, 0, 10)
+    assert wait_until(lambda: scene.here.status()["channels"][0]["in_flight"] > 0, 5)
+    waiter.process.kill()
+    waiter.process.wait(10)
+    assert wait_until(lambda: scene.here.status()["channels"][0]["in_flight"] == 0, 5)
+    assert holder.ask("lock", UN, 0, 10) == 0
+    handle = scene.adversary.open(scene.name)
+    assert scene.adversary.can_lock(handle, 0, 10)
+    scene.adversary.close(handle)
+
+
+def test_a_wait_outlasts_timeout_and_the_watch_over_the_connection(
+    mounted: Mounter, scene: Scene, locker: Callable[[Path], Locker]
+) -> None:
+    short = mounted("timeout=2")
+    holder, waiter = locker(scene.paths[1]), locker(short.path / scene.name)
+    assert holder.ask("lock", EX | NB, 0, 10) == 0
+    waiter.begin("lock", EX, 0, 10)
+    time.sleep(5)
+    assert waiter.process.poll() is None
+    assert short.status()["reconnects"] == 0
+    assert holder.ask("lock", UN, 0, 10) == 0
+    assert waiter.result() == 0
+    waiter.end()
+
+
+def test_processes_of_one_mount(scene: Scene, locker: Callable[[Path], Locker]) -> None:
+    one, two = locker(scene.paths[0]), locker(scene.paths[0])
+    assert one.ask("lock", EX | NB, 0, 10) == 0
+    assert two.ask("lock", EX | NB, 5, 1) == errno.EAGAIN
+    assert two.ask("asked", fcntl.F_WRLCK, 5, 1) == [fcntl.F_WRLCK, 0, 10, one.process.pid]
+    two.begin("lock", EX, 0, 1)
+    time.sleep(0.2)
+    assert one.ask("lock", EX | NB, 20, 1) == 0
+    one.begin("lock", EX, 0, 1)  # it has that
+    assert one.result() == 0
+    assert one.ask("lock", UN, 0, 10) == 0
+    assert two.result() == 0
+    # Each waits for the other: the second is told.
+    one.begin("lock", EX, 0, 1)
+    time.sleep(0.2)
+    assert two.ask("lock", EX, 20, 1) == errno.EDEADLK
+    assert two.ask("close") == 0
+    assert one.result() == 0
+
+
+def test_closing_any_descriptor_releases_all_locks_of_the_process(scene: Scene) -> None:
+    mine, theirs = scene.paths
+    one, another = os.open(mine, os.O_RDWR), os.open(mine, os.O_RDONLY)
+    with theirs.open("r+b") as file:
+        assert lock(one, EX | NB, 0, 10) == 0
+        assert lock(file.fileno(), EX | NB, 0, 10) == errno.EAGAIN
+        os.close(another)
+        assert lock(file.fileno(), EX | NB, 0, 10) == 0
+    os.close(one)
+
+
+def test_open_file_descriptions(scene: Scene) -> None:
+    mine, theirs = scene.paths
+    lock_it = struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 0, 10, 0)
+    one, another = os.open(mine, os.O_RDWR), os.open(mine, os.O_RDWR)
+    set_lock = 37  # F_OFD_SETLK
+    fcntl.fcntl(one, set_lock, lock_it)
+    with pytest.raises(BlockingIOError):
+        fcntl.fcntl(another, set_lock, lock_it)
+    # Closing another descriptor of the file does not release it, nor does closing one of two for this one.
+    os.close(os.dup(one))
+    os.close(another)
+    with theirs.open("r+b") as file:
+        with pytest.raises(BlockingIOError):
+            fcntl.fcntl(file.fileno(), set_lock, lock_it)
+        os.close(one)
+        assert wait_until(lambda: lock(file.fileno(), EX | NB, 0, 10) == 0, 5)
+
+
+def test_flock(scene: Scene) -> None:
+    mine, theirs = scene.paths
+    one, two = os.open(mine, os.O_RDONLY), os.open(theirs, os.O_RDONLY)
+    try:
+        fcntl.flock(one, SH | NB)
+        fcntl.flock(two, SH | NB)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(two, EX | NB)
+        fcntl.flock(two, UN)
+        fcntl.flock(one, EX | NB)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(two, SH | NB)
+        # Not in the way of fcntl(2) on this machine, and in the way of it on another.
+        with mine.open("r+b") as file:
+            assert lock(file.fileno(), EX | NB, 0, 10) == 0
+        with theirs.open("r+b") as file:
+            assert lock(file.fileno(), EX | NB, 0, 10) == errno.EAGAIN
+        waiting = subprocess.Popen(["flock", theirs, "true"])
+        time.sleep(0.3)
+        assert waiting.poll() is None
+        fcntl.flock(one, UN)
+        assert waiting.wait(10) == 0
+    finally:
+        os.close(one)
+        os.close(two)
+
+
+def test_writing_through_any_descriptor_of_the_file(scene: Scene) -> None:
+    """The locks are one handle's on the server, and still no descriptor here is kept out by them."""
+    mine, theirs = scene.paths
+    reads, writes, late = os.open(mine, os.O_RDONLY), os.open(mine, os.O_WRONLY), -1
+    try:
+        assert lock(reads, SH | NB, 0, 10) == 0
+        assert lock(writes, EX | NB, 20, 30) == 0
+        assert os.pwrite(writes, b"written", 20) == 7
+        assert os.pread(reads, 7, 20) == b"written"
+        late = os.open(mine, os.O_RDWR | os.O_APPEND)
+        assert os.write(late, b"end") == 3
+        os.truncate(late, SIZE + 100)
+        os.close(reads)  # which ends this process's locks
+        reads = -1
+        assert os.pwrite(writes, b"again", 0) == 5
+        assert theirs.read_bytes()[:27] == b"again".ljust(20, b"\0") + b"written"
+    finally:
+        for descriptor in (reads, writes, late):
+            if descriptor >= 0:
+                os.close(descriptor)
+    assert scene.here.status()["open_handles"] == 0
+
+
+def test_a_killed_process_leaves_no_lock(scene: Scene, locker: Callable[[Path], Locker]) -> None:
+    mine, theirs = scene.paths
+    victim = locker(mine)
+    assert victim.ask("lock", EX | NB, 0, 100) == 0
+    assert victim.ask("flock", SH | NB) == 0
+    victim.process.kill()
+    victim.process.wait(10)
+    with theirs.open("r+b") as file:
+        assert wait_until(lambda: lock(file.fileno(), EX | NB) == 0, 5)
+
+
+@pytest.mark.parametrize("option", ["nobrl", "nolock"])
+def test_nobrl(mounted: Mounter, scene: Scene, locker: Callable[[Path], Locker], option: str) -> None:
+    alone = mounted(option)
+    one, two = locker(alone.path / scene.name), locker(alone.path / scene.name)
+    assert one.ask("lock", EX | NB, 0, 10) == 0
+    assert two.ask("lock", EX | NB, 0, 10) == errno.EAGAIN
+    with scene.paths[0].open("r+b") as file:
+        assert lock(file.fileno(), EX | NB, 0, 10) == 0
+    assert "LOCK" not in alone.status()["requests"]
+    one.end()
+    two.end()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_ranges_at_random_as_on_a_local_file(
+    scene: Scene, locker: Callable[[Path], Locker], tmp_path: Path, seed: int
+) -> None:
+    """Two processes on one mount and two on one local file do the same; each call ends alike on both."""
+    chance = random.Random(seed)
+    oracle = tmp_path / "oracle"
+    oracle.write_bytes(bytes(SIZE))
+    pairs = [(locker(scene.paths[0]), locker(oracle)) for _ in range(2)]
+    for step in range(150):
+        process = chance.choice(pairs)
+        start, length = chance.randrange(20), chance.choice([0, 1, 2, 5, 10])
+        action: tuple[Any, ...]
+        if chance.random() < 0.25:
+            action = ("asked", chance.choice([fcntl.F_RDLCK, fcntl.F_WRLCK]), start, length)
+        elif chance.random() < 0.05:
+            action = ("reopen",)
+        else:
+            action = ("lock", chance.choice([EX, EX, SH, SH, UN]) | NB, start, length)
+        ours, local = (one.ask(*action) for one in process)
+        if action[0] == "asked" and ours[0] != fcntl.F_UNLCK:
+            ours[3], local[3] = ours[3] > 0, local[3] > 0
+        assert ours == local, (step, action)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_ranges_at_random_on_two_mounts(
+    scene: Scene, locker: Callable[[Path], Locker], tmp_path: Path, seed: int
+) -> None:
+    """The same across two mounts, but for what the server keeps: it may refuse more, and never grants more."""
+    chance = random.Random(seed)
+    oracle = tmp_path / "oracle"
+    oracle.write_bytes(bytes(SIZE))
+    pairs = [(locker(path), locker(oracle)) for path in scene.paths]
+    refused_more = 0
+    for step in range(150):
+        process = chance.choice(pairs)
+        start, length = chance.randrange(20), chance.choice([0, 1, 2, 5, 10])
+        how = chance.choice([EX, SH, UN, UN])
+        ours = process[0].ask("lock", how | NB, start, length)
+        if ours == 0:
+            assert process[1].ask("lock", how | NB, start, length) == 0, (step, how, start, length)
+        else:
+            assert ours == errno.EAGAIN
+            kind = fcntl.F_WRLCK if how == EX else fcntl.F_RDLCK
+            refused_more += process[1].ask("asked", kind, start, length)[0] == fcntl.F_UNLCK
+        if step % 30 == 29:
+            for one in (end for pair in pairs for end in pair):
+                assert one.ask("lock", UN, 0, 0) == 0
+            assert process[0].ask("lock", EX | NB, 0, 0) == 0
+            assert process[0].ask("lock", UN, 0, 0) == 0
+    assert refused_more < 75
+
+
+WRITER = """
+import sqlite3, sys, time
+path, name, seconds = sys.argv[1], sys.argv[2], float(sys.argv[3])
+base = sqlite3.connect(path, timeout=60, isolation_level=None)
+count, until = 0, time.monotonic() + seconds
+while time.monotonic() < until:
+    base.execute("BEGIN IMMEDIATE")
+    (balance,) = base.execute("SELECT sum(n) FROM t").fetchone()
+    base.execute("INSERT INTO t VALUES (?, ?, 1)", (name, balance or 0))
+    base.execute("COMMIT")
+    count += 1
+print(count)
+"""
+
+
+def test_sqlite_in_two_processes_on_two_mounts(scene: Scene, samba: Samba) -> None:
+    name = f"base-{os.urandom(4).hex()}.db"
+    base = sqlite3.connect(scene.here.path / name)
+    base.execute("CREATE TABLE t (who TEXT, before INTEGER, n INTEGER)")
+    base.commit()
+    base.close()
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", WRITER, mount.path / name, str(number), "8"], stdout=subprocess.PIPE, text=True
+        )
+        for number, mount in enumerate((scene.here, scene.there))
+    ]
+    counts = [int(writer.communicate(timeout=120)[0]) for writer in writers]
+    assert [writer.returncode for writer in writers] == [0, 0]
+    base = sqlite3.connect(scene.there.path / name)
+    assert base.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    # Every transaction has seen all before it, and none was lost.
+    rows = base.execute("SELECT who, before FROM t ORDER BY rowid").fetchall()
+    base.close()
+    assert [before for _, before in rows] == list(range(sum(counts)))
+    assert sorted(who for who, _ in rows) == ["0"] * counts[0] + ["1"] * counts[1]
+    assert min(counts) >= 3
+    (samba.directory() / name).unlink()

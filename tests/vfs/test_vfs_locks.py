@@ -1,0 +1,545 @@
+"""Locks by the verbs: between processes of one mount, and against another client of the server."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+from fake_share import FakeShare
+from vfs_world import World, fails, in_trio
+
+from smb3fs.errors import Status, StatusError
+from smb3fs.handles.byte_ranges import END, Lock
+from smb3fs.handles.ledger import Piece
+from smb3fs.vfs.files import Owner
+from smb3fs.vfs.wall import settle
+
+A, B, C = (Owner(False, number) for number in (0xA, 0xB, 0xC))
+FA, FB = Owner(True, 0xA), Owner(True, 0xB)
+
+
+class Locking(World):
+    """A file `f`, open a few times, and processes that lock it."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(FakeShare(), **options)
+        self.share.put("f", bytes(100))
+        self.dropped: list[int] = []
+
+        async def forget_pages(number: int) -> None:
+            await trio.lowlevel.checkpoint()
+            self.dropped.append(number)
+
+        self.vfs.attach(lambda _parent, _name: None, lambda _process, _name: False, forget_pages)
+
+    async def lock(
+        self, fh: int, who: Owner, start: int, end: int, *, exclusive: bool = True, wait: bool = False
+    ) -> None:
+        verb = self.vfs.setlkw if wait else self.vfs.setlk
+        await settle(verb(fh, who, start, end, exclusive=exclusive, pid=who.number))
+
+    async def unlock(self, fh: int, who: Owner, start: int = 0, end: int = END) -> None:
+        await settle(self.vfs.setlk(fh, who, start, end, exclusive=None, pid=0))
+
+    async def test(self, fh: int, who: Owner, start: int, end: int, *, exclusive: bool = True) -> Lock | None:
+        return await settle(self.vfs.getlk(fh, who.number, start, end, exclusive=exclusive))
+
+    async def flush(self, fh: int, who: Owner) -> None:
+        await settle(self.vfs.flush(fh, who.number))
+
+    async def release(self, fh: int) -> None:
+        await settle(self.vfs.release(fh))
+
+    def pieces(self) -> list[Piece]:
+        """What is locked on the server."""
+        return sorted(piece for _, piece in self.share.locks_of(self.share.find("f")).held)
+
+    def nothing_left(self) -> None:
+        assert self.pieces() == []
+        assert len(self.state.locks) == 0
+        assert self.state.locks.by_inode == {}
+        assert self.share.opens == {}
+
+
+class Foreign:
+    """Another client of the server: a second mount of the same share."""
+
+    def __init__(self, world: Locking) -> None:
+        self.world = Locking()
+        self.world.share = self.world.state.share = self.world.vfs._share = self.world.state.locks._share = world.share
+        self.world.vfs.set_root(world.share.root.told())
+
+
+async def runs(nursery: trio.Nursery, call: Callable[..., Awaitable[None]], *args: Any, **named: Any) -> list[str]:
+    """Begin something that waits; the list tells when it is done."""
+    done: list[str] = []
+
+    async def run() -> None:
+        try:
+            await call(*args, **named)
+            done.append("done")
+        except OSError as error:
+            done.append(errno.errorcode[error.errno or 0])
+
+    nursery.start_soon(run)
+    await trio.testing.wait_all_tasks_blocked()
+    return done
+
+
+@in_trio
+async def test_processes_of_one_mount() -> None:
+    w = Locking()
+    fh = await w.open("f", os.O_RDWR)
+    await w.lock(fh, A, 0, 10)
+    with fails(errno.EAGAIN):
+        await w.lock(fh, B, 5, 15)
+    await w.lock(fh, B, 10, 20)
+    assert await w.test(fh, B, 0, 30) == Lock(0xA, 0, 10, exclusive=True, pid=0xA)
+    assert await w.test(fh, A, 0, 10) is None
+    assert w.pieces() == [Piece(0, 10, True), Piece(10, 20, True)]
+    await w.lock(fh, A, 0, 10, exclusive=False)
+    await w.lock(fh, B, 0, 10, exclusive=False)
+    assert w.pieces() == [Piece(0, 10, False), Piece(10, 20, True)]
+    await w.flush(fh, A)
+    await w.flush(fh, B)
+    assert w.pieces() == []
+    await w.release(fh)
+    w.nothing_left()
+
+
+@in_trio
+async def test_another_client() -> None:
+    w = Locking()
+    other = Foreign(w).world
+    fh, theirs = await w.open("f", os.O_RDWR), await other.open("f", os.O_RDWR)
+    await w.lock(fh, A, 0, 10)
+    with fails(errno.EAGAIN):
+        await other.lock(theirs, A, 5, 15, exclusive=False)
+    assert await other.test(theirs, A, 5, 15) == Lock(0, 5, 15, exclusive=True)
+    assert await other.test(theirs, A, 10, 15) is None
+    with fails(errno.EACCES):
+        await other.read(theirs, 0, 100)
+    with fails(errno.EACCES):
+        await other.write(theirs, 9, b"xx")
+    await w.lock(fh, A, 0, 10, exclusive=False)
+    assert await other.test(theirs, A, 5, 15) == Lock(0, 5, 15, exclusive=False)
+    assert await other.test(theirs, A, 5, 15, exclusive=False) is None
+    await other.lock(theirs, A, 5, 15, exclusive=False)
+    with fails(errno.EAGAIN):
+        await w.lock(fh, A, 0, 10)
+    # What was there is there again.
+    assert len(w.pieces()) >= 2
+    with fails(errno.EAGAIN):
+        await other.lock(theirs, B, 0, 5)
+    await other.unlock(theirs, A)
+    await w.lock(fh, A, 0, 10)
+    assert await w.write(fh, 0, b"1234567890") == 10
+    await w.release(fh)
+    await other.release(theirs)
+    w.nothing_left()
+    other.nothing_left()
+
+
+@in_trio
+async def test_waiting_for_another_client() -> None:
+    w = Locking()
+    other = Foreign(w).world
+    fh, theirs = await w.open("f", os.O_RDWR), await other.open("f", os.O_RDWR)
+    await other.lock(theirs, A, 0, 10)
+    async with trio.open_nursery() as nursery:
+        done = await runs(nursery, w.lock, fh, A, 0, 20, wait=True)
+        await trio.sleep(1000)  # no deadline
+        assert done == []
+        assert w.share.count("wait_for_lock") == 1
+        await other.unlock(theirs, A)
+        await trio.testing.wait_all_tasks_blocked()
+        assert done == ["done"]
+    assert w.dropped == [await w.number("f")]
+    with fails(errno.EAGAIN):
+        await other.lock(theirs, A, 15, 16)
+    await w.unlock(fh, A)
+    assert w.pieces() == []
+
+
+@in_trio
+async def test_waiting_for_a_process_of_the_same_mount() -> None:
+    w = Locking()
+    fh = await w.open("f", os.O_RDWR)
+    await w.lock(fh, A, 0, 10)
+    async with trio.open_nursery() as nursery:
+        first = await runs(nursery, w.lock, fh, B, 0, 5, wait=True)
+        second = await runs(nursery, w.lock, fh, C, 5, 10, wait=True)
+        await w.unlock(fh, A, 5, 10)
+        await trio.testing.wait_all_tasks_blocked()
+        assert (first, second) == ([], ["done"])
+        # The server keeps what it has: there was nobody to ask.
+        assert w.pieces() == [Piece(0, 10, True)]
+        await w.flush(fh, A)
+        await trio.testing.wait_all_tasks_blocked()
+        assert first == ["done"]
+    assert w.share.count("wait_for_lock") == 0
+    await w.flush(fh, B)
+    await w.flush(fh, C)
+    assert w.pieces() == []
+
+
+@in_trio
+async def test_a_wait_is_given_up_and_leaves_nothing() -> None:
+    w = Locking()
+    other = Foreign(w).world
+    fh, theirs = await w.open("f", os.O_RDWR), await other.open("f", os.O_RDWR)
+    await other.lock(theirs, A, 0, 10)
+    with trio.move_on_after(5) as scope:
+        await w.lock(fh, A, 0, 10, wait=True)
+    assert scope.cancelled_caught
+    assert w.share.waiting == []
+    await other.unlock(theirs, A)
+    assert w.pieces() == []
+    # Granted in the very moment in which it is given up: what was granted is given back.
+    await other.lock(theirs, A, 0, 10)
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lambda: w.lock(fh, A, 0, 10, wait=True))
+            await trio.testing.wait_all_tasks_blocked()
+            await other.unlock(theirs, A)
+            scope.cancel()
+    assert scope.cancelled_caught
+    assert w.pieces() == []
+    assert len(w.state.locks) == 0
+
+
+@in_trio
+async def test_both_wait_for_each_other() -> None:
+    w = Locking()
+    w.share.put("g", bytes(100))
+    f, g = await w.open("f", os.O_RDWR), await w.open("g", os.O_RDWR)
+    await w.lock(f, A, 0, 1)
+    await w.lock(g, B, 0, 1)
+    async with trio.open_nursery() as nursery:
+        first = await runs(nursery, w.lock, g, A, 0, 1, wait=True)
+        with fails(errno.EDEADLK):
+            await w.lock(f, B, 0, 1, wait=True)
+        assert first == []
+        await w.flush(g, B)
+        await trio.testing.wait_all_tasks_blocked()
+        assert first == ["done"]
+
+
+@in_trio
+async def test_from_shared_to_exclusive_waits_for_the_other_reader() -> None:
+    w = Locking()
+    other = Foreign(w).world
+    fh, theirs = await w.open("f", os.O_RDWR), await other.open("f", os.O_RDWR)
+    await w.lock(fh, A, 0, 10, exclusive=False)
+    await other.lock(theirs, A, 0, 10, exclusive=False)
+    async with trio.open_nursery() as nursery:
+        done = await runs(nursery, w.lock, fh, A, 0, 10, wait=True)
+        await trio.sleep(30)
+        assert done == []
+        # While it waits it keeps what it has.
+        with fails(errno.EAGAIN):
+            await other.lock(theirs, A, 0, 10)
+        await other.unlock(theirs, A)
+        await trio.sleep(2)
+        assert done == ["done"]
+    with fails(errno.EAGAIN):
+        await other.lock(theirs, A, 3, 4, exclusive=False)
+
+
+@in_trio
+async def test_a_lock_that_is_lost_on_the_way_up_is_told() -> None:
+    w = Locking()
+    other = Foreign(w).world
+    fh, theirs = await w.open("f", os.O_RDWR), await other.open("f", os.O_RDWR)
+    await w.lock(fh, A, 0, 1, exclusive=False)
+    locks = w.share.locks_of(w.share.find("f"))
+    take, handle = locks.take, other.state.files.get(theirs).handle
+
+    def somebody_comes_in_between(who: object, step: Any) -> bool:
+        done = take(who, step)
+        if step.unlocks and who is not handle:
+            locks.held.append((handle, Piece(0, 1, True)))
+        return done
+
+    locks.take = somebody_comes_in_between  # type: ignore[method-assign]
+    with fails(errno.ENOLCK):
+        await w.lock(fh, A, 0, 1)
+    locks.take = take  # type: ignore[method-assign]
+    assert len(w.state.locks) == 0
+    assert w.pieces() == [Piece(0, 1, True)]
+
+
+@in_trio
+async def test_flock_and_fcntl_know_nothing_of_each_other_here() -> None:
+    w = Locking()
+    other = Foreign(w).world
+    one, two = await w.open("f", os.O_RDONLY), await w.open("f", os.O_RDWR)
+    theirs = await other.open("f", os.O_RDWR)
+    await w.lock(one, FA, 0, END)
+    await w.lock(two, A, 0, 10)
+    with fails(errno.EAGAIN):
+        await w.lock(two, FB, 0, END, exclusive=False)
+    with fails(errno.EAGAIN):
+        await other.lock(theirs, A, 50, 60)
+    await w.unlock(one, FA)
+    # The exclusive piece of the whole file stays until the part of it that is wanted goes too.
+    with fails(errno.EAGAIN):
+        await other.lock(theirs, A, 50, 60)
+    await w.unlock(two, A)
+    await other.lock(theirs, A, 50, 60)
+
+
+@in_trio
+async def test_two_who_turn_a_shared_flock_into_an_exclusive_one_do_not_wait_for_ever() -> None:
+    w = Locking()
+    one, two = await w.open("f"), await w.open("f")
+    await w.lock(one, FA, 0, END, exclusive=False)
+    await w.lock(two, FB, 0, END, exclusive=False)
+    async with trio.open_nursery() as nursery:
+        first = await runs(nursery, w.lock, one, FA, 0, END, wait=True)
+        second = await runs(nursery, w.lock, two, FB, 0, END, wait=True)
+        assert first == ["done"]
+        await w.unlock(one, FA)
+        await trio.testing.wait_all_tasks_blocked()
+        assert second == ["done"]
+
+
+@in_trio
+async def test_all_reads_and_writes_go_through_the_handle_with_the_locks() -> None:
+    w = Locking()
+    reads, writes = await w.open("f", os.O_RDONLY), await w.open("f", os.O_WRONLY)
+    await w.lock(reads, A, 0, 10, exclusive=False)
+    await w.lock(writes, B, 20, 30)
+    carrier = w.state.locks.by_inode[await w.number("f")].carrier
+    assert carrier not in (w.state.files.get(reads).handle, w.state.files.get(writes).handle)
+    await w.write(writes, 20, b"written")
+    assert (await w.read(reads, 0, 100))[20:27] == b"written"
+    with fails(errno.EACCES):
+        await w.write(writes, 0, b"x")  # locked shared: nobody writes
+    # Whoever opens the file later goes the same way.
+    late = await w.open("f", os.O_RDWR)
+    await w.write(late, 22, b"WR")
+    assert (await w.read(late, 20, 7)) == b"wrWRten"
+    for fh in (reads, writes, late):
+        await w.release(fh)
+    w.nothing_left()
+
+
+@in_trio
+async def test_where_reading_and_writing_cannot_be_had_together() -> None:
+    w = Locking()
+    reads = await w.open("f", os.O_RDONLY)
+    w.share.fail("open", Status.ACCESS_DENIED)
+    await w.lock(reads, FA, 0, END)
+    assert w.state.locks.by_inode[await w.number("f")].carrier is w.state.files.get(reads).handle
+    assert len(await w.read(reads, 0, 100)) == 100
+    await w.release(reads)
+    w.nothing_left()
+
+
+@in_trio
+async def test_the_handle_stays_as_long_as_it_has_locks() -> None:
+    w = Locking()
+    first = await w.open("f", os.O_RDWR)
+    second = await w.open("f", os.O_RDWR)
+    await w.lock(first, A, 0, 10)  # carried by the first's handle
+    await w.lock(second, B, 20, 30)
+    await w.flush(first, A)
+    await w.release(first)
+    assert w.pieces() == [Piece(20, 30, True)]
+    await w.write(second, 20, b"x")
+    await w.lock(second, B, 40, 50)
+    await w.release(second)
+    w.nothing_left()
+
+
+@in_trio
+async def test_the_handle_goes_when_it_has_none() -> None:
+    w = Locking()
+    first, second = await w.open("f", os.O_RDWR), await w.open("f", os.O_RDWR)
+    await w.lock(first, A, 0, 10)
+    await w.release(first)
+    assert w.pieces() == []
+    assert len(w.share.opens) == 1
+    await w.write(second, 0, b"x")
+    await w.lock(second, A, 0, 10)
+    await w.release(second)
+    w.nothing_left()
+
+
+@in_trio
+async def test_what_close_gives_up() -> None:
+    """FLUSH names the process, whichever descriptor it closes; the last close of an open file ends what is its own."""
+    w = Locking()
+    one, two = await w.open("f", os.O_RDWR), await w.open("f", os.O_RDWR)
+    of_the_file = Owner(False, 0xF11E)
+    await w.lock(one, A, 0, 10)
+    await w.lock(one, of_the_file, 20, 30)
+    await w.flush(two, A)
+    assert w.pieces() == [Piece(20, 30, True)]
+    # Released late, after the process has locked anew through another descriptor: only the first one's go.
+    await w.flush(one, A)
+    await w.lock(two, A, 40, 50)
+    await w.release(one)
+    assert w.pieces() == [Piece(40, 50, True)]
+    await w.release(two)
+    w.nothing_left()
+
+
+@in_trio
+async def test_what_is_lost_with_the_connection(expect_log: Callable[[str], None]) -> None:
+    expect_log("ConnectionLost")
+    w = Locking()
+    old = await w.open("f", os.O_RDWR)
+    await w.lock(old, A, 0, 10)
+    w.share.lose_connection()
+    for call in (w.lock(old, A, 20, 30), w.unlock(old, A), w.write(old, 0, b"x"), w.test(old, A, 0, 1)):
+        with fails(errno.EIO):
+            await call
+    new = await w.open("f", os.O_RDWR)
+    await w.lock(new, B, 0, 10)  # the old lock is in nobody's way
+    with fails(errno.EIO):
+        await w.lock(old, A, 20, 30)
+    with fails(errno.EIO):
+        await w.write(old, 50, b"x")
+    await w.write(new, 0, b"x")
+    await w.flush(old, A)
+    await w.release(old)
+    assert w.pieces() == [Piece(0, 10, True)]
+    await w.release(new)
+    assert len(w.state.locks) == 0
+    assert w.state.locks.by_inode == {}
+
+
+@in_trio
+async def test_a_wait_ends_with_the_connection(expect_log: Callable[[str], None]) -> None:
+    expect_log("setlkw: ConnectionLost")
+    w = Locking()
+    other = Foreign(w).world
+    fh, theirs = await w.open("f", os.O_RDWR), await other.open("f", os.O_RDWR)
+    await other.lock(theirs, A, 0, 10)
+    async with trio.open_nursery() as nursery:
+        done = await runs(nursery, w.lock, fh, A, 0, 10, wait=True)
+        w.share.lose_connection()
+        await trio.testing.wait_all_tasks_blocked()
+        assert done == ["EIO"]
+
+
+@in_trio
+async def test_a_server_without_room_for_those_who_wait_is_asked_again() -> None:
+    w = Locking()
+    other = Foreign(w).world
+    fh, theirs = await w.open("f", os.O_RDWR), await other.open("f", os.O_RDWR)
+    await other.lock(theirs, A, 0, 10)
+    w.share.fail("wait_for_lock", *[StatusError(Status.INSUFFICIENT_RESOURCES, "LOCK")] * 1000)
+    async with trio.open_nursery() as nursery:
+        done = await runs(nursery, w.lock, fh, A, 0, 10, wait=True)
+        await trio.sleep(20)
+        await other.unlock(theirs, A)
+        await trio.sleep(2)
+        assert done == ["done"]
+
+
+@in_trio
+async def test_the_pages_are_dropped_before_a_lock_is_told_and_not_for_what_the_server_was_not_asked() -> None:
+    w = Locking()
+    fh = await w.open("f", os.O_RDWR)
+    await w.lock(fh, A, 0, 10)
+    assert len(w.dropped) == 1
+    await w.lock(fh, A, 2, 5)
+    await w.lock(fh, A, 2, 5, exclusive=False)
+    await w.unlock(fh, A, 0, 3)
+    assert len(w.dropped) == 1
+    await w.lock(fh, A, 50, 60)
+    assert len(w.dropped) == 2
+
+
+@in_trio
+async def test_what_an_open_has_brought_along_is_not_shown_after_a_lock() -> None:
+    w = Locking()
+    fh = await w.open("f", os.O_RDONLY)
+    w.share.find("f").data[:] = b"y" * 100
+    await w.lock(fh, A, 0, 10, exclusive=False)
+    assert await w.read(fh, 0, 5) == b"yyyyy"
+
+
+@in_trio
+async def test_a_read_under_way_while_the_handle_changes() -> None:
+    w = Locking()
+    one, two = await w.open("f", os.O_RDWR), await w.open("f", os.O_RDWR)
+    await w.lock(one, A, 0, 10)
+    gate = w.share.hang("read")
+    async with trio.open_nursery() as nursery:
+        done: list[bytes] = []
+
+        async def read() -> None:
+            done.append(await w.read(two, 0, 5))
+
+        nursery.start_soon(read)
+        await trio.testing.wait_all_tasks_blocked()
+        await w.release(one)
+        gate.set()
+    assert done == [bytes(5)]
+
+
+@in_trio
+async def test_no_room_in_the_lock_table_of_the_server() -> None:
+    w = Locking()
+    fh = await w.open("f", os.O_RDWR)
+    w.share.fail("lock", StatusError(Status.INSUFFICIENT_RESOURCES, "LOCK"))
+    with fails(errno.EREMOTEIO):
+        await w.lock(fh, A, 0, 10)
+    assert len(w.state.locks) == 0
+    await w.lock(fh, A, 0, 10)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_any_sequence_with_many_waiting(seed: int) -> None:
+    """Processes of two clients lock, wait, give up and close at random; in the end nothing is left, and all got on."""
+    chance = random.Random(seed)
+
+    @in_trio
+    async def run() -> None:
+        w = Locking()
+        other = Foreign(w).world
+        got = 0
+        refusals: set[int | None] = set()
+
+        async def process(world: Locking, number: int) -> None:
+            nonlocal got
+            who = Owner(False, number)
+            for _ in range(15):
+                fh = await world.open("f", os.O_RDWR)
+                for _ in range(chance.randint(1, 4)):
+                    start = chance.randrange(12)
+                    end = start + chance.randint(1, 4)
+                    with trio.move_on_after(chance.choice([0.5, 3, 30])):
+                        try:
+                            await world.lock(
+                                fh, who, start, end, exclusive=chance.random() < 0.5, wait=chance.random() < 0.7
+                            )
+                            got += 1
+                        except OSError as error:
+                            refusals.add(error.errno)
+                    await trio.sleep(chance.random())
+                    if chance.random() < 0.5:
+                        await world.unlock(fh, who, start, end)
+                await world.flush(fh, who)
+                await world.release(fh)
+
+        async with trio.open_nursery() as nursery:
+            for world in (w, other):
+                for number in range(4):
+                    nursery.start_soon(process, world, number + 1)
+        assert got > 100
+        assert refusals <= {errno.EAGAIN, errno.EDEADLK, errno.ENOLCK}
+        w.nothing_left()
+        other.nothing_left()
+
+    run()
