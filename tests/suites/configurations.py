@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Final, NamedTuple
 
 from lab.server import Samba
@@ -15,9 +16,13 @@ class Configuration(NamedTuple):
     symlinks: bool = False
     # The Samba that it takes; from 4.23 on the POSIX extensions are offered by default.
     since: tuple[int, int] = (4, 0)
+    # A module of Python that has to be there.
+    module: str = ""
 
     def lacks(self, samba: Samba) -> str:
-        """Why this server cannot serve it; empty when it can."""
+        """Why this server, or this machine, cannot serve it; empty when it can."""
+        if self.module and find_spec(self.module) is None:
+            return f"{self.module} is not installed"
         version = samba.version()
         major, minor = version.split()[1].split(".")[:2]
         return "" if (int(major), int(minor)) >= self.since else f"{version} is too old for this"
@@ -25,8 +30,8 @@ class Configuration(NamedTuple):
 
 # Owners and modes are the mount's, names are one whatever their case: SMB as every server speaks it.
 PLAIN: Final = Configuration("plain", ("noposix",))
-# The same through the driver that speaks to /dev/fuse itself, with symbolic links in files, for servers without.
-LINKED: Final = Configuration("linked", ("fuse=native", "mfsymlinks", "noposix"), symlinks=True)
+# The same through the other driver, with symbolic links in files, for servers that keep none.
+LINKED: Final = Configuration("linked", ("fuse=pyfuse3", "mfsymlinks", "noposix"), symlinks=True, module="pyfuse3")
 # The server has owners and modes, and names are what they are.
 POSIX: Final = Configuration("posix", ("posix",), symlinks=True, since=(4, 23))
 CONFIGURATIONS: Final = (PLAIN, LINKED, POSIX)

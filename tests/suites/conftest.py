@@ -9,7 +9,9 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import subprocess
 from collections.abc import Generator, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,7 @@ from live.conftest import (  # noqa: F401 (fixtures)
 )
 
 from .configurations import CONFIGURATIONS, Configuration
-from .expected import LIST, Expectation, read, unmatched
+from .expected import LIST, Expectation, read, unmatched, version_of
 
 HERE = Path(__file__).parent
 EXPECTATIONS = pytest.StashKey[list[Expectation]]()
@@ -40,14 +42,26 @@ def pytest_ignore_collect(config: pytest.Config) -> bool | None:
     return None if any("suites" in argument for argument in config.args) else True
 
 
+def smbd_version() -> tuple[int, ...]:
+    """The version of the Samba that the lab runs; nothing where there is none."""
+    root = os.environ.get("SMB3FS_SAMBA_ROOT", "")
+    command = [*(["chroot", root] if root else []), "smbd", "--version"]
+    environment = os.environ | {"PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"}
+    with suppress(OSError):
+        return version_of(subprocess.run(command, capture_output=True, text=True, env=environment).stdout)
+    return ()
+
+
 @pytest.hookimpl(tryfirst=True)  # before -k and -m thin the tests out
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark the suites as live tests, and those that are expected to fail; an entry for no test at all is an error."""
     mark_live(HERE, items)
     ours = {item: item.nodeid.partition("tests/suites/")[2] for item in items if HERE in item.path.parents}
     expectations = read(LIST.read_text())
+    version = smbd_version() if ours else ()
     for item, name in ours.items():
-        expectation = next((expectation for expectation in expectations if expectation.matches(name)), None)
+        fitting = (expectation for expectation in expectations if expectation.matches(name))
+        expectation = next((expectation for expectation in fitting if expectation.applies(version)), None)
         if expectation is not None:
             item.stash[EXPECTATIONS] = [expectation]
             item.add_marker(pytest.mark.xfail(strict=True, reason=expectation.reason))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
@@ -19,12 +20,24 @@ class Expectation(NamedTuple):
     shows: str
     # The configuration that the entry is not about, whatever its patterns say.
     without: str = ""
+    # The first version of Samba with which they pass; none when they fail with all.
+    before: tuple[int, ...] = ()
+
+    def applies(self, version: tuple[int, ...]) -> bool:
+        """Whether they fail with this version of Samba."""
+        return not self.before or version < self.before
 
     def matches(self, test: str) -> bool:
         """Whether the test, named by its path below tests/suites, is one of them."""
         if self.without and any(f"[{self.without}{end}" in test for end in "-]"):
             return False
         return any(fnmatchcase(test, escape(pattern)) for pattern in self.tests)
+
+
+def version_of(text: str) -> tuple[int, ...]:
+    """Major and minor number from what `smbd --version` prints."""
+    found = re.search(r"Version (\d+)\.(\d+)", text)
+    return tuple(map(int, found.groups())) if found else ()
 
 
 def escape(pattern: str) -> str:
@@ -39,9 +52,11 @@ def read(text: str) -> list[Expectation]:
         raise ValueError(f"unknown tables: {sorted(set(document) - {'failure'})}")
     found = []
     for entry in document.get("failure", []):
-        if set(entry) - {"without"} != {"tests", "reason", "shows"} or not all(entry.values()):
+        if set(entry) - {"without", "before"} != {"tests", "reason", "shows"} or not all(entry.values()):
             raise ValueError(f"an entry has tests, reason and shows, all of them filled: {entry}")
-        found.append(Expectation(tuple(entry["tests"]), entry["reason"], entry["shows"], entry.get("without", "")))
+        before = tuple(map(int, entry["before"].split("."))) if "before" in entry else ()
+        tests, without = tuple(entry["tests"]), entry.get("without", "")
+        found.append(Expectation(tests, entry["reason"], entry["shows"], without, before))
     return found
 
 

@@ -13,9 +13,12 @@ import pytest
 from lab.server import Samba
 from live.oracle import tree
 
+from .configurations import PLAIN, Configuration
 from .conftest import Mounter, Work
 
 PROJECT = Path(__file__).resolve().parents[2]
+# Once is enough: what differs from one configuration to the next, the other suites try.
+pytestmark = pytest.mark.parametrize("configuration", [PLAIN], ids=["plain"], indirect=True)
 
 
 def run(*command: str | Path, cwd: Path | None = None, timeout: float = 180) -> str:
@@ -63,7 +66,9 @@ def test_git_clone_and_gc_of_this_project(work: Work, tmp_path: Path) -> None:
     assert not (work.behind / "clone").exists()
 
 
-def test_tar_and_rsync_of_this_project(mounted: Mounter, samba: Samba, tmp_path: Path) -> None:
+def test_tar_and_rsync_of_this_project(
+    mounted: Mounter, samba: Samba, configuration: Configuration, tmp_path: Path
+) -> None:
     """Unpacked, compared, synchronised: the second rsync transfers nothing."""
     source = tmp_path / "source"
     shutil.copytree(PROJECT / "smb3fs", source, ignore=shutil.ignore_patterns("__pycache__"))

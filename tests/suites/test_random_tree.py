@@ -65,7 +65,7 @@ def hammer(place: Path, workers: int, steps: int, seed: int) -> None:
 @pytest.mark.parametrize("seed", seeds(1))
 def test_several_processes_in_one_tree(work: Work, samba: Samba, seed: int) -> None:
     """Nothing fails but for what another process did; in the end both sides show the same, and it is whole."""
-    hammer(work.path, 4, 250, seed)
+    hammer(work.path, 4, 150, seed)
     at_the_server = tree(work.behind)
     assert tree(work.path) == at_the_server
     assert all(data is None or tree_worker.is_whole(data) for data in at_the_server.values())
@@ -85,12 +85,12 @@ def test_two_mounts_in_one_tree(mounted: Mounter, samba: Samba) -> None:
     """Two clients make files side by side, each its own; both see all of them."""
     first, second = mounted(), mounted()
     (first.path / "both").mkdir()
-    for number in range(60):
+    for number in range(30):
         for who, mount in (("first", first), ("second", second)):
             (mount.path / "both" / f"{who}-{number}").write_bytes(who.encode() * number)
     os.rename(first.path / "both/first-1", first.path / "both/moved")
     os.unlink(second.path / "both/second-1")
     behind = tree(samba.directory() / "both")
-    assert len(behind) == 119
+    assert len(behind) == 59
     assert tree(first.path / "both") == tree(second.path / "both") == behind
     shutil.rmtree(first.path / "both")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from suites.expected import LIST, Expectation, read, unmatched
+from suites.expected import LIST, Expectation, read, unmatched, version_of
 
 ENTRY = '[[failure]]\nreason = "r"\nshows = "s"\ntests = ["a.py::test[x*]"]\n'
 
@@ -56,3 +56,13 @@ def test_an_entry_may_leave_a_configuration_out() -> None:
     assert expectation.matches("a.py::test_call[plain-x]")
     assert not expectation.matches("a.py::test[posix]")
     assert not expectation.matches("a.py::test_call[posix-x]")
+
+
+def test_a_newer_server_may_do_better() -> None:
+    (expectation,) = read(ENTRY + 'before = "4.18"\n')
+    assert expectation.applies((4, 17))
+    assert not expectation.applies((4, 18))
+    assert not expectation.applies((4, 25))
+    assert version_of("Version 4.17.12-Debian\n") == (4, 17)
+    assert version_of("no such thing") == ()
+    assert read(ENTRY)[0].applies((4, 25))
