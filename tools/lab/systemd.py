@@ -23,7 +23,9 @@ GENERATOR: Final = Path("/usr/lib/systemd/system-generators/systemd-fstab-genera
 CGROUPS: Final = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified"))
 START_SECONDS: Final = 30.0
 # $1: a folder with `units` and `helpers`.
+# FUSE mounts of the machine are let go: a copy in here would keep their daemons alive after the unmount out there.
 BOOT: Final = """
+umount --all --lazy --types fuse.smb3fs || true
 mount -t proc proc /proc
 mount -t tmpfs tmpfs /run
 test ! -d /var/log/journal || mount -t tmpfs tmpfs /var/log/journal
