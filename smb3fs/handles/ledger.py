@@ -173,10 +173,63 @@ class Ledger:
             [Piece(*one, False) for one in whole],
         )
 
+    def gaps(self, want: Piece) -> list[Piece]:
+        """Return what of a range is not locked at all."""
+        missing = _minus([(want.start, want.end)], self._covered(by_exclusive=False))
+        return [Piece(*one, want.exclusive) for one in missing]
+
     def covers(self, piece: Piece) -> bool:
         """Whether a range is locked, at least as strongly."""
         missing, weak = self.lacks(piece)
         return not missing and not weak
+
+
+class PosixLedger(Ledger):
+    """The same on a handle whose locks go by POSIX's rules, as Samba's do where the extensions are in use.
+
+    What is locked replaces what was locked there before, up and down, and any part of it can be unlocked. `pieces` are
+    disjoint here, and what is held is what is wanted.
+    """
+
+    def add(self, pieces: Iterable[Piece]) -> None:
+        """Note what has been locked, in the place of what was there."""
+        for piece in pieces:
+            self._cut(piece)
+            self.pieces.append(piece)
+
+    def take(self, step: Step) -> None:
+        """Note that a step has been done."""
+        if not step.unlocks:
+            self.add(step.pieces)
+            return
+        for piece in step.pieces:
+            self._cut(piece)
+
+    def _cut(self, piece: Piece) -> None:
+        """Forget what is held of a range."""
+        kept = []
+        for other in self.pieces:
+            rest = _minus([(other.start, other.end)], [(piece.start, piece.end)])
+            kept += [Piece(*one, other.exclusive) for one in rest]
+        self.pieces = kept
+
+    def lacks(self, want: Piece) -> tuple[list[Piece], list[Piece]]:
+        """Return what is to be locked: for an exclusive lock all of it at once, since a shared one is no hindrance."""
+        if want.exclusive:
+            whole = [(want.start, want.end)]
+            return ([want], []) if _minus(whole, self._covered(by_exclusive=True)) else ([], [])
+        return self.gaps(want), []
+
+    def shrink(self, wanted: Sequence[Piece]) -> list[Step]:
+        """Return the steps that make what is held what is wanted."""
+        strong = _merged((piece.start, piece.end) for piece in wanted if piece.exclusive)
+        weak = _merged((piece.start, piece.end) for piece in wanted if not piece.exclusive)
+        exclusive = self._covered(by_exclusive=True)
+        surplus = _minus(exclusive, strong)
+        lowered = _minus(surplus, _minus(surplus, weak))
+        gone = _minus(self._covered(by_exclusive=False), _merged([*strong, *weak]))
+        steps = [Step([Piece(*one, False)]) for one in lowered]
+        return steps + [Step([Piece(*one, False)], unlocks=True) for one in gone]
 
 
 def _overlaps(piece: Piece, others: Iterable[Piece]) -> bool:

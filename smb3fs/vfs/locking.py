@@ -26,11 +26,12 @@ import trio
 
 from smb3fs.errors import ConnectionLost, Smb3fsError, Status, StatusError, status_name
 from smb3fs.handles.byte_ranges import Lock
-from smb3fs.handles.ledger import Ledger, Piece, Step
+from smb3fs.handles.ledger import Ledger, Piece, PosixLedger, Step
 from smb3fs.handles.opens import Open
 from smb3fs.vfs.files import OpenFile, Owner
 from smb3fs.vfs.inodes import Inode
 from smb3fs.vfs.locks import InodeLocks, Wait, Wish
+from smb3fs.vfs.names import NameMapping
 from smb3fs.vfs.state import State
 
 log = logging.getLogger(__name__)
@@ -120,7 +121,7 @@ async def test_lock(state: State, file: OpenFile, wish: Wish) -> Lock | None:
         return found[0]
     async with locks.turn:
         # What is locked shared here may be so elsewhere too, which cannot be found out without giving it up.
-        missing, _ = locks.ledger.lacks(wish.piece)
+        missing = locks.ledger.gaps(wish.piece)
         handle = locks.carrier or file.handle
         if not missing or await state.share.is_lockable(handle, missing):
             return None
@@ -298,7 +299,25 @@ async def _carrier(state: State, locks: InodeLocks, file: OpenFile) -> Open:
     """Return the handle that has the locks, or choose one: it should be able to do whatever any descriptor may do."""
     if locks.carrier is not None:
         return locks.carrier
-    locks.ledger = Ledger()
+    carrier = await _choose(state, locks, file)
+    locks.ledger = PosixLedger() if await _goes_by_posix(state, carrier) else Ledger()
+    return carrier
+
+
+async def _goes_by_posix(state: State, carrier: Open) -> bool:
+    """Whether the server keeps a handle's locks by POSIX's rules, which shows before there are any.
+
+    To unlock what is not locked is nothing to POSIX and an error to SMB. Not every server that has the extensions has
+    this part of them.
+    """
+    if state.names.mapping is not NameMapping.POSIX:
+        return False
+    (status,) = await state.share.change_locks(carrier, [Step([Piece(0, 1, False)], unlocks=True)])
+    return status == Status.SUCCESS
+
+
+async def _choose(state: State, locks: InodeLocks, file: OpenFile) -> Open:
+    """Choose the handle."""
     for other in (file, *state.files.of(file.inode)):
         if other.readable and other.handle.writable and state.share.usable(other.handle):
             locks.carrier, locks.readable, locks.ours = other.handle, True, False

@@ -62,6 +62,47 @@ class MandatoryLocks:
         )
 
 
+class PosixLocks(MandatoryLocks):
+    """The same of a server that keeps the locks of POSIX opens by POSIX's rules: replaced, split, and advisory."""
+
+    def would_grant(self, handle: object, piece: Piece) -> bool:
+        """Whether a range can be locked: one's own locks are never in the way."""
+        return not any(
+            overlaps(piece, other) and (piece.exclusive or other.exclusive)
+            for owner, other in self.held
+            if owner is not handle
+        )
+
+    def allows(self, handle: object, start: int, end: int, *, write: bool) -> bool:
+        """Nobody is kept from reading and writing."""
+        return True
+
+    def take(self, handle: object, step: Step) -> bool:
+        """Take a step; a refused one undoes by unlocking."""
+        for index, piece in enumerate(step.pieces):
+            if not step.unlocks and not self.would_grant(handle, piece):
+                for undone in step.pieces[:index]:
+                    self._cut(handle, undone)
+                return False
+            self._cut(handle, piece)
+            if not step.unlocks:
+                self.held.append((handle, piece))
+        return True
+
+    def _cut(self, handle: object, piece: Piece) -> None:
+        """Take a range from what a handle has."""
+        held = []
+        for owner, other in self.held:
+            if owner is not handle or not overlaps(piece, other):
+                held.append((owner, other))
+                continue
+            if other.start < piece.start:
+                held.append((owner, other._replace(end=piece.start)))
+            if other.end > piece.end:
+                held.append((owner, other._replace(start=piece.end)))
+        self.held = held
+
+
 def overlaps(one: Piece, other: Piece) -> bool:
     """Whether two ranges have a byte in common."""
     return one.start < other.end and other.start < one.end
