@@ -39,6 +39,7 @@ from smb3fs.wire.header import (
 )
 from smb3fs.wire.io import CloseRequest, CloseResponse, FlushRequest, ReadRequest, WriteRequest
 from smb3fs.wire.ioctl import IoctlRequest
+from smb3fs.wire.lock import LockRequest
 from smb3fs.wire.negotiate import Cipher, NegotiateRequest, SigningAlgorithm
 from smb3fs.wire.query import QueryDirectoryRequest, QueryInfoRequest, SetInfoRequest
 from smb3fs.wire.session import LogoffRequest, SessionSetupRequest
@@ -57,6 +58,7 @@ REQUESTS: Final[dict[int, Any]] = {
         FlushRequest,
         ReadRequest,
         WriteRequest,
+        LockRequest,
         IoctlRequest,
         QueryDirectoryRequest,
         QueryInfoRequest,

@@ -251,3 +251,19 @@ async def test_before_the_login_an_echo_does_not_get_in_its_way() -> None:
             await settle()
         assert following.statuses == [0]
         assert link.losses == []
+
+
+@trio_test
+async def test_a_request_that_was_put_off_is_no_sign_of_a_dead_link_and_a_dead_link_is_noticed_all_the_same() -> None:
+    peer = Peer(make_keys())
+    echo_only(peer)
+    async with linked(peer, timeout=2) as link:  # too short for an echo to come in between
+        link.call(FlushRequest(FILE))
+        await settle()
+        (element,) = peer.take().elements
+        peer.send(peer.pending(element, 1))
+        await trio.sleep(HOUR)
+        assert link.losses == []
+        peer.handler = None
+        await trio.sleep(5)
+        assert len(link.losses) == 1

@@ -12,12 +12,14 @@ import pytest
 import trio
 import trio.testing
 from fake_share import FakeShare
+from mandatory_locks import PosixLocks
 from vfs_world import World, fails, in_trio
 
 from smb3fs.errors import Status, StatusError
 from smb3fs.handles.byte_ranges import END, Lock
 from smb3fs.handles.ledger import Piece
 from smb3fs.vfs.files import Owner
+from smb3fs.vfs.names import NameMapping
 from smb3fs.vfs.wall import settle
 
 A, B, C = (Owner(False, number) for number in (0xA, 0xB, 0xC))
@@ -543,3 +545,29 @@ def test_any_sequence_with_many_waiting(seed: int) -> None:
         other.nothing_left()
 
     run()
+
+
+@in_trio
+async def test_where_locks_go_by_posix_they_are_changed_in_place_and_keep_nobody_from_writing() -> None:
+    w = Locking()
+    w.vfs.state.use_names(NameMapping.POSIX)
+    w.share.locks[w.share.find("f")] = PosixLocks()
+    other = Foreign(w).world
+    fh, theirs = await w.open("f", os.O_RDWR), await other.open("f", os.O_RDWR)
+    other.vfs.state.use_names(NameMapping.POSIX)
+    await w.lock(fh, A, 0, 100, exclusive=False)
+    await w.lock(fh, A, 0, 100)
+    await w.unlock(fh, A, 40, 60)
+    assert w.pieces() == [Piece(0, 40, True), Piece(60, 100, True)]
+    await other.lock(theirs, A, 40, 60)
+    await w.lock(fh, A, 0, 10, exclusive=False)
+    assert w.pieces() == [Piece(0, 10, False), Piece(10, 40, True), Piece(40, 60, True), Piece(60, 100, True)]
+    await w.write(fh, 45, b"x")
+    assert await w.test(fh, A, 0, 100) == Lock(0, 0, 100, exclusive=True)
+    assert w.pieces()[0] == Piece(0, 10, False)  # asking has changed nothing
+    with fails(errno.EAGAIN):
+        await w.lock(fh, A, 0, 100)
+    assert w.pieces()[0] == Piece(0, 10, False)
+    await w.release(fh)
+    await other.release(theirs)
+    w.nothing_left()
