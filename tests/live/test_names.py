@@ -11,6 +11,9 @@ from lab.server import Samba
 from .conftest import Mounter, Work
 from .oracle import outcome
 
+# What is tested here is how it is without the POSIX extensions; tests/live/test_posix.py has the rest.
+OPTIONS = ("noposix",)
+
 PLAIN = [
     "a",
     "with blank",
@@ -99,7 +102,7 @@ def test_composed_and_decomposed_are_two_names(work: Work) -> None:
 @pytest.mark.parametrize("mapping", ["mapposix", "mapchars", "nomapchars"])
 def test_the_mappings(mounted: Mounter, samba: Samba, mapping: str) -> None:
     """Where the server keeps what it cannot have, as the Linux client and others look for it there."""
-    path = mounted(mapping, "noposix").path
+    path = mounted(mapping).path
     name, server = {
         "mapposix": ('a*:<>?|"\\b ', "a\uf021\uf022\uf023\uf024\uf025\uf027\uf020\uf026b\uf028"),
         "mapchars": ("a*:<>?|b", "a\uf02a\uf03a\uf03c\uf03e\uf03f\uf07cb"),
