@@ -49,8 +49,9 @@ def read(unit: Path) -> dict[str, str]:
 
 def loaded(units: Path, name: str) -> dict[str, set[str]]:
     """What systemd itself makes of a unit, with all that follows from it: a manager's dry run prints it."""
-    for place in (units, *units.parents[:3]):
-        place.chmod(place.stat().st_mode | 0o055)
+    for place in (units, *units.parents):
+        if not place.stat().st_mode & 0o005:
+            place.chmod(place.stat().st_mode | 0o055)
     command = [str(SYSTEMD), "--test", "--system", f"--unit={name}"]
     if os.geteuid() == 0:  # the dry run refuses to be root
         command = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", *command]
