@@ -11,27 +11,25 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
 import trio
 
 from smb3fs.handles.attributes import FileAttributes
-from smb3fs.handles.byte_ranges import Lock
-from smb3fs.handles.ledger import Piece
 from smb3fs.handles.opens import Open
 from smb3fs.trace import Trace
-from smb3fs.vfs import links, locking, namespace, posix, reading, xattrs
+from smb3fs.vfs import links, locking, namespace, posix, xattrs
 from smb3fs.vfs.anticipation import Anticipation
 from smb3fs.vfs.attributes import UNTOLD, Entry, SetAttr, Settings
 from smb3fs.vfs.backend import ShareVerbs
-from smb3fs.vfs.directories import DirEntry
+from smb3fs.vfs.directory_verbs import DirectoryVerbs
 from smb3fs.vfs.files import HEAD_SIZE, Access, Owner
 from smb3fs.vfs.inodes import Inode
-from smb3fs.vfs.locks import Wish
-from smb3fs.vfs.state import State, stale
-from smb3fs.vfs.wall import Answer, Walled, answers, may_wait, patient, waits
+from smb3fs.vfs.lock_verbs import LockVerbs
+from smb3fs.vfs.state import stale
+from smb3fs.vfs.wall import Answer, answers, may_wait, waits
 from smb3fs.wire.codec import Buffer, filetime_to_ns
 
 # Inode numbers are the server's to give out, so how many are left nobody knows; statvfs(3) has 0 for that.
@@ -61,18 +59,14 @@ class StatFs:
     files_free: int = UNKNOWN_COUNT
 
 
-class Vfs(Walled):
+class Vfs(DirectoryVerbs, LockVerbs):
     """The filesystem of one mount."""
 
     def __init__(self, share: ShareVerbs, settings: Settings, trace: Trace) -> None:
-        super().__init__(settings.timeout, trace, hard=settings.hard)
+        super().__init__(share, settings, trace)
         self._strictsync = settings.strictsync
         # Whether locks are asked of the verbs, by a driver that can, or are the kernel's own affair.
         self.server_locks = settings.server_locks
-        self.state = State(share, settings, trace)
-        self._share = share
-        self._inodes = self.state.inodes
-        self._files = self.state.files
         self._ahead = Anticipation(
             self.state, 0.0 if self.state.uncached else min(settings.acregmax, settings.acdirmax)
         )
@@ -439,119 +433,3 @@ class Vfs(Walled):
         """Close a file; the CLOSE is queued before this returns, ahead of whatever the program does next."""
         locks = locking.release(self.state, self._files.get(fh))
         return locking.settle(self.state, locks) if locks is not None else None
-
-    # -- locks
-
-    @waits
-    async def getlk(self, fh: int, owner: int, start: int, end: int, *, exclusive: bool) -> Lock | None:
-        """Return a lock that is in the way of one that fcntl(2) asks about; bytes from `start` to before `end`."""
-        wish = Wish(Owner(False, owner), Piece(start, end, exclusive), 0)
-        return await locking.test_lock(self.state, self._files.get(fh), wish)
-
-    @waits
-    async def setlk(self, fh: int, owner: Owner, start: int, end: int, *, exclusive: bool | None, pid: int) -> None:
-        """Lock a range, or unlock it (`exclusive` is None); EAGAIN where somebody is in the way."""
-        file = self._files.get(fh)
-        if exclusive is None:
-            await locking.unlock(self.state, file, owner, start, end)
-        else:
-            await locking.set_lock(self.state, file, Wish(owner, Piece(start, end, exclusive), pid), wait=False)
-
-    @patient
-    async def setlkw(self, fh: int, owner: Owner, start: int, end: int, *, exclusive: bool | None, pid: int) -> None:
-        """Do the same, and wait until nobody is in the way; EDEADLK where that would be for ever."""
-        file = self._files.get(fh)
-        if exclusive is None:
-            await locking.unlock(self.state, file, owner, start, end)
-        else:
-            await locking.set_lock(self.state, file, Wish(owner, Piece(start, end, exclusive), pid), wait=True)
-
-    # -- directories
-
-    @waits
-    async def opendir(self, number: int) -> int:
-        """Open a directory and begin its listing."""
-        directory = self.state.directories.add(self._inodes.get(number))
-        try:
-            await reading.begin(self.state, directory)
-        except BaseException:
-            self._close_directory(directory.fh)
-            raise
-        return directory.fh
-
-    @may_wait
-    def readdir(self, fh: int, cookie: int) -> Answer[Iterator[DirEntry]]:
-        """Return some entries from a position on, none at the end.
-
-        The caller hands each to the kernel as it comes, calls `remember` for those that are `counted`, and stops at
-        the first that the kernel's buffer has no room for.
-        """
-        return reading.read(self.state, self.state.directories.get(fh), cookie)
-
-    def remember(self, entry: DirEntry) -> None:
-        """Count a lookup for an entry that the kernel has taken, right after it came out of `readdir`.
-
-        It stands outside of the wall, being called for every entry of every listing: there is nothing in it to fail.
-        """
-        inode = self._inodes.enter_as(
-            entry.known,
-            entry.entry.attr.ino,
-            entry.parent,
-            entry.server_name,
-            entry.file_id,
-            entry.created,
-            entry.kind,
-        )
-        inode.lookups += 1
-
-    @answers
-    def releasedir(self, fh: int) -> None:
-        """Close a directory."""
-        self._close_directory(fh)
-
-    def _close_directory(self, fh: int) -> None:
-        """Take an open directory out of its table."""
-        self._inodes.drop_unused(self.state.directories.remove(fh).inode)
-
-    @answers
-    def fsyncdir(self, fh: int, datasync: bool) -> None:
-        """Succeed: what was done to names is done on the server, and this side holds nothing back."""
-        self.state.directories.get(fh)
-
-    @waits
-    async def mkdir(self, parent: int, name: bytes, mode: int) -> Entry:
-        """Make a directory."""
-        inode, told = await namespace.make_directory(self.state, self._inodes.get(parent), name, mode)
-        return self.state.counted(inode, told)
-
-    @waits
-    async def rmdir(self, parent: int, name: bytes) -> None:
-        """Remove an empty directory."""
-        await namespace.remove_directory(self.state, self._inodes.get(parent), name)
-
-    @waits
-    async def unlink(self, parent: int, name: bytes) -> None:
-        """Remove a file."""
-        await namespace.remove_file(self.state, self._inodes.get(parent), name)
-
-    @waits
-    async def rename(self, parent: int, name: bytes, new_parent: int, new_name: bytes, flags: int) -> None:
-        """Rename; `flags` are those of renameat2(2), of which NOREPLACE can be had."""
-        get = self._inodes.get
-        await namespace.rename(self.state, get(parent), name, get(new_parent), new_name, flags)
-
-    @waits
-    async def symlink(self, parent: int, name: bytes, target: bytes) -> Entry:
-        """Make a symbolic link; EPERM, as symlink(2) has it, where the server has none."""
-        return self.state.counted(*await links.make_link(self.state, self._inodes.get(parent), name, target))
-
-    @waits
-    async def readlink(self, number: int) -> bytes:
-        """Return where a symbolic link leads."""
-        return await links.read_link(self.state, self._inodes.get(number))
-
-    @waits
-    async def link(self, number: int, new_parent: int, new_name: bytes) -> Entry:
-        """Give a file a second name; EPERM, as link(2) has it, where the server has none."""
-        inode = self._inodes.get(number)
-        return self.state.counted(inode, await links.link(self.state, inode, self._inodes.get(new_parent), new_name))

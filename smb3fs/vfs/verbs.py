@@ -1,0 +1,20 @@
+"""What every group of verbs stands on: the wall, the tables of the mount, and its share."""
+
+from __future__ import annotations
+
+from smb3fs.trace import Trace
+from smb3fs.vfs.attributes import Settings
+from smb3fs.vfs.backend import ShareVerbs
+from smb3fs.vfs.state import State
+from smb3fs.vfs.wall import Walled
+
+
+class Verbs(Walled):
+    """A group of verbs; `operations.Vfs` joins them."""
+
+    def __init__(self, share: ShareVerbs, settings: Settings, trace: Trace) -> None:
+        super().__init__(settings.timeout, trace, hard=settings.hard)
+        self.state = State(share, settings, trace)
+        self._share = share
+        self._inodes = self.state.inodes
+        self._files = self.state.files
