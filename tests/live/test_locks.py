@@ -411,8 +411,6 @@ while time.monotonic() < until:
     base.execute("INSERT INTO t VALUES (?, ?, 1)", (name, balance or 0))
     base.execute("COMMIT")
     count += 1
-    # SQLite asks for a lock again and again, with pauses of up to 100 ms: without a gap it is luck who gets it.
-    time.sleep(0.03)
 print(count)
 """
 
