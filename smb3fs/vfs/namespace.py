@@ -143,7 +143,9 @@ async def _set_aside(state: State, inode: Inode, parent: Inode, name: str) -> st
     try:
         await state.below(parent, name, lambda path: state.share.rename(path, new_path, replace=False))
     except BaseException:
-        del state.aside[inode.number]
+        # By now another task may have set it aside under a name of its own, or its last close have forgotten it.
+        if state.aside.get(inode.number) == hidden:
+            del state.aside[inode.number]
         raise
     state.forget_spellings(parent, others)
     state.inodes.rename(parent, name, parent, hidden)
