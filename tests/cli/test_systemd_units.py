@@ -58,6 +58,8 @@ def loaded(units: Path, name: str) -> dict[str, set[str]]:
     environment = {"PATH": os.environ["PATH"], "SYSTEMD_UNIT_PATH": f"{units}:/usr/lib/systemd/system", "HOME": "/"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
     match = re.search(rf"^\t-> Unit {re.escape(name)}:\n((?:\t\t.*\n)*)", done.stdout + done.stderr, re.MULTILINE)
+    if match is None and "cgroup v1" in done.stderr:
+        pytest.skip("this systemd wants cgroups of version 2, which this machine does not have")
     assert match is not None, done.stderr[-2000:]
     facts: dict[str, set[str]] = {}
     for key, value in re.findall(r"^\t\t\s*([A-Za-z ]+): (\S+)", match[1], re.MULTILINE):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
 from collections.abc import Callable
@@ -15,6 +16,18 @@ from vfs_settings import Options
 from smb3fs.fuse.drivers import driver_named
 from smb3fs.trace import Trace
 from smb3fs.vfs.operations import Vfs
+
+# From the kernel's linux/mount.h: nosuid, nodev, and a remount, which empties the mount's dentry cache.
+REMOUNT = 2 | 4 | 32
+
+
+def empty_dentry_cache(path: Path) -> None:
+    """Have the kernel forget the names that it keeps for no reason but speed; needs root.
+
+    By mount(2) as it was: through the newer calls, which mount(8) prefers, FUSE refuses a remount.
+    """
+    library = ctypes.CDLL(None, use_errno=True)
+    assert library.mount(None, os.fsencode(path), None, ctypes.c_ulong(REMOUNT), None) == 0, ctypes.get_errno()
 
 
 class Mounted:
