@@ -1,0 +1,335 @@
+"""The lease table: what the server lets us keep of each file, and what it takes back ([MS-SMB2] 3.2.1.5, 3.2.5.19.2).
+
+Theory of operation
+-------------------
+A lease is known to the server by a key of ours, and belongs to one file under one name: all opens of it under that name
+carry the same key, since a second one would break the first. What is asked of this table is a lease for a CREATE that
+is about to be sent; so the key is known here before the server can speak of it, even if the break of a lease overtakes
+the answer that grants it. The lease lives as long as an open, or a CREATE on its way, holds it.
+
+`state` is what may be relied on: R to keep what was read, W to keep what is to be written, H to keep the handle open.
+In version 2 every change of it has a number, the epoch: 16 bits that wrap, so it is their signed difference that says
+which of two words of the server is the later one. It decides when something is given; what is taken is taken whatever
+its number, for to have less than we might costs a round trip, to believe in more costs the truth. Version 1 has no
+epoch: an answer gives what it says, less what breaks took while it was on its way.
+
+    what comes                        epoch          what the state becomes
+    --------------------------------  -------------  ---------------------------------------------------------------
+    answer to a CREATE, the first     any            what is granted, less what breaks took that came before it
+    answer                            later          what is granted; if more has changed than this answer tells,
+                                                     NONE in between: what was kept so far is worthless
+    answer with BREAK_IN_PROGRESS     later          what both have: the server tells the old state, and a break is
+                                                     on its way or waits for our acknowledgement
+    answer                            same           what both have
+    answer                            earlier        no change: a break has overtaken it
+    break                             any            what both have
+    the connection is lost            none           NONE, and the key is kept; the next answer is like the first one
+    the open is claimed back          same           what is granted, and what was kept meanwhile is true still
+    the open is claimed back          other          what is granted, as if for the first time
+    the last open is closed           none           NONE, and the lease is gone unless a CREATE is on its way: to its
+                                                     answer an epoch that is the same is as good as a later one
+
+A break is acknowledged if it says so, also one of a lease that is gone or one that comes again: the server may have
+sent it anew on another channel, and others wait until it is answered. It breaks in steps: RWH to RH to NONE takes two
+breaks and two acknowledgements.
+
+Names: Samba holds a lease to the name under which it was granted, and follows renames that it does itself. So a rename
+of ours is followed here (`renamed`). A second name of a file has a key, hence a lease, of its own, and the two break
+each other's W; the server answers INVALID_PARAMETER where we are wrong about a name, and then a new key is taken.
+
+Who caches what a lease permits subscribes, and is told of every change after it has been made, before the break is
+acknowledged. Nothing here waits, or knows of a connection.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Final
+
+from smb3fs.wire.create import CreateContext
+from smb3fs.wire.lease import (
+    ACK_REQUIRED,
+    LEASE_CONTEXT,
+    NO_KEY,
+    LeaseBreakAcknowledgment,
+    LeaseBreakNotification,
+    LeaseContext,
+    LeaseContextV2,
+    LeaseFlag,
+    LeaseState,
+)
+
+# As ints: arithmetic with enum's flags costs microseconds.
+NONE: Final = 0
+RH: Final = int(LeaseState.READ | LeaseState.HANDLE)
+RWH: Final = int(LeaseState.READ | LeaseState.WRITE | LeaseState.HANDLE)
+KEY_SIZE: Final = 16
+
+
+class Reason(Enum):
+    """Why a lease has changed."""
+
+    GRANTED = auto()
+    BROKEN = auto()
+    MISSED = auto()
+    """More has changed than we were told of: what was kept is worthless, whatever is granted now."""
+    SUSPENDED = auto()
+    CLAIMED = auto()
+    """Given back with its open after a loss, unchanged: what was kept is true."""
+    RELEASED = auto()
+
+
+@dataclass(slots=True, eq=False)
+class Lease:
+    """The lease on one file under one name; `path` is as in `Open`, `file_id` the file's number, 0 if it is not known.
+
+    `opens` counts the opens that hold it, `asked` the CREATEs on their way that ask for it. `known` tells whether the
+    server has said anything of it yet in this session; `early` is what breaks have left of it before that, with the
+    epoch of the latest of them.
+    """
+
+    key: bytes
+    path: str
+    parent_key: bytes = NO_KEY
+    file_id: int = 0
+    state: int = NONE
+    epoch: int = 0
+    opens: int = 0
+    asked: int = 0
+    known: bool = False
+    kept: int = NONE
+    """The state that it had when the connection was lost."""
+    early: tuple[int, int] | None = None
+
+
+Subscriber = Callable[[Lease, int, int, Reason], None]
+
+
+def later_by(epoch: int, other: int) -> int:
+    """Return by how much an epoch is later than another one: their difference in 16 bits, with a sign."""
+    return (epoch - other + 0x8000) % 0x10000 - 0x8000
+
+
+class LeaseTable:
+    """The leases of one line; `version` is that of the contexts that the server understands, 0 for none."""
+
+    def __init__(self, *, wanted: bool = True) -> None:
+        """Make an empty table; where leases are not `wanted`, none is ever asked for."""
+        self._wanted = wanted
+        self._version = 0
+        self._by_key: dict[bytes, Lease] = {}
+        self._by_name: dict[str, list[Lease]] = {}
+        self._subscribers: list[Subscriber] = []
+        self._secret = os.urandom(KEY_SIZE)
+
+    def __len__(self) -> int:
+        return len(self._by_key)
+
+    def __iter__(self) -> Iterator[Lease]:
+        return iter(tuple(self._by_key.values()))
+
+    @property
+    def asks(self) -> bool:
+        """Whether leases are asked for."""
+        return self._wanted and self._version > 0
+
+    def speak(self, version: int) -> None:
+        """Use contexts of this version from now on."""
+        self._version = version
+
+    def subscribe(self, subscriber: Subscriber) -> None:
+        """Have every change of a lease told: the lease, its state before and after, and why."""
+        self._subscribers.append(subscriber)
+
+    def counts(self) -> Counter[int]:
+        """Return how many leases there are in each state."""
+        return Counter(lease.state for lease in self._by_key.values())
+
+    # -- names
+
+    def find(self, path: str, file_id: int | None = None) -> Lease | None:
+        """Return the lease on the file at a path, if there is one; another spelling is found by the file's number."""
+        spelled = None
+        for lease in self._by_name.get(path.casefold(), ()):
+            if lease.path == path and (file_id is None or lease.file_id in (0, file_id)):
+                return lease
+            if file_id and lease.file_id == file_id:
+                spelled = lease
+        return spelled
+
+    def make(self, path: str, parent: str, file_id: int | None = None) -> Lease:
+        """Make a lease with a new key for the file at a path in the directory `parent`; `file_id` if it is known."""
+        lease = Lease(os.urandom(KEY_SIZE), path, self.directory_key(parent), file_id or 0)
+        self._by_key[lease.key] = lease
+        self._enter_name(lease)
+        return lease
+
+    def directory_key(self, path: str) -> bytes:
+        """Return the key for a lease on a directory, which every CREATE in it names.
+
+        A child may be open long before anybody wants the lease on its directory; so that it is not our own change
+        then that breaks that lease, the key follows from the name.
+        """
+        return hashlib.blake2b(path.encode("utf-8", "surrogatepass"), key=self._secret, digest_size=KEY_SIZE).digest()
+
+    def renamed(self, old: str, new: str) -> None:
+        """Follow a file that has been given another name, and forget the name of the one that it replaced."""
+        lease = self.find(old)
+        self.removed(new)
+        if lease is not None:
+            self._leave_name(lease)
+            lease.path = new
+            self._enter_name(lease)
+
+    def removed(self, path: str) -> None:
+        """Forget the name of a file: whoever opens that name next opens another file."""
+        lease = self.find(path)
+        if lease is not None:
+            self._leave_name(lease)
+
+    def _enter_name(self, lease: Lease) -> None:
+        """Have a lease found by its path, before any other that was."""
+        self._by_name.setdefault(lease.path.casefold(), []).insert(0, lease)
+
+    def _leave_name(self, lease: Lease) -> None:
+        """Have a lease not found by its path any more."""
+        name = lease.path.casefold()
+        others = [other for other in self._by_name.get(name, ()) if other is not lease]
+        if others:
+            self._by_name[name] = others
+        else:
+            self._by_name.pop(name, None)
+
+    # -- asking
+
+    def context(self, lease: Lease, wish: int) -> CreateContext:
+        """Build the context by which a CREATE asks for `wish`, or, with the lease's own state, names the key alone."""
+        if self._version == 1:
+            return CreateContext(LEASE_CONTEXT, LeaseContext(lease.key, wish).encode())
+        flags = int(LeaseFlag.PARENT_LEASE_KEY_SET) if lease.parent_key != NO_KEY else 0
+        told = LeaseContextV2(lease.key, wish, flags, lease.parent_key, lease.epoch)
+        return CreateContext(LEASE_CONTEXT, told.encode())
+
+    @contextmanager
+    def asking(self, lease: Lease) -> Iterator[None]:
+        """Keep a lease for as long as a CREATE that asks for it is on its way and its answer is taken in."""
+        lease.asked += 1
+        try:
+            yield
+        finally:
+            lease.asked -= 1
+            if not lease.asked and lease.known:
+                lease.early = None
+            self._drop_unused(lease)
+
+    def granted(self, lease: Lease, told: LeaseContext | LeaseContextV2, file_id: int = 0) -> bool:
+        """Take in the answer to a CREATE, and count the open that it made; False if the answer is of another lease.
+
+        Such an open has no lease: of a file of another number, the server must not say that it has this one.
+        """
+        if told.key != lease.key or (file_id and lease.file_id and file_id != lease.file_id):
+            return False
+        lease.file_id = lease.file_id or file_id
+        lease.opens += 1
+        self._hear(lease, told, held=lease.opens > 1)
+        return True
+
+    def _hear(self, lease: Lease, told: LeaseContext | LeaseContextV2, *, held: bool) -> None:
+        """Take in what an answer says of a lease, which other opens have `held` until now or not."""
+        epoch = told.epoch if isinstance(told, LeaseContextV2) else lease.epoch
+        early = lease.early
+        if not lease.known:
+            state = told.state
+            if early is not None:
+                epoch, state = max(early[0], epoch, key=lambda one: later_by(one, epoch)), state & early[1]
+            lease.known, lease.epoch = True, epoch
+            self._change(lease, state, Reason.GRANTED)
+            return
+        if isinstance(told, LeaseContext):
+            self._change(lease, told.state if early is None else told.state & early[1], Reason.GRANTED)
+            return
+        newer, breaking = later_by(epoch, lease.epoch), bool(told.flags & LeaseFlag.BREAK_IN_PROGRESS)
+        if newer < 0:
+            return
+        state = lease.state & told.state if breaking or (held and not newer) else told.state
+        lease.epoch = epoch
+        # One change cannot leave it as it was; a break that has begun is the one that did.
+        if newer > 1 or (newer and not breaking and state == lease.state):
+            self._change(lease, NONE, Reason.MISSED)
+        self._change(lease, state, Reason.GRANTED)
+
+    def released(self, lease: Lease) -> None:
+        """Take one open less into account: it is closed, or lost."""
+        lease.opens -= 1
+        if not lease.opens:
+            self._change(lease, NONE, Reason.RELEASED)
+        self._drop_unused(lease)
+
+    def _drop_unused(self, lease: Lease) -> None:
+        """Forget a lease that nobody holds, as the server does."""
+        if lease.opens or lease.asked:
+            return
+        self._by_key.pop(lease.key, None)
+        self._leave_name(lease)
+
+    # -- taking back
+
+    def broken(self, told: LeaseBreakNotification) -> LeaseBreakAcknowledgment | None:
+        """Take in a break, and return what is to be sent for it, if anything, when all subscribers are done."""
+        lease = self._by_key.get(told.key)
+        answer = LeaseBreakAcknowledgment(told.key, told.new_state if lease is not None else NONE)
+        if lease is not None:
+            self._break(lease, told)
+        return answer if told.flags & ACK_REQUIRED else None
+
+    def _break(self, lease: Lease, told: LeaseBreakNotification) -> None:
+        """Take in the break of a lease that we have, or may have."""
+        numbered = self._version > 1
+        epoch = told.new_epoch if numbered else lease.epoch
+        if not lease.known or (lease.asked and not numbered):
+            latest, left = lease.early or (epoch, RWH)
+            lease.early = epoch if later_by(epoch, latest) > 0 else latest, left & told.new_state
+        if lease.known:
+            lease.epoch = epoch if later_by(epoch, lease.epoch) > 0 else lease.epoch
+            self._change(lease, lease.state & told.new_state, Reason.BROKEN)
+
+    # -- losing and claiming
+
+    def suspended(self) -> None:
+        """Give up all states: the connection is lost, and what others do is not told us any more. Keys are kept."""
+        for lease in self:
+            if lease.known:
+                lease.known, lease.kept = False, lease.state
+            lease.early = None
+            self._change(lease, NONE, Reason.SUSPENDED)
+
+    def regranted(self, lease: Lease, told: LeaseContext | LeaseContextV2 | None) -> None:
+        """Take in the answer to a claim of an open that holds the lease; None if it said nothing of one."""
+        if told is None or told.key != lease.key:
+            return
+        unchanged = (
+            not lease.known
+            and lease.early is None
+            and isinstance(told, LeaseContextV2)
+            and told.epoch == lease.epoch
+            and not lease.kept & ~told.state
+        )
+        if unchanged:
+            lease.known = True
+            self._change(lease, told.state, Reason.CLAIMED)
+        else:
+            self._hear(lease, told, held=True)
+        lease.early = None
+
+    def _change(self, lease: Lease, state: int, reason: Reason) -> None:
+        """Give a lease another state, and tell."""
+        old, lease.state = lease.state, state
+        if old != state:
+            for subscriber in self._subscribers:
+                subscriber(lease, old, state, reason)
