@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import pytest
 from lab.mounting import LeftBehindError, Mount, program
-from lab.server import Samba
+from lab.root import REQUIRE_VARIABLE, found
+from lab.server import PERSISTENT, Samba
 
 # Longer than any test needs: a mount that hangs is killed then, and the test that hung fails with ENOTCONN.
 HANG_SECONDS = 240.0
@@ -76,6 +77,20 @@ def samba() -> Iterator[Samba]:
 def own_samba() -> Iterator[Samba]:
     """A server of the module's own, to be stopped, broken and configured."""
     with Samba() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def later_samba() -> Iterator[Samba]:
+    """A server of the module's own with the share `persistent`: from the root that tools/lab/samba.py makes."""
+    root = found()
+    if not root and os.environ.get(REQUIRE_VARIABLE) == "1":
+        pytest.fail(f"{REQUIRE_VARIABLE}=1, and there is no later Samba: tools/lab/samba.py root tells why")
+    if not root:
+        pytest.skip("no later Samba here: tools/lab/samba.py root unpacks one")
+    with Samba(root=root) as server:
+        if PERSISTENT not in server.shares:
+            pytest.skip(f"{server.version()} has no persistent handles")
         yield server
 
 

@@ -19,10 +19,11 @@ from lab.commands import CommandError, run
 POOL = ipaddress.IPv4Network("10.64.0.0/10")
 # Worse than any route that a person or a DHCP client sets.
 LAST_RESORT_METRIC = "4294967295"
+# What stays within the server's machine passes.
 DROP_RULES = """
 table inet lab {
-  chain input { type filter hook input priority 0; policy drop; }
-  chain output { type filter hook output priority 0; policy drop; }
+  chain input { type filter hook input priority 0; policy drop; iif lo accept; }
+  chain output { type filter hook output priority 0; policy drop; oif lo accept; }
 }
 """
 

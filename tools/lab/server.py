@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -29,7 +30,6 @@ from lab.owner import claim, clean, keep
 USER: Final = "lab"
 PASSWORD: Final = "lab-Passw0rd"
 UNIX_ACCOUNT: Final = "daemon"
-SHARES: Final = ("share", "readonly", "encrypted", "dfs")
 START_SECONDS: Final = 20.0
 
 GLOBAL = """
@@ -64,8 +64,24 @@ GLOBAL = """
 SHARE = """
 [{name}]
  path = {path}
- read only = {read_only}
-{extra}"""
+ read only = no
+"""
+
+# Without these Samba grants no handle that outlives its connection: it would have to tell the machine's own programs.
+APART = ("kernel oplocks = no", "kernel share modes = no", "posix locking = no")
+# What each share has beside its directory; what a handle is worth after a loss differs in the last three.
+SHARES: Final[Mapping[str, Sequence[str]]] = {
+    "share": (),
+    "readonly": ("read only = yes",),
+    "encrypted": ("smb encrypt = required",),
+    "dfs": ("msdfs root = yes",),
+    "neither": ("durable handles = no",),
+    "durable": APART,
+}
+# With a server that has persistent handles. It grants no leases but for reading on such a share, unless told otherwise.
+PERSISTENT: Final = "persistent"
+PERSISTENT_LINES: Final = (*APART, "continuous availability = yes", "smb3 ca:max lease mask = RWH")
+PERSISTENT_SINCE: Final = (4, 25)
 
 # What the programs of another root need around them; $1 is the root, $2 the lab's folder, then the command.
 # The machine's own mounts are let go: a copy of them in here would keep alive what is unmounted out there.
@@ -96,6 +112,9 @@ class Samba:
         self.credentials = self.folder / "credentials"
         self._smbd: subprocess.Popen[bytes] | None = None
         self._kept = False
+        self.shares = dict(SHARES)
+        if self.has_persistent_handles():
+            self.shares[PERSISTENT] = PERSISTENT_LINES
 
     @property
     def address(self) -> str:
@@ -138,7 +157,7 @@ class Samba:
         """Lay out the lab's folder."""
         for part in ("private", "lock", "state", "cache", "pid", "ncalrpc", "winbindd"):
             (self.state / part).mkdir(parents=True)
-        for share in SHARES:
+        for share in self.shares:
             self.directory(share).mkdir(parents=True)
             shutil.chown(self.directory(share), UNIX_ACCOUNT)
         (self.state / "users.map").write_text(f"!{UNIX_ACCOUNT} = {USER}\n")
@@ -147,18 +166,11 @@ class Samba:
 
     def _configure(self) -> None:
         """Write smb.conf."""
-        extra = {"encrypted": " smb encrypt = required\n", "dfs": " msdfs root = yes\n"}
         text = GLOBAL.format(address=self.address, state=self.state)
+        text += " persistent handles = yes\n" if PERSISTENT in self.shares else ""
         text += "".join(f" {line.strip()}\n" for line in self._settings.splitlines())
-        text += "".join(
-            SHARE.format(
-                name=share,
-                path=self.directory(share),
-                read_only="yes" if share == "readonly" else "no",
-                extra=extra.get(share, ""),
-            )
-            for share in SHARES
-        )
+        for name, lines in self.shares.items():
+            text += SHARE.format(name=name, path=self.directory(name)) + "".join(f" {line}\n" for line in lines)
         (self.state / "smb.conf").write_text(text)
 
     def _command(self, program: str, *arguments: str) -> list[str]:
@@ -284,7 +296,18 @@ class Samba:
 
     def version(self) -> str:
         """Which Samba this is."""
-        return run(*self._command("smbd", "--version")).stdout.strip()
+        program = ["chroot", self._root] if self._root else []
+        return run(*program, "smbd", "--version").stdout.strip()
+
+    def has_persistent_handles(self) -> bool:
+        """Whether the server has the share `persistent`, and what it takes."""
+        told = re.search(r"(\d+)\.(\d+)", self.version())
+        return told is not None and (int(told[1]), int(told[2])) >= PERSISTENT_SINCE
+
+    def session_processes(self) -> list[int]:
+        """Ids of the processes that serve clients, one for each client."""
+        sessions: dict[str, Any] = self.status().get("sessions", {})
+        return sorted({int(entry["server_id"]["pid"]) for entry in sessions.values()})
 
     def client(self, command: str, share: str = "share") -> str:
         """Let smbclient do something as another client; its output."""
