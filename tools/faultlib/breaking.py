@@ -1,0 +1,117 @@
+"""How each kind of fault is done to a private server, and what ends it."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+
+from lab.commands import run
+from lab.server import Samba
+
+from faultlib.plan import Fault
+from faultlib.proxy import Proxy, Way, somewhere
+
+# How long a connection may wait for the byte that it is cut at.
+CUT_SECONDS = 1.0
+
+
+class Breaker:
+    """Does faults; each returns when what was broken is whole again."""
+
+    def __init__(self, server: Samba, proxy: Proxy) -> None:
+        self._server, self._proxy = server, proxy
+        self.kinds: Mapping[str, Callable[[Fault, random.Random], str]] = {
+            "link": self.link,
+            "drop": self.drop,
+            "reset": self.reset,
+            "frame": self.frame,
+            "unanswered": self.unanswered,
+            "late": self.late,
+            "kill": self.kill,
+            "restart": self.restart,
+            "crash": self.crash,
+        }
+
+    def do(self, fault: Fault) -> str:
+        """Do one, from its beginning to its end; what was done, in words."""
+        return self.kinds[fault.kind](fault, random.Random(fault.seed))
+
+    def link(self, fault: Fault, chance: random.Random) -> str:
+        """Every link is down for a while, and the carrier with it."""
+        del chance
+        self._server.network.cut()
+        time.sleep(fault.seconds)
+        self._server.network.connect()
+        return f"link down for {fault.seconds:.2f} s"
+
+    def drop(self, fault: Fault, chance: random.Random) -> str:
+        """Every packet vanishes for a while, and nobody is told."""
+        del chance
+        self._server.network.drop()
+        time.sleep(fault.seconds)
+        self._server.network.pass_again()
+        return f"packets dropped for {fault.seconds:.2f} s"
+
+    def reset(self, fault: Fault, chance: random.Random) -> str:
+        """Every connection is reset at the client's end."""
+        del fault, chance
+        run("ss", "-K", "dst", self._server.address, check=False)
+        return "connections reset"
+
+    def frame(self, fault: Fault, chance: random.Random) -> str:
+        """The connections through the proxy end in the middle of a frame."""
+        way, count, hard = chance.choice(list(Way)), somewhere(chance), chance.random() < 0.5
+        del fault
+        self._proxy.cut_after(way, count, reset=hard)
+        limit = time.monotonic() + CUT_SECONDS
+        while self._proxy.to_be_cut() and time.monotonic() < limit:
+            time.sleep(0.005)
+        self._proxy.cut_what_waits()
+        return f"cut after {count} bytes {way.value}, {'with a reset' if hard else 'in order'}"
+
+    def unanswered(self, fault: Fault, chance: random.Random) -> str:
+        """The server hears everything for a while, the client nothing; then the connections are reset."""
+        seconds = min(fault.seconds, chance.uniform(0.02, 0.4))
+        self._proxy.hold(Way.TO_CLIENT)
+        time.sleep(seconds)
+        self._proxy.cut()
+        return f"no answers for {seconds:.2f} s, then cut"
+
+    def late(self, fault: Fault, chance: random.Random) -> str:
+        """The client's requests are held back, its connection is cut; the server hears them when all seems over."""
+        seconds, later = min(fault.seconds, chance.uniform(0.02, 0.3)), chance.uniform(0, 1.5)
+        self._proxy.hold(Way.TO_SERVER)
+        time.sleep(seconds)
+        self._proxy.cut_clients(later)
+        return f"requests of {seconds:.2f} s delivered {later:.2f} s after the cut"
+
+    def kill(self, fault: Fault, chance: random.Random) -> str:
+        """The processes that serve the clients, or one of them, are killed."""
+        del fault
+        pids = self._server.session_processes()
+        if len(pids) > 1 and chance.random() < 0.6:
+            pids = [chance.choice(pids)]
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return f"{len(pids)} of the server's session processes killed"
+
+    def restart(self, fault: Fault, chance: random.Random) -> str:
+        """The server is stopped in good order, and started again."""
+        del chance
+        self._server.stop()
+        time.sleep(fault.seconds)
+        self._server.start()
+        return f"server stopped for {fault.seconds:.2f} s"
+
+    def crash(self, fault: Fault, chance: random.Random) -> str:
+        """All of the server's processes are killed, and it is started again."""
+        del chance
+        self._server.kill()
+        time.sleep(fault.seconds)
+        self._server.start()
+        return f"server killed, away for {fault.seconds:.2f} s"

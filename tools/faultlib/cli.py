@@ -1,0 +1,113 @@
+"""The command line of tools/faults."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Final, NoReturn
+
+from lab.root import RootError, build, found
+from lab.server import Samba
+
+from faultlib.plan import KINDS, faults
+from faultlib.promises import PERSISTENT, PROMISES
+from faultlib.report import as_json, as_text
+from faultlib.run import Run
+
+# Longer than the longest outage: what a program waits for is not over before it.
+TIMEOUT: Final = "timeout=60"
+
+
+def kinds(text: str) -> Mapping[str, int]:
+    """Comma-separated kinds of faults, as frequent as they are among all."""
+    wanted = text.split(",")
+    for name in wanted:
+        if name not in KINDS:
+            raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(KINDS)}")
+    return {name: weight for name, weight in KINDS.items() if name in wanted}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    made = argparse.ArgumentParser(
+        prog="tools/faults",
+        description="Faults under a mixed workload on two mounts of a private Samba; every byte is compared.",
+    )
+    made.add_argument("share", choices=list(PROMISES), help="what the server grants decides what is promised")
+    made.add_argument("--faults", type=int, default=100, metavar="N", help="how many (default 100)")
+    made.add_argument("--seed", type=int, help="draw the same faults and work again (default: another each time)")
+    made.add_argument("--kinds", type=kinds, default=KINDS, metavar="KIND,...", help=", ".join(KINDS))
+    made.add_argument("--longest", type=float, default=30.0, metavar="S", help="no outage is longer (default 30)")
+    made.add_argument("--workers", type=int, default=4, metavar="N", help="processes at work (default 4)")
+    made.add_argument("--options", default="", metavar="OPT,...", help="further mount options")
+    made.add_argument(
+        "--later", action="store_true", help="on the later Samba of tools/lab/samba.py root; persistent is"
+    )
+    made.add_argument("--stop", action="store_true", help="end at the first violation")
+    made.add_argument("--json", type=Path, metavar="FILE", help="write everything there")
+    made.add_argument("--quiet", action="store_true", help="no line for each fault")
+    return made
+
+
+def stop(reason: str) -> NoReturn:
+    """End with a sentence."""
+    print(f"tools/faults: {reason}", file=sys.stderr)
+    sys.exit(2)
+
+
+def say(line: str) -> None:
+    """Progress: one line that is overwritten on a terminal, a line each elsewhere."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{line[: os.get_terminal_size(sys.stderr.fileno()).columns - 1]}", end="", file=sys.stderr)
+    else:
+        print(line, file=sys.stderr)
+    sys.stderr.flush()
+
+
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    """Take the orderly way out, whichever signal asks for it."""
+    del frame
+    raise KeyboardInterrupt(signal.Signals(number).name)
+
+
+def main() -> int:
+    """Set up, run, report: 0 when everything was as promised, 1 when not."""
+    arguments = parser().parse_args()
+    if os.geteuid() != 0:
+        stop("needs root: it makes network namespaces and mounts (sudo tools/faults)")
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _end)
+    seed = arguments.seed if arguments.seed is not None else random.SystemRandom().randrange(2**32)
+    root = ""
+    if arguments.later or arguments.share == PERSISTENT:
+        try:
+            root = found() or (build() and found()) or ""
+        except RootError as error:
+            stop(str(error))
+    planned = list(faults(seed, arguments.faults, arguments.kinds, arguments.longest))
+    options = [TIMEOUT, *(option for option in arguments.options.split(",") if option)]
+    print(f"==> {len(planned)} faults on {arguments.share}, seed {seed}", file=sys.stderr)
+    with Samba(root=root) as server:
+        if arguments.share not in server.shares:
+            stop(f"{server.version()} has no share {arguments.share}")
+        run = Run(
+            server, arguments.share, seed, arguments.workers, options, (lambda _: None) if arguments.quiet else say
+        )
+        try:
+            report = run.run(planned, stop=arguments.stop)
+        except KeyboardInterrupt:
+            print("\n==> interrupted; everything is taken down", file=sys.stderr)
+            return 130
+    if sys.stderr.isatty():
+        print(file=sys.stderr)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(as_json(report), indent=1) + "\n")
+    print(as_text(report))
+    return 0 if report.passed else 1

@@ -1,0 +1,48 @@
+"""A worker as a process: told on its standard input when to stop, telling on its standard output what it does.
+
+process.py MOUNT BEHIND NUMBER LOG SEED
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from faultlib.workload import NotHealedError, Worker
+
+
+def tell(*words: object) -> None:
+    """One event."""
+    print(json.dumps(words), flush=True)
+
+
+def main() -> None:
+    """Work until told to stop, compare, hand over."""
+    mount, behind, number, log, seed = sys.argv[1:]
+    worker = Worker(Path(mount), int(number), log, seed, tell)
+    stop = threading.Event()
+
+    def listen() -> None:
+        """Wait for the word, or for the end of who would say it."""
+        sys.stdin.read(1)
+        worker.stopping_since = time.monotonic()
+        stop.set()
+
+    threading.Thread(target=listen, daemon=True).start()
+    try:
+        worker.begin()
+        while not stop.is_set():
+            worker.step()
+        worker.finish(Path(behind))
+    except (NotHealedError, OSError) as error:
+        worker.violation(f"gave up: {error}")
+    tell("end", worker.found.as_json())
+
+
+if __name__ == "__main__":
+    main()

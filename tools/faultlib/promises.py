@@ -1,0 +1,28 @@
+"""What each share promises to programs whose connection is lost, and which errors break the promise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from faultlib.plan import OF_THE_SERVER
+
+NEITHER: Final = "neither"
+DURABLE: Final = "durable"
+PERSISTENT: Final = "persistent"
+
+PROMISES: Final[Mapping[str, str]] = {
+    NEITHER: "calls on open files may fail; what succeeded was done, what failed was done or not, no byte is wrong",
+    DURABLE: "nothing fails when only the link does, but for locks; with the server's process, open files may be lost",
+    PERSISTENT: "nothing fails, whatever is lost and comes back within timeout=",
+}
+# [MS-SMB2] 3.3.7.1: a durable open keeps its byte-range locks only under a lease to write, which files that several
+# clients have open never get. Here these are the counters.
+WITHOUT_A_LEASE: Final = frozenset({"lock", "unlock", "read counter", "write counter", "open counter", "close counter"})
+
+
+def broken(share: str, kind: str, what: str) -> bool:
+    """Whether an error of an operation, after a fault of a kind, breaks the share's promise."""
+    if share == PERSISTENT:
+        return True
+    return share == DURABLE and kind not in OF_THE_SERVER and what not in WITHOUT_A_LEASE

@@ -1,0 +1,225 @@
+"""One run: a server, two mounts, workers on them, faults, and the comparison in the end."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from lab.mounting import LeftBehindError, Mount, wait_until
+from lab.server import Samba
+
+from faultlib.breaking import Breaker
+from faultlib.judging import judge
+from faultlib.plan import Fault
+from faultlib.promises import broken
+from faultlib.proxy import PORT, Proxy
+from faultlib.stalls import Event, stall
+from faultlib.workers import SETTLE_SECONDS, Process, settled
+from faultlib.workload import COUNTER_WIDTH, COUNTERS, PATIENCE
+
+PLACE: Final = "run"
+# What a worker may take for its comparison, beside the patience that its last operation has.
+COMPARE_SECONDS: Final = 120.0
+WARM_UP: Final = 0.5
+
+
+@dataclass
+class Happened:
+    """A fault that was done."""
+
+    fault: Fault
+    begun: float
+    over: float
+    words: str
+    stalls: list[float | None] = field(default_factory=list)
+
+
+@dataclass
+class Report:
+    """What came of a run."""
+
+    share: str
+    server: str
+    seed: int
+    options: str
+    workers: int
+    seconds: float = 0.0
+    happened: list[Happened] = field(default_factory=list)
+    done: Counter[str] = field(default_factory=Counter)
+    errors: Counter[str] = field(default_factory=Counter)
+    """By operation and errno."""
+    errors_after: Counter[str] = field(default_factory=Counter)
+    """By the kind of the fault before, operation and errno."""
+    broken: list[str] = field(default_factory=list)
+    """Errors that the share promises not to have."""
+    violations: list[str] = field(default_factory=list)
+    mounts: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def passed(self) -> bool:
+        """Whether everything is as promised."""
+        return not self.broken and not self.violations
+
+    def stalls(self, kind: str = "") -> list[float]:
+        """Every stall that could be told, of one kind of fault or all."""
+        wanted = [one for one in self.happened if kind in ("", one.fault.kind)]
+        return sorted(seconds for one in wanted for seconds in one.stalls if seconds is not None)
+
+    def longest(self) -> Happened | None:
+        """The fault after which somebody waited for longest."""
+        told = [one for one in self.happened if any(seconds is not None for seconds in one.stalls)]
+        return max(told, key=lambda one: max(seconds or 0.0 for seconds in one.stalls), default=None)
+
+
+class Run:
+    """A run on a share of a server that is up; `say` hears of each fault."""
+
+    def __init__(
+        self, server: Samba, share: str, seed: int, workers: int, options: Sequence[str], say: Callable[[str], None]
+    ) -> None:
+        self._server, self._share, self._options, self._say = server, share, options, say
+        self._workers: list[Process] = []
+        self._count = workers
+        self.report = Report(share, server.version(), seed, ",".join(options), workers)
+
+    def run(self, faults: Sequence[Fault], *, stop: bool = False) -> Report:
+        """Do the faults under the workload; with `stop` no more of them after a first violation."""
+        began = time.monotonic()
+        with ExitStack() as stack:
+            proxy = stack.enter_context(Proxy(self._server.network))
+            mounts = [self._mount(0), self._mount(1, f"port={PORT}")]
+            stack.callback(self._unmount, mounts)
+            for mount in mounts:
+                mount.mount()
+            self._lay_out(mounts[0].path / PLACE)
+            stack.callback(self._kill_workers)
+            behind = self._server.directory(self._share) / PLACE
+            for number in range(self._count):
+                place = mounts[number % 2].path / PLACE
+                seed = f"{self.report.seed} {number}"
+                self._workers.append(Process(place, behind, number, self._log(number), seed))
+            time.sleep(WARM_UP)
+            self._do(faults, Breaker(self._server, proxy), mounts, stop=stop)
+            self._end(behind)
+            self.report.mounts = [self._status(mount) for mount in mounts]
+        self._open_files()
+        self.report.seconds = time.monotonic() - began
+        return self.report
+
+    def _mount(self, number: int, *options: str) -> Mount:
+        """One of the mounts."""
+        words = [f"credentials={self._server.credentials}", *self._options, *options]
+        return Mount(self._server.source(self._share), self._server.folder / f"mnt-faults-{number}", words)
+
+    def _log(self, number: int) -> str:
+        """The log that a worker appends to: one for each mount, since SMB has no append that two clients share."""
+        return f"log{number % 2}"
+
+    def _lay_out(self, place: Path) -> None:
+        """Make what all workers share."""
+        place.mkdir()
+        (place / "races").mkdir()
+        for counter in range(COUNTERS):
+            (place / f"counter{counter}").write_bytes(b"%0*d" % (COUNTER_WIDTH, 0))
+        for number in range(2):
+            (place / self._log(number)).touch()
+
+    def _do(self, faults: Sequence[Fault], breaker: Breaker, mounts: Sequence[Mount], *, stop: bool) -> None:
+        """Do one fault after the other."""
+        for fault in faults:
+            time.sleep(fault.pause)
+            begun = time.monotonic()
+            words = breaker.do(fault)
+            over = time.monotonic()
+            self.report.happened.append(Happened(fault, begun, over, words))
+            if fault.settle and not settled(self._workers, over, over + SETTLE_SECONDS):
+                self.report.violations.append(f"after fault {fault.number} ({words}): not everybody went on")
+            for mount in mounts:
+                if not mount.daemons():
+                    self.report.violations.append(f"after fault {fault.number} ({words}): a mount's daemon has gone")
+                    return
+            self._say(self._progress(fault, len(faults), words))
+            if stop and (self._told_violations() or self.report.violations):
+                return
+
+    def _progress(self, fault: Fault, count: int, words: str) -> str:
+        """One line."""
+        failed = sum(bool(event.error) for worker in self._workers for event in list(worker.events))
+        bad = len(self._told_violations()) + len(self.report.violations)
+        return f"{fault.number} of {count}, {fault.kind}: {words}; {failed} errors, {bad} violations so far"
+
+    def _told_violations(self) -> list[str]:
+        """Violations that workers have told of."""
+        return [event.error for worker in self._workers for event in list(worker.events) if event.what == "violation"]
+
+    def _end(self, behind: Path) -> None:
+        """Let the workers end and compare, then judge what they did together."""
+        settled(self._workers, time.monotonic(), time.monotonic() + SETTLE_SECONDS)
+        for worker in self._workers:
+            worker.stop()
+        limit = time.monotonic() + PATIENCE + COMPARE_SECONDS
+        self.report.violations += [fault for worker in self._workers if (fault := worker.wait(limit))]
+        ends = {worker.number: worker.end for worker in self._workers if worker.end is not None}
+        for end in ends.values():
+            self.report.violations += end["violations"]
+            self.report.done.update(end["done"])
+            self.report.errors.update(end["errors"])
+        self.report.violations += judge(behind, ends, {number: self._log(number) for number in ends})
+        for worker in self._workers:
+            events = [event for event in worker.events if event.what != "violation"]
+            self._attribute(worker.number, events)
+            self._measure(events)
+
+    def _attribute(self, number: int, events: Sequence[Event]) -> None:
+        """Say after which fault each error came, and whether the share promises that there is none."""
+        for event in events:
+            if not event.error:
+                continue
+            before = [one for one in self.report.happened if one.begun < event.ended]
+            kind = before[-1].fault.kind if before else "no fault"
+            self.report.errors_after[f"{kind}: {event.what} {event.error}"] += 1
+            # An error may come to light when the next fault has begun already.
+            kinds = {one.fault.kind for one in before[-2:]} or {kind}
+            if all(broken(self._share, each, event.what) for each in kinds):
+                after = f"fault {before[-1].fault.number} ({before[-1].words})" if before else "no fault at all"
+                self.report.broken.append(
+                    f"{event.ended:.3f} worker {number}: {event.what} {event.error} after {after}"
+                )
+
+    def _measure(self, events: Sequence[Event]) -> None:
+        """How long a worker stood still after each fault."""
+        happened = self.report.happened
+        for one, following in zip(happened, [*happened[1:], None], strict=True):
+            next_begun = following.begun if following else float("inf")
+            one.stalls.append(stall(events, one.begun, one.over, next_begun))
+
+    def _status(self, mount: Mount) -> dict[str, Any]:
+        """What the mount says of itself."""
+        try:
+            return mount.status()
+        except (OSError, RuntimeError, json.JSONDecodeError) as error:
+            return {"error": str(error)}
+
+    def _kill_workers(self) -> None:
+        """End what still works."""
+        for worker in self._workers:
+            worker.kill()
+
+    def _unmount(self, mounts: Sequence[Mount]) -> None:
+        """Unmount; what that leaves behind is a violation."""
+        for mount in mounts:
+            try:
+                mount.unmount()
+            except LeftBehindError as error:
+                self.report.violations.append(str(error))
+
+    def _open_files(self) -> None:
+        """Nothing may be open at the server when all is over."""
+        if not wait_until(lambda: not self._server.open_files(), 5):
+            self.report.violations.append(f"left open at the server: {self._server.open_files()[:5]}")
