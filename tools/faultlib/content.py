@@ -41,7 +41,9 @@ class Content:
         return max(high for _, high in self.sizes)
 
     def written(self, start: int, data: bytes) -> None:
-        """A write has succeeded."""
+        """A write has succeeded; one of nothing changes nothing."""
+        if not data:
+            return
         end = start + len(data)
         self._reach(end)
         self.sure[start:end] = data
@@ -50,6 +52,8 @@ class Content:
 
     def perhaps_written(self, start: int, data: bytes) -> None:
         """A write has failed: any of its bytes may be there, and any size on the way to its end."""
+        if not data:
+            return
         end = start + len(data)
         self.doubts.append(Doubt(start, bytes(data)))
         self.sizes = sorted({(low, max(high, end)) for low, high in self.sizes})

@@ -132,6 +132,7 @@ class Run:
 
     def _do(self, faults: Sequence[Fault], breaker: Breaker, mounts: Sequence[Mount], *, stop: bool) -> None:
         """Do one fault after the other."""
+        told = 0
         for fault in faults:
             time.sleep(fault.pause)
             begun = time.monotonic()
@@ -145,6 +146,9 @@ class Run:
                     self.report.violations.append(f"after fault {fault.number} ({words}): a mount's daemon has gone")
                     return
             self._say(self._progress(fault, len(faults), words))
+            for violation in self._told_violations()[told:]:
+                self._say(f"    {violation}\n")
+                told += 1
             if stop and (self._told_violations() or self.report.violations):
                 return
 

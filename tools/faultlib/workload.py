@@ -107,6 +107,7 @@ class Worker:
         self._race = 0
         self._counters: dict[int, int] = {}
         self._log_descriptor = -1
+        self._violated: set[str] = set()
         self._operations: list[tuple[int, Callable[[], None]]] = [
             (10, self.create),
             (24, self.write),
@@ -170,7 +171,10 @@ class Worker:
         return result
 
     def violation(self, text: str) -> None:
-        """Remember what must not be."""
+        """Remember what must not be; once, as it may be seen again and again."""
+        if text in self._violated:
+            return
+        self._violated.add(text)
         now = time.monotonic()
         self.found.violations.append(f"{now:.3f} worker {self.number}: {text}")
         self._tell(now, now, "violation", text)
@@ -246,8 +250,11 @@ class Worker:
             done = self.once("write", os.pwrite, descriptor, data, start)
             if not isinstance(done, OSError):
                 file.content.written(start, data[:done])
+            if done == len(data):
                 return
-            file.content.perhaps_written(start, data)
+            # A short count says that the rest has failed.
+            missing = 0 if isinstance(done, OSError) else done
+            file.content.perhaps_written(start + missing, data[missing:])
             self._lost(file)
             if not again:
                 return
@@ -259,12 +266,20 @@ class Worker:
             return
         start, length = self.chance.randrange(file.content.size + 1), self.chance.choice([1, 4096, 65_536, LARGEST * 2])
         while (descriptor := self._held(file)) >= 0:
-            data = self.once("read", os.pread, descriptor, length, start)
+            data = self.once("read", self._read_all, descriptor, length, start)
             if not isinstance(data, OSError):
                 if fault := file.content.fault(data, start, length):
                     self.violation(f"read of {file.name} through the mount: {fault}")
                 return
             self._lost(file)
+
+    @staticmethod
+    def _read_all(descriptor: int, length: int, start: int) -> bytes:
+        """As much as there is: a short count alone is no end of the file, an error may follow."""
+        data = b""
+        while len(data) < length and (part := os.pread(descriptor, length - len(data), start + len(data))):
+            data += part
+        return data
 
     def rewrite(self) -> None:
         """Replace a file's contents, as editors and shells do: O_TRUNC, write, close."""
@@ -284,12 +299,11 @@ class Worker:
                 continue
             file.content.truncated(0)
             done = self.once("write", os.write, descriptor, data)
-            if isinstance(done, OSError):
-                file.content.perhaps_written(0, data)
-            else:
-                file.content.written(0, data[:done])
+            count = 0 if isinstance(done, OSError) else done
+            file.content.written(0, data[:count])
+            file.content.perhaps_written(count, data[count:])
             self.once("close", os.close, descriptor)
-            if not isinstance(done, OSError):
+            if count == len(data):
                 return
 
     def _patience(self, what: str, error: OSError) -> None:

@@ -1,0 +1,252 @@
+"""What tools/faults judges by: which bytes may be there, who may have won, how long somebody stood still."""
+
+from __future__ import annotations
+
+import random
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TOOLS = Path(__file__).resolve().parents[2] / "tools"
+if str(TOOLS) not in sys.path:
+    sys.path.insert(0, str(TOOLS))
+
+from faultlib.content import Content  # noqa: E402
+from faultlib.judging import judge  # noqa: E402
+from faultlib.plan import KINDS, faults  # noqa: E402
+from faultlib.promises import DURABLE, NEITHER, PERSISTENT, broken  # noqa: E402
+from faultlib.stalls import Event, stall  # noqa: E402
+from faultlib.workload import COUNTER_WIDTH  # noqa: E402
+
+# -- what a file may hold --------------------------------------------------------------------------------------------
+
+
+def written(*pieces: tuple[int, bytes]) -> Content:
+    """A file after writes that have succeeded."""
+    content = Content()
+    for start, data in pieces:
+        content.written(start, data)
+    return content
+
+
+def test_what_was_written_must_be_there() -> None:
+    content = written((0, b"abcdef"), (2, b"XY"))
+    assert not content.fault(b"abXYef")
+    assert content.fault(b"abcdef")
+    assert content.fault(b"abXYe")
+    assert content.fault(b"abXYef\0")
+
+
+def test_a_hole_is_zeros() -> None:
+    assert not written((3, b"x")).fault(b"\0\0\0x")
+
+
+def test_a_failed_write_may_be_there_or_not_or_in_part() -> None:
+    content = written((0, b"abcdef"))
+    content.perhaps_written(4, b"1234")
+    for data in (b"abcdef", b"abcd1234", b"abcd1f", b"abcd12", b"abcd123"):
+        assert not content.fault(data), data
+    for data in (b"abcd", b"abcd12345", b"abcdx234", b"ab1234"):
+        assert content.fault(data), data
+
+
+def test_a_write_that_succeeds_settles_what_failed_before() -> None:
+    content = written((0, b"abcdef"))
+    content.perhaps_written(0, b"123456")
+    content.written(1, b"BCDE")
+    assert not content.fault(b"aBCDEf")
+    assert not content.fault(b"1BCDE6")
+    assert content.fault(b"12CDEf"), "the failed write came late"
+
+
+def test_a_failed_truncation() -> None:
+    content = written((0, b"abcdef"))
+    content.perhaps_truncated(2)
+    assert not content.fault(b"ab")
+    assert not content.fault(b"abcdef")
+    assert content.fault(b"abcd")
+    content.written(5, b"F")
+    assert not content.fault(b"ab\0\0\0F")
+    assert not content.fault(b"abcdeF")
+    assert content.fault(b"ab")
+
+
+def test_a_truncation_that_succeeds_settles_the_rest() -> None:
+    content = written((0, b"abcdef"))
+    content.perhaps_written(0, b"123456")
+    content.truncated(3)
+    content.truncated(5)
+    assert not content.fault(b"1bc\0\0")
+    assert content.fault(b"123\0" + b"5")
+
+
+def test_a_part_that_is_read() -> None:
+    content = written((0, b"abcdef"))
+    assert not content.fault(b"cd", 2, 2)
+    assert not content.fault(b"ef", 4, 100)
+    assert not content.fault(b"", 6, 100)
+    assert content.fault(b"e", 4, 100)
+    assert content.fault(b"cx", 2, 2)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_every_outcome_of_operations_that_fail_is_allowed(seed: int) -> None:
+    """Whatever is really done of what failed, the file is as it may be; and what succeeds is always demanded."""
+    chance = random.Random(seed)
+    content, real = Content(), bytearray()
+    for _ in range(40):
+        start, data = chance.randrange(60), chance.randbytes(chance.randrange(1, 30))
+        fails, done = chance.random() < 0.4, chance.random() < 0.5
+        if chance.random() < 0.3:
+            (content.perhaps_truncated if fails else content.truncated)(start)
+            if done or not fails:
+                real[start:] = bytes(max(0, start - len(real)))
+        else:
+            (content.perhaps_written if fails else content.written)(start, data)
+            if done or not fails:
+                real.extend(bytes(max(0, start - len(real))))
+                real[start : start + len(data)] = data
+        assert not content.fault(bytes(real))
+    content.truncated(4)
+    content.written(0, b"done")
+    assert not content.fault(b"done")
+    assert content.fault(b"d0ne")
+
+
+# -- what all share --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A directory as a run leaves it: one race, two counters, one log."""
+    (tmp_path / "races").mkdir()
+    (tmp_path / "races/race0").touch()
+    for number in range(2):
+        (tmp_path / f"counter{number}").write_bytes(b"%0*d" % (COUNTER_WIDTH, 3))
+    (tmp_path / "log").write_bytes(b"<0 0 x>\n<1 0 >\n<0 2 xx>\n")
+    return tmp_path
+
+
+def ends() -> dict[int, dict[str, Any]]:
+    """What two workers hand over that have done all that is in the directory."""
+    return {
+        0: {
+            "races": {"0": "won"},
+            "counted": {"0": 2, "1": 1},
+            "perhaps_counted": {"1": 1},
+            "appended": [0, 2],
+            "perhaps_appended": [1],
+        },
+        1: {
+            "races": {"0": "lost"},
+            "counted": {"0": 1, "1": 1},
+            "perhaps_counted": {},
+            "appended": [0],
+            "perhaps_appended": [],
+        },
+    }
+
+
+def verdict(place: Path, told: dict[int, dict[str, Any]]) -> str:
+    """All violations in one string."""
+    return "; ".join(judge(place, told, dict.fromkeys(told, "log")))
+
+
+def test_all_is_well(place: Path) -> None:
+    assert verdict(place, ends()) == ""
+
+
+@pytest.mark.parametrize(
+    ("result", "said"), [("won", "won 2 times"), ("doubt", ""), ("lost", "")], ids=["won", "doubt", "lost"]
+)
+def test_one_wins_a_race(place: Path, result: str, said: str) -> None:
+    told = ends()
+    told[1]["races"]["0"] = result
+    assert said in verdict(place, told)
+    assert bool(verdict(place, told)) == bool(said)
+
+
+def test_a_name_that_nobody_made(place: Path) -> None:
+    told = ends()
+    told[0]["races"]["0"] = "lost"
+    assert "lost by all" in verdict(place, told)
+    told[0]["races"]["0"] = "won"
+    (place / "races/race0").unlink()
+    assert "not there" in verdict(place, told)
+
+
+@pytest.mark.parametrize(("value", "well"), [(1, False), (2, True), (3, True), (4, False)])
+def test_a_counter_has_what_was_counted_and_perhaps_more(place: Path, value: int, well: bool) -> None:
+    (place / "counter1").write_bytes(b"%0*d" % (COUNTER_WIDTH, value))
+    assert ("counter 1" not in verdict(place, ends())) == well
+
+
+@pytest.mark.parametrize(
+    ("log", "said"),
+    [
+        (b"<0 0 x>\n<1 0 >\n<0 1 >\n<0 2 xx>\n", ""),
+        (b"<0 0 x>\n<1 0 >\n", "lost"),
+        (b"<0 0 x>\n<1 0 >\n<0 2 xx>\n<1 0 >\n", "twice"),
+        (b"<0 0 x>\n<1 0 >\n<0 2 xx>\n<1 1 >\n", "did not write"),
+        (b"<0 2 x>\n<1 0 >\n<0 0 xx>\n", "out of order"),
+    ],
+)
+def test_records(place: Path, log: bytes, said: str) -> None:
+    (place / "log").write_bytes(log)
+    assert said in verdict(place, ends())
+    assert bool(verdict(place, ends())) == bool(said)
+
+
+def test_bytes_that_are_no_record(place: Path) -> None:
+    told = ends()
+    told[0]["perhaps_appended"] = []
+    (place / "log").write_bytes(b"<0 0 x>\n<1 0 >\n\0\0\0<0 2 xx>\n")
+    assert "no record" in verdict(place, told)
+
+
+# -- stalls ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("events", "seconds"),
+    [
+        ([Event(0.1, 0.2, "read", ""), Event(2.4, 2.5, "read", "")], 0.0),  # it did not wait
+        ([Event(0.1, 2.7, "read", "")], 0.7),
+        ([Event(1.1, 1.2, "read", "EIO"), Event(1.2, 2.3, "open", "")], 0.3),
+        ([Event(1.1, 2.2, "read", "EIO"), Event(2.2, 2.6, "open", "")], 0.6),
+        ([Event(2.4, 2.5, "read", "EIO"), Event(2.5, 2.9, "open", "")], 0.5),  # it noticed late
+        ([Event(1.1, 9.5, "read", "")], None),  # the next fault came before
+        ([Event(0.1, 0.2, "read", "")], None),
+    ],
+)
+def test_a_stall_is_from_the_end_of_the_fault_to_the_first_success(events: list[Event], seconds: float | None) -> None:
+    told = stall(events, begun=1.0, over=2.0, next_begun=9.0)
+    assert told == (None if seconds is None else pytest.approx(seconds))
+
+
+# -- the plan and the promises ---------------------------------------------------------------------------------------
+
+
+def test_a_seed_draws_the_same_faults_again() -> None:
+    first, again = (list(faults(7, 50, KINDS, 30.0)) for _ in range(2))
+    assert first == again
+    assert first != list(faults(8, 50, KINDS, 30.0))
+    assert first[:20] == list(faults(7, 20, KINDS, 30.0))
+
+
+def test_most_outages_are_short() -> None:
+    drawn = list(faults(1, 1000, KINDS, 30.0))
+    assert {fault.kind for fault in drawn} == set(KINDS)
+    assert sum(fault.seconds < 1 for fault in drawn) > 850
+    assert all(0.1 <= fault.seconds <= 30 for fault in drawn)
+    assert max(fault.seconds for fault in faults(1, 1000, KINDS, 2.0)) == 2.0
+
+
+def test_promises() -> None:
+    assert broken(PERSISTENT, "kill", "lock")
+    assert broken(DURABLE, "link", "write")
+    assert not broken(DURABLE, "link", "write counter")
+    assert not broken(DURABLE, "kill", "write")
+    assert not broken(NEITHER, "link", "write")
