@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from enum import Enum, auto
+from typing import Protocol
 
 import trio
 
@@ -18,6 +20,26 @@ from smb3fs.wire.header import Request
 
 # The server has lost what the session stands on; nothing of such a request was carried out.
 SESSION_GONE = frozenset({Status.USER_SESSION_DELETED, Status.NETWORK_NAME_DELETED})
+
+
+class Repeat(Enum):
+    """What may be done with a chain that was lost on the way, when nobody knows whether the server has carried it out.
+
+    SAFE: doing it twice is the same as doing it once. REPLAY: so it is on an open that outlives the connection. NEVER:
+    its caller must learn of the loss.
+    """
+
+    SAFE = auto()
+    REPLAY = auto()
+    NEVER = auto()
+
+
+class Held(Protocol):
+    """What is valid in one session: an open, or the session itself."""
+
+    @property
+    def generation(self) -> int:
+        """The number of that session."""
 
 
 class Pool:
@@ -72,15 +94,15 @@ class Pool:
         """Wait for the next attach, detach or close."""
         await self._changed.wait()
 
-    async def ready(self, generation: int | None = None) -> Session:
+    async def ready(self, handle: Held | None = None) -> Session:
         """Return the current session, waiting for one if need be; the caller's deadline bounds the wait.
 
-        That of a `generation` is there or gone for good, and then ConnectionLost is raised.
+        That of a `handle` is there or gone for good, and then ConnectionLost is raised.
         """
-        if generation is not None:
-            while self.expired and self.generation == generation:
+        if handle is not None:
+            while self.expired and self.generation == handle.generation:
                 await self._changed.wait()
-            return self._of_generation(generation)
+            return self._session_of(handle)
         while self.session is None or self.expired:
             if self.closed:
                 raise ConnectionLost("the mount is being closed")
@@ -88,21 +110,21 @@ class Pool:
         return self.session
 
     async def call(
-        self, requests: Sequence[Request], *, generation: int | None = None, repeatable: bool = False
+        self, requests: Sequence[Request], *, handle: Held | None = None, repeat: Repeat = Repeat.NEVER
     ) -> tuple[Session, list[Answer]]:
         """Send a chain and return its answers with the session that carried them.
 
-        `generation` names the only session on which the requests make sense, since they carry a handle of it; without
-        one they wait for whatever session comes. A chain that is lost on the way is sent again only if it is
-        `repeatable`: doing it twice must be the same as doing it once. Raises ConnectionLost otherwise.
+        `handle` is the open that they refer to, if any; they make sense only on its session. Without one they wait for
+        whatever session comes, and what is lost on the way is sent again if `repeat` is SAFE. Raises ConnectionLost
+        otherwise.
         """
         lost = 0
         while True:
-            session = await self.ready(generation)
+            session = await self.ready(handle)
             try:
                 answers = await session.call(requests)
             except ConnectionLost:
-                if not repeatable or generation is not None or lost >= self._repeats:
+                if repeat is not Repeat.SAFE or handle is not None or lost >= self._repeats:
                     raise
                 lost += 1
                 await self._leave(session)
@@ -114,45 +136,45 @@ class Pool:
             if answers[0].status in SESSION_GONE:
                 # Refused as a whole: on the next session it is done for the first time.
                 session.channel.fail(_gone(answers[0].status))
-                if generation is not None:
+                if handle is not None:
                     raise ConnectionLost("the server has dropped the session that the file was opened in")
                 await self._leave(session)
                 continue
             return session, answers
 
-    async def see_through(self, requests: Sequence[Request], generation: int) -> list[Answer]:
-        """Send a chain to a handle of that generation, and stay for its answers even when cancelled.
+    async def see_through(self, requests: Sequence[Request], handle: Held) -> list[Answer]:
+        """Send a chain to a handle, and stay for its answers even when cancelled.
 
         So the caller knows what was done; ConnectionLost says that the handle is gone, and all it stood for.
         """
-        session = self._of_generation(generation)
+        session = self._session_of(handle)
         answers = await session.see_through(requests)
         if answers[0].status in SESSION_GONE:
             session.channel.fail(_gone(answers[0].status))
             raise ConnectionLost("the server has dropped the session that the file was opened in")
         return answers
 
-    def begin(self, requests: Sequence[Request], generation: int) -> Exchange:
+    def begin(self, requests: Sequence[Request], handle: Held) -> Exchange:
         """Send a chain ahead of the need for its answers; raises ConnectionLost if its session is gone."""
-        return self._of_generation(generation).begin(requests)
+        return self._session_of(handle).begin(requests)
 
-    async def collect(self, exchange: Exchange, generation: int) -> list[Answer]:
+    async def collect(self, exchange: Exchange, handle: Held) -> list[Answer]:
         """Return the answers to a chain that was sent ahead; raises ConnectionLost if its session is gone."""
-        session = self._of_generation(generation)
+        session = self._session_of(handle)
         answers = await session.channel.collect(exchange)
         if answers[0].status == Status.NETWORK_SESSION_EXPIRED:
             self.expire(session)
-            _, answers = await self.call(exchange.requests, generation=generation)
+            _, answers = await self.call(exchange.requests, handle=handle)
         return answers
 
-    def post(self, requests: Sequence[Request], generation: int) -> None:
+    def post(self, requests: Sequence[Request], handle: Held) -> None:
         """Send a chain that nobody waits for, if its session still lives."""
-        if self.session is not None and self.generation == generation:
+        if self.session is not None and self.generation == handle.generation:
             self.session.post(requests)
 
-    def _of_generation(self, generation: int) -> Session:
-        """Return the session of that generation, or raise ConnectionLost."""
-        if self.session is None or self.generation != generation:
+    def _session_of(self, handle: Held) -> Session:
+        """Return the session of a handle, or raise ConnectionLost."""
+        if self.session is None or self.generation != handle.generation:
             raise ConnectionLost("the file was opened on a connection that is gone")
         return self.session
 

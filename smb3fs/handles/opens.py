@@ -3,29 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import IntEnum
 
 from smb3fs.handles.attributes import FileAttributes
-from smb3fs.wire.create import FileId
+from smb3fs.wire.create import CreateRequest, HeldFileId
+
+
+class Durability(IntEnum):
+    """What the server has promised about an open whose connection is lost ([MS-SMB2] 3.3.5.9.6, 3.3.5.9.10)."""
+
+    NONE = 0
+    DURABLE = 1
+    DURABLE_V2 = 2
+    PERSISTENT = 3
 
 
 @dataclass(slots=True, eq=False)
 class Open:
     """One open on the server.
 
-    `file_id` is valid only in the session of the same `generation`; `path` is relative to the root of the mount.
-    `created` tells whether the CREATE made the file rather than found it. `head` is what the file began with at that
-    moment, if it was asked for and could be read.
+    `file_id` is valid only in the session of the same `generation`; a claim after a loss changes both in their place.
+    `path` is relative to the root of the mount; `request` is the CREATE that made the open, and `create_guid` the 16
+    bytes by which the server knows it again, none where it was not asked to. `created` tells whether the CREATE made
+    the file rather than found it. `head` is what the file began with at that moment, if it was asked for and could be
+    read; `seen` the server's last answer about the file. `in_doubt` says that nobody knows what became of a change that
+    was sent; `lost` why the open is gone for good, "" while it is not.
     """
 
     path: str
-    file_id: FileId
+    file_id: HeldFileId
     generation: int
     attributes_at_open: FileAttributes
+    request: CreateRequest
     writable: bool = False
     created: bool = False
     head: memoryview | None = None
     closed: bool = False
+    create_guid: bytes = b""
+    durability: Durability = Durability.NONE
+    in_doubt: bool = False
+    lost: str = ""
+    seen: FileAttributes = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Take what the CREATE told for the last answer."""
+        self.seen = self.attributes_at_open
 
 
 class OpenTable:

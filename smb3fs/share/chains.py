@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from smb3fs.channels.pool import Pool
+from smb3fs.channels.pool import Held, Pool, Repeat
+from smb3fs.channels.session import Session
 from smb3fs.connection import Answer
 from smb3fs.errors import Status, StatusError
 from smb3fs.handles.attributes import FileAttributes
@@ -27,6 +28,7 @@ from smb3fs.wire.create import (
     CreateRequest,
     CreateResponse,
     Disposition,
+    HeldFileId,
 )
 from smb3fs.wire.create_contexts import QUERY_ON_DISK_ID, TIMEWARP_TOKEN, DiskId, TimewarpToken
 from smb3fs.wire.header import Command, Request
@@ -165,8 +167,10 @@ class Chains:
             return FileAttributes.from_posix(FilePosixInformation.parse(data))
         return FileAttributes.from_all_information(FileAllInformation.parse(data))
 
-    def _opened(self, answer: Answer, path: str, generation: int, *, writable: bool = False) -> Open:
-        """Enter what a CREATE has granted into the open table, or raise its refusal."""
+    def _opened(
+        self, request: CreateRequest, answer: Answer, path: str, session: Session, *, writable: bool = False
+    ) -> Open:
+        """Enter what `request` has been granted in a session into the open table, or raise its refusal."""
         if answer.status != Status.SUCCESS:
             raise StatusError(answer.status, Command.CREATE.name)
         told = CreateResponse.parse(answer.pdu)
@@ -177,9 +181,10 @@ class Chains:
             attributes = attributes.with_owned(PosixCreated.parse(contexts[POSIX_GUID]))
         handle = Open(
             path,
-            told.file_id,
-            generation,
+            HeldFileId(*told.file_id),
+            session.generation,
             attributes,
+            request,
             writable,
             created=told.create_action == CreateAction.CREATED,
         )
@@ -193,27 +198,27 @@ class Chains:
     def close(self, handle: Open) -> None:
         """Queue the CLOSE of a handle; nobody waits for its answer."""
         if self._opens.remove(handle):
-            self._pool.post([CloseRequest(handle.file_id)], handle.generation)
+            self._pool.post([CloseRequest(handle.file_id)], handle)
 
-    async def _chain(self, chain: Sequence[Request], *, repeatable: bool = False) -> tuple[int, list[Answer]]:
+    async def _chain(self, chain: Sequence[Request], *, repeat: Repeat = Repeat.NEVER) -> tuple[Session, list[Answer]]:
         """Send a chain that opens and closes by itself; raise the first error in it."""
-        session, answers = await self._pool.call(chain, repeatable=repeatable)
+        session, answers = await self._pool.call(chain, repeat=repeat)
         try:
             raise_first(chain, answers)
         except StatusError:
-            self._close_leftover(answers, session.generation)
+            self._close_leftover(answers, session)
             raise
-        return session.generation, answers
+        return session, answers
 
-    def _close_leftover(self, answers: Sequence[Answer], generation: int) -> None:
+    def _close_leftover(self, answers: Sequence[Answer], session: Held) -> None:
         """Close what a chain opened if its own CLOSE failed, which no server should let happen."""
         if answers[0].status == Status.SUCCESS and answers[-1].status != Status.SUCCESS:
             told = CreateResponse.parse(answers[0].pdu)
-            self._pool.post([CloseRequest(told.file_id)], generation)
+            self._pool.post([CloseRequest(told.file_id)], session)
 
     async def _on(self, handle: Open, chain: Sequence[Request]) -> list[Answer]:
         """Send a chain on an open handle; raise the first error in it."""
-        _, answers = await self._pool.call(chain, generation=handle.generation)
+        _, answers = await self._pool.call(chain, handle=handle)
         raise_first(chain, answers)
         return answers
 
@@ -228,7 +233,7 @@ class Chains:
         """Do as `_set` does and close the handle in the same round trip."""
         chain: list[Request] = [set_info(info, handle), self._query(handle), CloseRequest(handle.file_id)]
         try:
-            _, answers = await self._pool.call(chain, generation=handle.generation)
+            _, answers = await self._pool.call(chain, handle=handle)
         except BaseException:
             self.close(handle)
             raise

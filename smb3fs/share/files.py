@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from smb3fs.channels.pool import Repeat
 from smb3fs.connection import Answer
 from smb3fs.errors import Status, StatusError, WireError
 from smb3fs.handles.attributes import FileAttributes
@@ -70,16 +71,16 @@ class Files(Links):
             RELATED_FILE_ID, InfoType.FILESYSTEM, FileFsAttributeInformation.information_class, FS_ATTRIBUTE_ROOM
         )
         chain: list[Request] = [self._create("", STAT_ACCESS), self._query(), query, QUERY_INTERNAL, CLOSE_RELATED]
-        session, answers = await self._pool.call(chain, repeatable=True)
+        session, answers = await self._pool.call(chain, repeat=Repeat.SAFE)
         try:
             raise_first(chain[:2], answers[:2])
         except StatusError:
-            self._close_leftover(answers, session.generation)
+            self._close_leftover(answers, session)
             raise
         volume = None
         if answers[2].status == Status.SUCCESS:
             volume = FileFsAttributeInformation.parse(memoryview(QueryInfoResponse.parse(answers[2].pdu).data))
-        self._close_leftover(answers, session.generation)
+        self._close_leftover(answers, session)
         told = self._told(answers[1])
         if answers[3].status == Status.SUCCESS:
             self.agreeing_ids = internal_id(answers[3]) == told.file_id
@@ -93,7 +94,7 @@ class Files(Links):
         """Return the size of the share and what is free of it."""
         query = QueryInfoRequest(RELATED_FILE_ID, InfoType.FILESYSTEM, FileFsFullSizeInformation.information_class, 32)
         chain: list[Request] = [self._create("", STAT_ACCESS), query, CLOSE_RELATED]
-        _, answers = await self._chain(chain, repeatable=True)
+        _, answers = await self._chain(chain, repeat=Repeat.SAFE)
         told = FileFsFullSizeInformation.parse(memoryview(QueryInfoResponse.parse(answers[1].pdu).data))
         return VolumeSpace(
             told.sectors_per_unit * told.bytes_per_sector,
@@ -109,12 +110,12 @@ class Files(Links):
         page_size = session.payload_limit(min(PAGE_SIZE, session.agreed.max_transact))
         listing = Listing(self._pool, page_size, posix=self._posix)
         chain: list[Request] = [open_it, QUERY_INTERNAL, *listing.first_requests()]
-        session, answers = await self._pool.call(chain, repeatable=True)
-        opened = self._opened(answers[0], path, session.generation)
+        session, answers = await self._pool.call(chain, repeat=Repeat.SAFE)
+        opened = self._opened(open_it, answers[0], path, session)
         try:
             raise_first(chain[1:2], answers[1:2])
             self._check_id(expect, answers[1])
-            listing.begin(opened.file_id, session.generation, answers[2:])
+            listing.begin(opened, answers[2:])
         finally:
             if listing.complete or not listing.begun:
                 self.close(opened)
@@ -130,18 +131,17 @@ class Files(Links):
         With `head` the handle brings along up to as many of the file's first bytes, in the same round trip. The number
         of links in its attributes is not known.
         """
-        chain: list[Request] = [
-            self._create(
-                path,
-                _access(read, write),
-                options=CreateOptions.NON_DIRECTORY_FILE,
-                contexts=(CreateContext(QUERY_ON_DISK_ID),),
-            )
-        ]
+        request = self._create(
+            path,
+            _access(read, write),
+            options=CreateOptions.NON_DIRECTORY_FILE,
+            contexts=(CreateContext(QUERY_ON_DISK_ID),),
+        )
+        chain: list[Request] = [request]
         if head:
             chain.append(ReadRequest(RELATED_FILE_ID, 0, head))
-        session, answers = await self._pool.call(chain, repeatable=True)
-        handle = self._opened(answers[0], path, session.generation, writable=write)
+        session, answers = await self._pool.call(chain, repeat=Repeat.SAFE)
+        handle = self._opened(request, answers[0], path, session, writable=write)
         try:
             if not handle.attributes_at_open.file_id:  # some servers do not tell it with the answer
                 handle.attributes_at_open = await self.attributes(handle)
@@ -184,7 +184,7 @@ class Files(Links):
         )
         request.file_attributes = FileAttribute.READONLY if readonly_attribute else FileAttribute.NORMAL
         session, answers = await self._pool.call([request])
-        handle = self._opened(answers[0], path, session.generation, writable=write)
+        handle = self._opened(request, answers[0], path, session, writable=write)
         if not handle.created or not handle.attributes_at_open.file_id:
             # An older file may have more links, and some servers do not tell the id with the answer.
             try:
@@ -198,7 +198,7 @@ class Files(Links):
 
     async def read(self, handle: Open, offset: int, size: int) -> memoryview:
         """Return up to `size` bytes from `offset`; fewer only at the end of the file."""
-        session = await self._pool.ready(handle.generation)
+        session = await self._pool.ready(handle)
         limit = session.payload_limit(min(session.agreed.max_read, self._rsize))
         data = await self._read(handle, offset, min(size, limit))
         if size <= limit or len(data) < limit:
@@ -214,7 +214,7 @@ class Files(Links):
     async def _read(self, handle: Open, offset: int, size: int) -> memoryview:
         """Read with one request."""
         chain = [ReadRequest(handle.file_id, offset, size)]
-        _, (answer,) = await self._pool.call(chain, generation=handle.generation)
+        _, (answer,) = await self._pool.call(chain, handle=handle)
         if answer.status == Status.END_OF_FILE:
             return memoryview(b"")
         raise_first(chain, [answer])
@@ -230,7 +230,7 @@ class Files(Links):
 
     async def write(self, handle: Open, offset: int, data: Buffer) -> int:
         """Write all of `data` at `offset` and return its length."""
-        session = await self._pool.ready(handle.generation)
+        session = await self._pool.ready(handle)
         limit = session.payload_limit(min(session.agreed.max_write, self._wsize))
         view = memoryview(data)
         done = 0

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from struct import Struct
 from typing import Final, TypeVar
 
+from smb3fs.channels.pool import Repeat
 from smb3fs.connection import Answer
 from smb3fs.errors import Status, StatusError, WireError
 from smb3fs.handles.attributes import KIND_OF_TAG, REPARSE_POINT, FileAttributes
@@ -108,9 +109,10 @@ class Links(Chains):
 
     async def _expected(self, path: str, access: int, options: int, expect: int | None) -> Open:
         """Open what is at a path if it has the id `expect`; one round trip."""
-        chain: list[Request] = [self._create(path, access, options=options), QUERY_INTERNAL]
-        session, answers = await self._pool.call(chain, repeatable=True)
-        handle = self._opened(answers[0], path, session.generation)
+        request = self._create(path, access, options=options)
+        chain: list[Request] = [request, QUERY_INTERNAL]
+        session, answers = await self._pool.call(chain, repeat=Repeat.SAFE)
+        handle = self._opened(request, answers[0], path, session)
         try:
             raise_first(chain[1:], answers[1:])
             self._check_id(expect, answers[1])
@@ -126,7 +128,7 @@ class Links(Chains):
         options = CreateOptions.OPEN_REPARSE_POINT if self._posix else 0
         chain: list[Request] = [self._create(path, STAT_ACCESS, options=options), self._query(), CLOSE_RELATED]
         try:
-            _, answers = await self._chain(chain, repeatable=True)
+            _, answers = await self._chain(chain, repeat=Repeat.SAFE)
         except StatusError as error:
             if error.status not in AT_REPARSE_POINT or self._posix:
                 raise
@@ -152,11 +154,11 @@ class Links(Chains):
         """Return the attributes of a reparse point; one round trip."""
         request = self._create(path, STAT_ACCESS, options=CreateOptions.OPEN_REPARSE_POINT)
         chain: list[Request] = [request, self._query(), GET_POINT, CLOSE_RELATED]
-        session, answers = await self._pool.call(chain, repeatable=True)
+        session, answers = await self._pool.call(chain, repeat=Repeat.SAFE)
         try:
             raise_first((chain[0], chain[1], chain[3]), (answers[0], answers[1], answers[3]))
         except StatusError:
-            self._close_leftover(answers, session.generation)
+            self._close_leftover(answers, session)
             raise
         told = self._told(answers[1])
         if answers[2].status != Status.SUCCESS:
@@ -172,7 +174,7 @@ class Links(Chains):
         request = self._create(path, access, options=CreateOptions.OPEN_REPARSE_POINT)
         chain: list[Request] = [request, QUERY_ATTRIBUTES, CLOSE_RELATED]
         try:
-            _, answers = await self._chain(chain, repeatable=True)
+            _, answers = await self._chain(chain, repeat=Repeat.SAFE)
             data = FileFullEaInformation.parse(QueryInfoResponse.parse(answers[1].pdu).data)
         except (StatusError, WireError):
             return 0
@@ -189,7 +191,7 @@ class Links(Chains):
             CLOSE_RELATED,
         ]
         try:
-            _, answers = await self._chain(chain, repeatable=True)
+            _, answers = await self._chain(chain, repeat=Repeat.SAFE)
         except StatusError:
             return told  # whoever may not read it need not know
         told = self._told(answers[1])
@@ -205,7 +207,7 @@ class Links(Chains):
             read = ReadRequest(RELATED_FILE_ID, 0, mfsymlink.SIZE + 1)
             chain: list[Request] = [self._create(path, READ_ACCESS), QUERY_INTERNAL, read, CLOSE_RELATED]
             try:
-                _, answers = await self._chain(chain, repeatable=True)
+                _, answers = await self._chain(chain, repeat=Repeat.SAFE)
             except StatusError as error:
                 if error.status not in AT_REPARSE_POINT:
                     raise
@@ -217,7 +219,7 @@ class Links(Chains):
                     raise OSError(errno.EINVAL, os.strerror(errno.EINVAL)) from None
         request = self._create(path, STAT_ACCESS, options=CreateOptions.OPEN_REPARSE_POINT)
         points: list[Request] = [request, QUERY_INTERNAL, GET_POINT, CLOSE_RELATED]
-        _, answers = await self._chain(points, repeatable=True)
+        _, answers = await self._chain(points, repeat=Repeat.SAFE)
         self._check_id(expect, answers[1])
         target = _explained(ReparsePoint.parse(IoctlResponse.parse(answers[2].pdu).output))[1]
         if target is None:
@@ -246,7 +248,7 @@ class Links(Chains):
         request = self._create(path, MAKE_ACCESS, disposition=Disposition.CREATE, options=options, mode=mode)
         chain: list[Request] = [request, set_point, self._query()]
         session, answers = await self._pool.call(chain)
-        handle = self._opened(answers[0], path, session.generation, writable=True)
+        handle = self._opened(request, answers[0], path, session, writable=True)
         try:
             raise_first(chain[1:], answers[1:])
         except StatusError as error:
@@ -265,7 +267,7 @@ class Links(Chains):
         request = self._create(path, MAKE_ACCESS, disposition=Disposition.CREATE, options=options, mode=0o666)
         chain: list[Request] = [request, write, self._query()]
         session, answers = await self._pool.call(chain)
-        handle = self._opened(answers[0], path, session.generation, writable=True)
+        handle = self._opened(request, answers[0], path, session, writable=True)
         try:
             raise_first(chain[1:], answers[1:])
         except StatusError:
@@ -294,13 +296,13 @@ class Links(Chains):
             request = self._create(old, DELETE_ACCESS, options=CreateOptions.OPEN_REPARSE_POINT)
             await self._chain([request, set_info(rename), CLOSE_RELATED])
             return
-        handle = self._opened(answers[0], old, session.generation)
+        handle = self._opened(request, answers[0], old, session)
         try:
             chain: list[Request] = [set_info(rename, handle)]
             if answers[1].status == Status.SUCCESS:
                 point = IoctlResponse.parse(answers[1].pdu).output
                 chain.append(IoctlRequest(FSCTL_SET_REPARSE_POINT, handle.file_id, point, 0))
-            _, answers = await self._pool.call(chain, generation=handle.generation)
+            _, answers = await self._pool.call(chain, handle=handle)
             raise_first(chain[:1], answers[:1])
         finally:
             self.close(handle)

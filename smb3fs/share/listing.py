@@ -16,7 +16,8 @@ from typing import Final
 from smb3fs.channels.pool import Pool
 from smb3fs.connection import Answer, Exchange
 from smb3fs.errors import Status, StatusError
-from smb3fs.wire.create import RELATED_FILE_ID, FileId
+from smb3fs.handles.opens import Open
+from smb3fs.wire.create import RELATED_FILE_ID, FileReference
 from smb3fs.wire.header import Command, Request
 from smb3fs.wire.infoclass import InformationClass
 from smb3fs.wire.posix import FilePosixInformation
@@ -49,8 +50,7 @@ class Listing:
         self.on_close: Callable[[], None] | None = None
         self._torn = False
         self._pool = pool
-        self._file_id = RELATED_FILE_ID
-        self._generation = 0
+        self._handle: Open | None = None
         self._ahead: deque[Exchange] = deque()
         self._window = FIRST_AHEAD
 
@@ -61,9 +61,9 @@ class Listing:
         """
         return [self._query(RELATED_FILE_ID, RESTART_SCANS), self._query(RELATED_FILE_ID)]
 
-    def begin(self, file_id: FileId, generation: int, answers: Sequence[Answer]) -> None:
-        """Take in the answers to the first requests."""
-        self._file_id, self._generation = file_id, generation
+    def begin(self, handle: Open, answers: Sequence[Answer]) -> None:
+        """Take in the answers to the first requests, which have gone to `handle`."""
+        self._handle = handle
         for answer in answers:
             self._take(answer)
         self._ask_ahead()
@@ -71,19 +71,20 @@ class Listing:
 
     async def next_page(self) -> bool:
         """Fetch another page; False when there is none."""
-        if self.complete:
+        handle = self._handle
+        if self.complete or handle is None:
             return False
         if self._torn:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         # The server goes on whether its answer is taken or not: a page that did not come is missing for good.
         self._torn = True
         self._ask_ahead()
-        answers = await self._pool.collect(self._ahead.popleft(), self._generation)
+        answers = await self._pool.collect(self._ahead.popleft(), handle)
         self._window = min(self._window * 2, MOST_AHEAD)
         ended = answers[0].status in AT_END
         while ended and self._ahead:
             # A server that works on several requests at once may have given the last page to a later one than the end.
-            answers += await self._pool.collect(self._ahead.popleft(), self._generation)
+            answers += await self._pool.collect(self._ahead.popleft(), handle)
         pages = len(self.pages)
         for answer in sorted(answers, key=lambda answer: answer.status in AT_END):
             self._take(answer)
@@ -95,8 +96,9 @@ class Listing:
 
     def _ask_ahead(self) -> None:
         """Ask for as many pages ahead as the window allows."""
-        while not self.complete and len(self._ahead) < self._window:
-            self._ahead.append(self._pool.begin([self._query(self._file_id)], self._generation))
+        handle = self._handle
+        while handle is not None and not self.complete and len(self._ahead) < self._window:
+            self._ahead.append(self._pool.begin([self._query(handle.file_id)], handle))
 
     def _take(self, answer: Answer) -> None:
         """Add one answer's page, unless the listing has ended."""
@@ -115,7 +117,7 @@ class Listing:
             self.on_close()
             self.on_close = None
 
-    def _query(self, file_id: FileId, flags: int = 0) -> QueryDirectoryRequest:
+    def _query(self, file_id: FileReference, flags: int = 0) -> QueryDirectoryRequest:
         """Build the request for one page."""
         information_class = POSIX_CLASS if self.posix else InformationClass.FILE_ID_FULL_DIRECTORY
         return QueryDirectoryRequest(file_id, information_class, self._page_size, flags=flags)

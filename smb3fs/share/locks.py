@@ -28,7 +28,7 @@ class Locks(Chains):
     async def change_locks(self, handle: Open, steps: Sequence[Step]) -> list[int]:
         """Take the steps one after the other in one round trip, whatever becomes of each; return their statuses."""
         chain: list[Request] = [_request(handle, step) for step in steps]
-        return [answer.status for answer in await self._pool.see_through(chain, handle.generation)]
+        return [answer.status for answer in await self._pool.see_through(chain, handle)]
 
     async def wait_for_lock(self, handle: Open, piece: Piece) -> bool:
         """Wait until a range can be locked, for as long as it takes; False if the wait was cancelled before.
@@ -36,7 +36,7 @@ class Locks(Chains):
         True may come to a caller that is cancelled: the lock is there then.
         """
         chain: list[Request] = [LockRequest(handle.file_id, [_element(piece)])]
-        (answer,) = await self._pool.see_through(chain, handle.generation)
+        (answer,) = await self._pool.see_through(chain, handle)
         if answer.status in TAKEN_BACK:
             return False
         raise_first(chain, [answer])
@@ -45,7 +45,7 @@ class Locks(Chains):
     async def is_lockable(self, handle: Open, pieces: Sequence[Piece]) -> bool:
         """Whether ranges could be locked just now: they are, and unlocked in the same round trip."""
         chain: list[Request] = [_request(handle, Step(pieces)), _request(handle, Step(pieces, unlocks=True))]
-        locked, unlocked = await self._pool.see_through(chain, handle.generation)
+        locked, unlocked = await self._pool.see_through(chain, handle)
         if locked.status in IN_THE_WAY:
             return False
         raise_first(chain, [locked, unlocked])

@@ -11,6 +11,7 @@ import os
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from smb3fs.channels.pool import Repeat
 from smb3fs.connection import Answer
 from smb3fs.errors import Status, StatusError
 from smb3fs.handles.opens import Open
@@ -159,8 +160,8 @@ class Metadata(Chains):
             *queries,
             CLOSE_RELATED,
         ]
-        session, answers = await self._pool.call(chain, repeatable=True)
-        self._close_leftover(answers, session.generation)
+        session, answers = await self._pool.call(chain, repeat=Repeat.SAFE)
+        self._close_leftover(answers, session)
         raise_first(chain[:2], answers[:2])
         self._check_id(expect, answers[1])
         return answers[2:-1]
@@ -169,13 +170,10 @@ class Metadata(Chains):
         self, path: str, access: int, expect: int | None, queries: Sequence[QueryInfoRequest]
     ) -> tuple[Open, list[Answer]]:
         """Open the file `expect` and return the answers to queries about it as well, whatever their status."""
-        chain: list[Request] = [
-            self._create(path, LOOK | access, options=CreateOptions.OPEN_REPARSE_POINT),
-            QUERY_INTERNAL,
-            *queries,
-        ]
-        session, answers = await self._pool.call(chain, repeatable=True)
-        handle = self._opened(answers[0], path, session.generation)
+        request = self._create(path, LOOK | access, options=CreateOptions.OPEN_REPARSE_POINT)
+        chain: list[Request] = [request, QUERY_INTERNAL, *queries]
+        session, answers = await self._pool.call(chain, repeat=Repeat.SAFE)
+        handle = self._opened(request, answers[0], path, session)
         try:
             raise_first(chain[1:2], answers[1:2])
             self._check_id(expect, answers[1])
@@ -187,7 +185,7 @@ class Metadata(Chains):
     async def _change_and_close(self, handle: Open, change: SetInfoRequest) -> None:
         """Set something through a handle and close it, in one round trip."""
         try:
-            _, answers = await self._pool.call([change, CloseRequest(handle.file_id)], generation=handle.generation)
+            _, answers = await self._pool.call([change, CloseRequest(handle.file_id)], handle=handle)
         except BaseException:
             self.close(handle)
             raise

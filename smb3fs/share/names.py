@@ -62,9 +62,10 @@ class Names(Chains):
     async def _remove_directory_link(self, path: str) -> bool:
         """Delete one of Windows' links to directories, which are directories there; False for a real directory."""
         options = CreateOptions.DIRECTORY_FILE | CreateOptions.OPEN_REPARSE_POINT
-        chain: list[Request] = [self._create(path, DELETE_ACCESS, options=options), QUERY_TAG]
+        request = self._create(path, DELETE_ACCESS, options=options)
+        chain: list[Request] = [request, QUERY_TAG]
         session, answers = await self._pool.call(chain)
-        handle = self._opened(answers[0], path, session.generation)
+        handle = self._opened(request, answers[0], path, session)
         try:
             raise_first(chain[1:], answers[1:])
             told = FileAttributeTagInformation.parse(QueryInfoResponse.parse(answers[1].pdu).data)

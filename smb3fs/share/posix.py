@@ -9,6 +9,7 @@ import errno
 import os
 from typing import Final
 
+from smb3fs.channels.pool import Repeat
 from smb3fs.channels.session import Session
 from smb3fs.errors import Status, StatusError
 from smb3fs.handles.attributes import FileAttributes
@@ -53,8 +54,8 @@ class Posix(Files):
     async def _answers_in_posix(self) -> bool:
         """Whether the server has taken the mount's root for what the extensions say that it is."""
         chain: list[Request] = [self._create("", STAT_ACCESS), self._query(), QUERY_INTERNAL, CLOSE_RELATED]
-        session, answers = await self._pool.call(chain, repeatable=True)
-        self._close_leftover(answers, session.generation)
+        session, answers = await self._pool.call(chain, repeat=Repeat.SAFE)
+        self._close_leftover(answers, session)
         if any(answer.status != Status.SUCCESS for answer in answers):
             return False
         contexts = CreateResponse.parse(answers[0].pdu).contexts
@@ -72,7 +73,7 @@ class Posix(Files):
         if not self._posix:
             return await super().space()
         chain: list[Request] = [self._create("", STAT_ACCESS), QUERY_SPACE, CLOSE_RELATED]
-        _, answers = await self._chain(chain, repeatable=True)
+        _, answers = await self._chain(chain, repeat=Repeat.SAFE)
         told = FileFsPosixInformation.parse(QueryInfoResponse.parse(answers[1].pdu).data)
         return VolumeSpace(
             told.block_size,

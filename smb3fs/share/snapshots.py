@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from smb3fs.channels.pool import Repeat
 from smb3fs.errors import Status, StatusError
 from smb3fs.share.chains import CLOSE_RELATED, LIST_ACCESS, Chains
 from smb3fs.wire.create import RELATED_FILE_ID, CreateOptions, CreateRequest, Disposition
@@ -44,5 +45,5 @@ class Snapshots(Chains):
             IoctlRequest(FSCTL_SRV_ENUMERATE_SNAPSHOTS, RELATED_FILE_ID, b"", room),
             CLOSE_RELATED,
         ]
-        _, answers = await self._chain(chain, repeatable=True)
+        _, answers = await self._chain(chain, repeat=Repeat.SAFE)
         return SnapshotArray.parse(IoctlResponse.parse(answers[1].pdu).output)

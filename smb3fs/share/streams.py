@@ -7,6 +7,7 @@ import os
 import re
 from typing import Final
 
+from smb3fs.channels.pool import Repeat
 from smb3fs.errors import Status, StatusError
 from smb3fs.handles.opens import Open
 from smb3fs.share.chains import (
@@ -55,8 +56,8 @@ class Streams(Chains):
             ReadRequest(RELATED_FILE_ID, 0, STREAM_MAX),
             CLOSE_RELATED,
         ]
-        session, answers = await self._pool.call(chain, repeatable=True)
-        self._close_leftover(answers, session.generation)
+        session, answers = await self._pool.call(chain, repeat=Repeat.SAFE)
+        self._close_leftover(answers, session)
         if answers[0].status in NO_STREAM:
             await self._check_file(path, expect)
             raise _refusal(errno.ENODATA)
@@ -88,7 +89,7 @@ class Streams(Chains):
             raise _refusal(errno.EOPNOTSUPP)
         if status == Status.OBJECT_NAME_NOT_FOUND and exists:
             raise _refusal(errno.ENODATA)
-        handle = self._opened(answers[0], path, session.generation, writable=True)
+        handle = self._opened(request, answers[0], path, session, writable=True)
         try:
             raise_first(chain[1:], answers[1:])
             if value and WriteResponse.parse(answers[1].pdu).count != len(value):
@@ -113,7 +114,7 @@ class Streams(Chains):
         """Set the size of an open stream and close it; its attributes are not asked for."""
         cut = set_info(FileEndOfFileInformation(size), handle)
         try:
-            _, answers = await self._pool.call([cut, CloseRequest(handle.file_id)], generation=handle.generation)
+            _, answers = await self._pool.call([cut, CloseRequest(handle.file_id)], handle=handle)
         except BaseException:
             self.close(handle)
             raise
@@ -141,6 +142,6 @@ class Streams(Chains):
     async def _check_file(self, path: str, expect: int | None) -> None:
         """Raise ESTALE if the file at a path is not `expect`, and the server's refusal if there is none."""
         _, answers = await self._chain(
-            [self._create(path, STAT_ACCESS), QUERY_INTERNAL, CLOSE_RELATED], repeatable=True
+            [self._create(path, STAT_ACCESS), QUERY_INTERNAL, CLOSE_RELATED], repeat=Repeat.SAFE
         )
         self._check_id(expect, answers[1])

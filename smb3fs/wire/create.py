@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
 from struct import Struct
@@ -18,6 +18,31 @@ class FileId(NamedTuple):
 
     persistent: int
     volatile: int
+
+
+class HeldFileId:
+    """The id of an open that may be given another one: requests refer to it, and carry what it is when they are sent.
+
+    A server that gives back an open after a loss gives it a new volatile half ([MS-SMB2] 3.2.5.12).
+    """
+
+    __slots__ = ("persistent", "volatile")
+
+    def __init__(self, persistent: int, volatile: int) -> None:
+        self.persistent = persistent
+        self.volatile = volatile
+
+    def __iter__(self) -> Iterator[int]:
+        """Unpack as a `FileId` does."""
+        return iter((self.persistent, self.volatile))
+
+    def __repr__(self) -> str:
+        """Write it down as it is now."""
+        return f"HeldFileId({self.persistent:#x}, {self.volatile:#x})"
+
+
+# What a request may name an open by.
+FileReference = FileId | HeldFileId
 
 
 # "The file of the element before", in a compound ([MS-SMB2] 3.2.4.1.4).

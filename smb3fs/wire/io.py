@@ -7,7 +7,7 @@ from struct import Struct
 from typing import ClassVar, Final, Self
 
 from smb3fs.wire.codec import Buffer, slice_checked
-from smb3fs.wire.create import FileId
+from smb3fs.wire.create import FileId, FileReference
 from smb3fs.wire.header import HEADER_SIZE, Command, EmptyBody, unpack_body
 
 # [MS-SMB2] 2.2.19: StructureSize, Padding, Flags, Length, Offset, FileId (two halves), MinimumCount, Channel,
@@ -27,7 +27,7 @@ class ReadRequest:
     command: ClassVar[Command] = Command.READ
     payload: ClassVar[Buffer] = b""
 
-    file_id: FileId
+    file_id: FileReference
     offset: int
     length: int
     minimum_count: int = 0
@@ -114,7 +114,7 @@ class WriteRequest:
 
     command: ClassVar[Command] = Command.WRITE
 
-    file_id: FileId
+    file_id: FileReference
     offset: int
     data: Buffer
     flags: int = 0
@@ -184,7 +184,7 @@ class FlushRequest:
     payload: ClassVar[Buffer] = b""
     credit_size: ClassVar[int] = 0
 
-    file_id: FileId
+    file_id: FileReference
 
     def encode(self) -> bytes:
         """Return the body that follows the header."""
@@ -219,7 +219,7 @@ class CloseRequest:
     payload: ClassVar[Buffer] = b""
     credit_size: ClassVar[int] = 0
 
-    file_id: FileId
+    file_id: FileReference
     flags: int = 0
 
     def encode(self) -> bytes:

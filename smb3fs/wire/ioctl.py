@@ -7,7 +7,7 @@ from struct import Struct
 from typing import ClassVar, Final, Self
 
 from smb3fs.wire.codec import Buffer, slice_checked, unpack_at
-from smb3fs.wire.create import FileId
+from smb3fs.wire.create import FileId, FileReference
 from smb3fs.wire.header import HEADER_SIZE, Command, unpack_body
 
 FSCTL_VALIDATE_NEGOTIATE_INFO: Final = 0x00140204  # [MS-SMB2] 2.2.31, CtlCode
@@ -27,7 +27,7 @@ class IoctlRequest:
     payload: ClassVar[Buffer] = b""
 
     ctl_code: int
-    file_id: FileId
+    file_id: FileReference
     input: bytes
     max_output: int
     flags: int = IOCTL_IS_FSCTL
@@ -89,7 +89,7 @@ class IoctlResponse:
     """What it answered. The input that some servers send back is not kept: no control we use returns any."""
 
     ctl_code: int
-    file_id: FileId
+    file_id: FileReference
     output: bytes
 
     def encode(self) -> bytes:

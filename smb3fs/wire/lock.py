@@ -9,7 +9,7 @@ from typing import ClassVar, Final, NamedTuple, Self
 
 from smb3fs.errors import WireError
 from smb3fs.wire.codec import Buffer, slice_checked
-from smb3fs.wire.create import FileId
+from smb3fs.wire.create import FileId, FileReference
 from smb3fs.wire.header import HEADER_SIZE, Command, EmptyBody, unpack_body
 
 # [MS-SMB2] 2.2.26: StructureSize (which counts one element), LockCount, LockSequenceNumber and LockSequenceIndex,
@@ -45,7 +45,7 @@ class LockRequest:
     payload: ClassVar[Buffer] = b""
     credit_size: ClassVar[int] = 0
 
-    file_id: FileId
+    file_id: FileReference
     elements: Sequence[LockElement]
     sequence: int = 0
 

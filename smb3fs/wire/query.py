@@ -8,7 +8,7 @@ from struct import Struct
 from typing import ClassVar, Final, Self
 
 from smb3fs.wire.codec import Buffer, from_utf16, slice_checked, utf16
-from smb3fs.wire.create import FileId
+from smb3fs.wire.create import FileId, FileReference
 from smb3fs.wire.header import HEADER_SIZE, Command, unpack_body
 
 
@@ -54,7 +54,7 @@ class QueryDirectoryRequest:
     command: ClassVar[Command] = Command.QUERY_DIRECTORY
     payload: ClassVar[Buffer] = b""
 
-    file_id: FileId
+    file_id: FileReference
     information_class: int
     output_length: int
     pattern: str = "*"
@@ -119,7 +119,7 @@ class QueryInfoRequest:
     command: ClassVar[Command] = Command.QUERY_INFO
     payload: ClassVar[Buffer] = b""
 
-    file_id: FileId
+    file_id: FileReference
     info_type: int
     information_class: int
     output_length: int
@@ -198,7 +198,7 @@ class SetInfoRequest:
     command: ClassVar[Command] = Command.SET_INFO
     payload: ClassVar[Buffer] = b""
 
-    file_id: FileId
+    file_id: FileReference
     info_type: int
     information_class: int
     data: bytes

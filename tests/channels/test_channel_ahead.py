@@ -6,7 +6,7 @@ import pytest
 import trio
 from peer import Link, Message, Peer, linked, make_keys, settle, trio_test
 from test_pool import series
-from world import world
+from world import OfGeneration, world
 
 from smb3fs.connection import Answer, Exchange
 from smb3fs.errors import ConnectionLost
@@ -143,13 +143,13 @@ async def test_one_that_nobody_collects_is_expected_to_be_answered_in_time(colle
 async def test_the_pool_knows_whether_its_session_is_gone() -> None:
     made_peers = series(0, 0)
     async with world(lambda: made_peers.pop(0)) as made:
-        exchange = made.pool.begin([FlushRequest(FILE)], 1)
-        (answer,) = await made.pool.collect(exchange, 1)
+        exchange = made.pool.begin([FlushRequest(FILE)], OfGeneration(1))
+        (answer,) = await made.pool.collect(exchange, OfGeneration(1))
         assert answer.status == 0
         made.peer.transport.hang_up()
         await settle()
         assert made.pool.generation == 2
         with pytest.raises(ConnectionLost):
-            made.pool.begin([FlushRequest(FILE)], 1)
+            made.pool.begin([FlushRequest(FILE)], OfGeneration(1))
         with pytest.raises(ConnectionLost):
-            await made.pool.collect(exchange, 1)
+            await made.pool.collect(exchange, OfGeneration(1))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import trio
 from peer import Message, Peer, make_keys, settle, trio_test
-from world import World, world
+from world import OfGeneration, World, world
 
 from smb3fs.errors import AuthenticationError, ConnectionLost, Status, StatusError
 from smb3fs.wire.control import EchoRequest
@@ -40,18 +40,18 @@ def expiring(times: int = 1) -> Callable[[], Peer]:
     return make
 
 
-async def echo(made: World, generation: int | None = None) -> int:
+async def echo(made: World, handle: OfGeneration | None = None) -> int:
     """Send a request and return the status of its answer."""
-    _, (answer,) = await made.pool.call([EchoRequest()], generation=generation)
+    _, (answer,) = await made.pool.call([EchoRequest()], handle=handle)
     return answer.status
 
 
-@pytest.mark.parametrize("generation", [None, 1])
+@pytest.mark.parametrize("handle", [None, OfGeneration(1)])
 @trio_test
-async def test_what_was_refused_is_repeated_on_the_same_session(generation: int | None) -> None:
+async def test_what_was_refused_is_repeated_on_the_same_session(handle: OfGeneration | None) -> None:
     async with world(expiring()) as made:
         await trio.sleep(10)
-        assert await echo(made, generation) == 0
+        assert await echo(made, handle) == 0
         assert made.renewals == [10]
         assert made.pool.generation == 1
         assert made.trace.reconnects == 0
@@ -72,9 +72,9 @@ async def test_several_that_are_refused_bring_one_renewal() -> None:
 async def test_what_was_sent_ahead_is_repeated_too() -> None:
     async with world(expiring()) as made:
         await trio.sleep(10)
-        exchange = made.pool.begin([FlushRequest(FILE)], 1)
+        exchange = made.pool.begin([FlushRequest(FILE)], OfGeneration(1))
         await settle()
-        answers = await made.pool.collect(exchange, 1)
+        answers = await made.pool.collect(exchange, OfGeneration(1))
         assert answers[0].status == 0
         assert made.renewals == [10]
 
@@ -94,7 +94,7 @@ async def test_others_wait_and_files_are_closed_meanwhile(expect_log: ExpectLog)
             nursery.start_soon(echo, made, 1)
             await trio.sleep(1)
             assert len(made.peer.messages) == before
-            made.pool.post([CloseRequest(FILE)], 1)
+            made.pool.post([CloseRequest(FILE)], OfGeneration(1))
             await settle()
             assert made.peer.messages[-1].commands == ["CLOSE"]
         assert made.renewals == [10, 10.5, 11, 11.5, 12]
@@ -107,7 +107,7 @@ async def test_an_expired_session_that_is_lost_is_replaced(expect_log: ExpectLog
         await trio.sleep(10)
         made.script = [ConnectionLost("gone")]
         with pytest.raises(ConnectionLost):
-            await echo(made, 1)
+            await echo(made, OfGeneration(1))
         assert await echo(made) == 0
         assert made.pool.generation == 2
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import trio
 from peer import Message, Peer, make_keys, settle, trio_test
-from world import World, world
+from world import OfGeneration, World, world
 
-from smb3fs.channels.pool import SESSION_GONE
+from smb3fs.channels.pool import SESSION_GONE, Repeat
 from smb3fs.errors import ConnectionLost, SecurityError, Smb3fsError, Status, WireError
 from smb3fs.wire.control import EchoRequest
 from smb3fs.wire.create import RELATED_FILE_ID, CreateRequest, FileId
@@ -24,7 +24,12 @@ class Asked:
     """A call of the pool in a task of its own."""
 
     def __init__(
-        self, world: World, requests: list[Request], *, generation: int | None = None, repeatable: bool = False
+        self,
+        world: World,
+        requests: list[Request],
+        *,
+        handle: OfGeneration | None = None,
+        repeat: Repeat = Repeat.NEVER,
     ) -> None:
         self.generation: int | None = None
         self.statuses: list[int] = []
@@ -32,7 +37,7 @@ class Asked:
 
         async def run() -> None:
             try:
-                session, answers = await world.pool.call(requests, generation=generation, repeatable=repeatable)
+                session, answers = await world.pool.call(requests, handle=handle, repeat=repeat)
                 self.generation, self.statuses = session.generation, [answer.status for answer in answers]
             except Smb3fsError as error:
                 self.error = error
@@ -68,17 +73,17 @@ async def test_a_call_travels_on_the_session_that_there_is() -> None:
         assert made.pool.generation == session.generation == 1
 
 
-@pytest.mark.parametrize("repeatable", [False, True])
+@pytest.mark.parametrize("repeat", [Repeat.NEVER, Repeat.SAFE])
 @trio_test
-async def test_what_is_lost_on_the_way_is_sent_again_only_if_that_does_no_harm(repeatable: bool) -> None:
+async def test_what_is_lost_on_the_way_is_sent_again_only_if_that_does_no_harm(repeat: Repeat) -> None:
     made_peers = series(None, 0)
     async with world(lambda: made_peers.pop(0)) as made:
-        call = Asked(made, LOOK, repeatable=repeatable)
+        call = Asked(made, LOOK, repeat=repeat)
         await settle()
         made.peers[0].transport.hang_up()
         await trio.sleep(2)
         assert made.pool.generation == 2
-        if repeatable:
+        if repeat is Repeat.SAFE:
             assert (call.generation, call.statuses) == (2, [0, 0])
             assert made.peers[1].messages[0].commands == ["CREATE", "CLOSE"]
         else:
@@ -92,7 +97,7 @@ async def test_what_was_never_sent_is_not_sent_again_either_unless_it_may_be() -
     made_peers = series(None, 0)
     async with world(lambda: made_peers.pop(0)) as made:
         made.peer.transport.make_room(0)
-        calls = [Asked(made, LOOK), Asked(made, LOOK, repeatable=True)]
+        calls = [Asked(made, LOOK), Asked(made, LOOK, repeat=Repeat.SAFE)]
         await settle()
         made.peers[0].transport.hang_up()
         await trio.sleep(2)
@@ -104,7 +109,7 @@ async def test_what_was_never_sent_is_not_sent_again_either_unless_it_may_be() -
 async def test_a_repeatable_call_outlives_several_losses() -> None:
     made_peers = series(None, None, None, 0)
     async with world(lambda: made_peers.pop(0)) as made:
-        call = Asked(made, LOOK, repeatable=True)
+        call = Asked(made, LOOK, repeat=Repeat.SAFE)
         for generation in range(3):
             await trio.sleep(1)
             made.peers[generation].transport.hang_up()
@@ -113,12 +118,12 @@ async def test_a_repeatable_call_outlives_several_losses() -> None:
 
 
 @gone
-@pytest.mark.parametrize("repeatable", [False, True])
+@pytest.mark.parametrize("repeat", [Repeat.NEVER, Repeat.SAFE])
 @trio_test
-async def test_a_server_that_does_not_know_the_session_has_done_nothing(status: Status, repeatable: bool) -> None:
+async def test_a_server_that_does_not_know_the_session_has_done_nothing(status: Status, repeat: Repeat) -> None:
     made_peers = series(status, 0)
     async with world(lambda: made_peers.pop(0)) as made:
-        call = Asked(made, LOOK, repeatable=repeatable)
+        call = Asked(made, LOOK, repeat=repeat)
         await trio.sleep(2)
         assert (call.generation, call.statuses) == (2, [0, 0])
         assert made.peers[0].transport.closed
@@ -130,7 +135,7 @@ async def test_a_server_that_does_not_know_the_session_has_done_nothing(status: 
 async def test_but_a_handle_of_that_session_is_gone(status: Status) -> None:
     made_peers = series(status, 0)
     async with world(lambda: made_peers.pop(0)) as made:
-        call = Asked(made, [FlushRequest(FILE)], generation=1)
+        call = Asked(made, [FlushRequest(FILE)], handle=OfGeneration(1))
         await trio.sleep(2)
         assert isinstance(call.error, ConnectionLost)
         assert made.pool.generation == 2
@@ -141,7 +146,7 @@ async def test_but_a_handle_of_that_session_is_gone(status: Status) -> None:
 async def test_one_status_of_that_kind_ends_the_session_once_for_all_callers() -> None:
     made_peers = series(Status.USER_SESSION_DELETED, 0)
     async with world(lambda: made_peers.pop(0)) as made:
-        calls = [Asked(made, LOOK, repeatable=True) for _ in range(20)]
+        calls = [Asked(made, LOOK, repeat=Repeat.SAFE) for _ in range(20)]
         await trio.sleep(2)
         assert {call.generation for call in calls} == {2}
         assert made.trace.reconnects == 1
@@ -151,7 +156,7 @@ async def test_one_status_of_that_kind_ends_the_session_once_for_all_callers() -
 async def test_other_statuses_are_the_callers_affair() -> None:
     made_peers = series(Status.ACCESS_DENIED)
     async with world(lambda: made_peers.pop(0)) as made:
-        call = Asked(made, LOOK, repeatable=True)
+        call = Asked(made, LOOK, repeat=Repeat.SAFE)
         await settle()
         assert call.statuses == [Status.ACCESS_DENIED] * 2
         assert made.pool.generation == 1
@@ -165,13 +170,13 @@ async def test_a_handle_of_another_session_is_refused_at_once() -> None:
         await trio.sleep(2)
         for generation in (1, 3):
             with pytest.raises(ConnectionLost):
-                await made.pool.call([FlushRequest(FILE)], generation=generation)
+                await made.pool.call([FlushRequest(FILE)], handle=OfGeneration(generation))
             with pytest.raises(ConnectionLost):
-                await made.pool.ready(generation)
-        made.pool.post([CloseRequest(FILE)], 1)
+                await made.pool.ready(OfGeneration(generation))
+        made.pool.post([CloseRequest(FILE)], OfGeneration(1))
         await settle()
         assert made.peer.messages == []
-        made.pool.post([CloseRequest(FILE)], 2)
+        made.pool.post([CloseRequest(FILE)], OfGeneration(2))
         await settle()
         assert [message.commands for message in made.peer.messages] == [["CLOSE"]]
 
@@ -183,11 +188,11 @@ async def test_a_handle_is_refused_at_once_while_there_is_no_session() -> None:
         await settle()
         began = trio.current_time()
         with pytest.raises(ConnectionLost):
-            await made.pool.call([FlushRequest(FILE)], generation=1)
+            await made.pool.call([FlushRequest(FILE)], handle=OfGeneration(1))
         with pytest.raises(ConnectionLost):
-            await made.pool.ready(1)
+            await made.pool.ready(OfGeneration(1))
         assert trio.current_time() == began
-        made.pool.post([CloseRequest(FILE)], 1)
+        made.pool.post([CloseRequest(FILE)], OfGeneration(1))
 
 
 @trio_test
@@ -211,24 +216,24 @@ async def test_callers_wait_for_a_session_and_all_are_let_go() -> None:
 async def test_closed_it_refuses_everything_and_whoever_waits() -> None:
     async with world(recover=False) as made:
         made.pool.detach()
-        waiting = [Asked(made, LOOK, repeatable=True), Asked(made, LOOK)]
+        waiting = [Asked(made, LOOK, repeat=Repeat.SAFE), Asked(made, LOOK)]
         await settle()
         made.pool.close()
         await settle()
         assert all(isinstance(call.error, ConnectionLost) for call in waiting)
-        for repeatable in (False, True):
+        for repeat in Repeat:
             with pytest.raises(ConnectionLost):
-                await made.pool.call([EchoRequest()], repeatable=repeatable)
+                await made.pool.call([EchoRequest()], repeat=repeat)
         with pytest.raises(ConnectionLost):
-            await made.pool.call([EchoRequest()], generation=1)
-        made.pool.post([EchoRequest()], 1)
+            await made.pool.call([EchoRequest()], handle=OfGeneration(1))
+        made.pool.post([EchoRequest()], OfGeneration(1))
 
 
 @trio_test
 async def test_a_repeatable_call_under_way_when_the_mount_ends_does_not_wait_for_ever() -> None:
     made_peers = series(None)
     async with world(lambda: made_peers.pop(0)) as made:
-        call = Asked(made, LOOK, repeatable=True)
+        call = Asked(made, LOOK, repeat=Repeat.SAFE)
         await settle()
         made.pool.close()
         made.peer.transport.hang_up()
@@ -241,7 +246,7 @@ async def test_a_repeatable_call_under_way_when_the_mount_ends_does_not_wait_for
 async def test_the_callers_see_a_loss_whatever_ended_the_channel(error: Smb3fsError) -> None:
     made_peers = series(None, 0)
     async with world(lambda: made_peers.pop(0)) as made:
-        calls = [Asked(made, LOOK), Asked(made, LOOK, repeatable=True)]
+        calls = [Asked(made, LOOK), Asked(made, LOOK, repeat=Repeat.SAFE)]
         await settle()
         assert made.pool.session is not None
         made.pool.session.channel.fail(error)
@@ -256,7 +261,7 @@ async def test_the_callers_see_a_loss_whatever_ended_the_channel(error: Smb3fsEr
 async def test_a_lost_call_is_repeated_so_often_and_no_more(repeats: int) -> None:
     made_peers = series(None, None, None, 0)
     async with world(lambda: made_peers.pop(0), repeats=repeats) as made:
-        call = Asked(made, LOOK, repeatable=True)
+        call = Asked(made, LOOK, repeat=Repeat.SAFE)
         for generation in range(repeats + 1):
             await trio.sleep(1)
             assert call.waiting

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from peer import SESSION_ID, Peer, make_keys, settle, trio_test
 from world import world
 
+from smb3fs.channels.pool import Repeat
 from smb3fs.errors import (
     AuthenticationError,
     ConnectionLost,
@@ -155,7 +156,7 @@ async def test_a_server_that_drops_us_right_after_the_login_is_not_hammered() ->
         await trio.sleep(100)
         before = len(made.attempts)
         with trio.move_on_after(30):
-            await made.pool.call([EchoRequest()], repeatable=True)
+            await made.pool.call([EchoRequest()], repeat=Repeat.SAFE)
         assert 2 <= len(made.attempts) - before <= 30 / QUICK_INTERVAL + 2
 
 

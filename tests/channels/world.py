@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
@@ -25,6 +26,13 @@ MIB: Final = 1 << 20
 def agreed(*, transact: int = MIB, read: int = MIB, write: int = MIB) -> Negotiated:
     """What a usual NEGOTIATE agrees."""
     return Negotiated(Dialect.SMB_3_1_1, 4, b"S" * 16, 1, SigningAlgorithm.AES_GMAC, None, transact, read, write, b"")
+
+
+@dataclass(slots=True)
+class OfGeneration:
+    """What is valid in the session of that number."""
+
+    generation: int
 
 
 class World:

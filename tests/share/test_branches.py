@@ -16,7 +16,7 @@ from smb3fs.handles.opens import Open
 from smb3fs.share.branches import PATIENCE, Branches
 from smb3fs.share.listing import Listing
 from smb3fs.trace import Trace
-from smb3fs.wire.create import FileId
+from smb3fs.wire.create import CreateRequest, HeldFileId
 from smb3fs.wire.directory import DirectoryEntry, encode_page, entry_offsets
 
 ExpectLog = Callable[[str], None]
@@ -50,7 +50,7 @@ class FakeShare:
 
     async def open(self, path: str, *, read: bool, write: bool, expect: int | None, head: int = 0) -> Open:
         await self._do("open", path, expect)
-        return Open(path, FileId(1, 2), 1, attributes(self.file_id))
+        return Open(path, HeldFileId(1, 2), 1, attributes(self.file_id), CreateRequest(path, 1, 1))
 
     async def attributes(self, handle: Open) -> FileAttributes:
         await self._do("attributes", handle)

@@ -18,7 +18,7 @@ from smb3fs.handles.attributes import FileAttributes
 from smb3fs.handles.opens import Open
 from smb3fs.share.files import VolumeSpace
 from smb3fs.wire.codec import Buffer, ns_to_filetime
-from smb3fs.wire.create import FileAttribute, FileId
+from smb3fs.wire.create import CreateRequest, FileAttribute, HeldFileId
 from smb3fs.wire.directory import DirectoryEntry, encode_page
 from smb3fs.wire.posix import PosixCreated
 from smb3fs.wire.reparse import ReparseTag, SymbolicLink
@@ -270,7 +270,8 @@ class FakeShare(FakeLocks, FakeAttached):
     def _open(self, path: str, node: Node, *, write: bool, created: bool = False) -> Open:
         if write and node.attributes & FileAttribute.READONLY and not created:
             raise error(Status.ACCESS_DENIED)
-        handle = Open(path, FileId(next(self._handles), 0), self.generation, node.told(), write, created)
+        request = CreateRequest(path, 1, 1)
+        handle = Open(path, HeldFileId(next(self._handles), 0), self.generation, node.told(), request, write, created)
         self.opens[handle] = node
         return handle
 
