@@ -19,12 +19,14 @@ from typing import Final
 from smb3fs.credits import CreditAccount
 from smb3fs.crypto import PreauthHash, Sealer, Signer, Unsealer
 from smb3fs.errors import SecurityError, Status, WireError
+from smb3fs.identity import ClientIdentity
 from smb3fs.wire.codec import Buffer, pad8
 from smb3fs.wire.control import CancelRequest
 from smb3fs.wire.header import (
     FLAG_ASYNC,
     FLAG_DFS,
     FLAG_RELATED,
+    FLAG_REPLAY,
     FLAG_RESPONSE,
     FLAG_SIGNED,
     HEADER_SIZE,
@@ -93,7 +95,7 @@ class Exchange:
     """One message to be sent, and the answers to its requests as they arrive.
 
     A chain of several requests is always a related one: each acts on the file that the first one opened. `in_namespace`
-    says that the name in a CREATE is a whole DFS path.
+    says that the name in a CREATE is a whole DFS path, `replay` that the server may have carried it out before.
     """
 
     requests: Sequence[Request]
@@ -102,6 +104,7 @@ class Exchange:
     seal: bool = False
     urgent: bool = False
     in_namespace: bool = False
+    replay: bool = False
     waited: bool = True
     session_id: int = 0
     preauth: PreauthHash | None = None
@@ -152,6 +155,8 @@ class Connection:
         self.credits = CreditAccount()
         self.preauth = PreauthHash()
         self.large_mtu = False
+        # Whose channel sequence the requests carry, where the server heeds it.
+        self.client: ClientIdentity | None = None
         self.session: SessionSecurity | None = None
         self._pending: dict[int, tuple[Exchange, int]] = {}
         # How many of them have an interim answer, so that their final one may take as long as it likes.
@@ -167,9 +172,15 @@ class Connection:
         """How many of them the server has not even said to be working on."""
         return len(self._pending) - self._put_off
 
-    def negotiated(self, *, large_mtu: bool) -> None:
-        """Take over what NEGOTIATE agreed about sizes: whether a request may cost several credits."""
+    def negotiated(self, *, large_mtu: bool, client: ClientIdentity | None = None) -> None:
+        """Take over what NEGOTIATE agreed: whether a request may cost several credits, and carries a sequence."""
         self.large_mtu = large_mtu
+        self.client = client
+
+    def lost(self) -> None:
+        """Count the loss of the connection if it leaves the server with something to do on a file."""
+        if self.client is not None and any(exchange.tree_id for exchange, _ in self._pending.values()):
+            self.client.step()
 
     def exchanges(self) -> list[Exchange]:
         """Return what waits for an answer, each exchange once, in the order of sending."""
@@ -207,6 +218,8 @@ class Connection:
         session, sealed = exchange.session, exchange.sealed
         session_id = session.session_id if session is not None else exchange.session_id
         signer = session.signer if session is not None and not sealed else None
+        sequence = self.client.sequence if self.client is not None else 0
+        replay = FLAG_REPLAY if exchange.replay and self.client is not None else 0
         buffers: list[Buffer] = []
         last = len(charges) - 1
         for index, (request, charge) in enumerate(zip(exchange.requests, charges, strict=True)):
@@ -216,9 +229,10 @@ class Connection:
             header = Header(
                 request.command,
                 exchange.message_ids[index],
+                sequence,
                 credit_charge=charge if self.large_mtu else 0,
                 credits=self.credits.request_amount(charge),
-                flags=FLAG_RELATED if index else 0,
+                flags=(FLAG_RELATED if index else 0) | replay,
                 # A related element may leave these to the first (all ones), which not every server understands.
                 tree_id=exchange.tree_id,
                 session_id=session_id,

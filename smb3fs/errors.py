@@ -222,7 +222,14 @@ class StatusError(Smb3fsError):
 
 
 class ConnectionLost(Smb3fsError):  # noqa: N818 (the name says what happened, as trio's and Python's own do)
-    """The link to the server ended; whether the server carried out what was in flight is unknown."""
+    """The link to the server ended; whether the server carried out what was in flight is unknown.
+
+    `sent` is False for a request of which the server has certainly carried out nothing.
+    """
+
+    def __init__(self, text: str, *, sent: bool = True) -> None:
+        super().__init__(text)
+        self.sent = sent
 
 
 class DeadlineExceeded(Smb3fsError):  # noqa: N818

@@ -6,7 +6,6 @@ import gc
 import logging
 import signal
 import time
-import uuid
 from collections.abc import Callable
 from typing import Any, Final, cast
 
@@ -23,6 +22,7 @@ from smb3fs.channels.session import Session
 from smb3fs.errors import ConnectionLost, DeadlineExceeded, MountError, Smb3fsError
 from smb3fs.fuse.drivers import Driver, driver_named
 from smb3fs.handles.opens import OpenTable
+from smb3fs.identity import ClientIdentity
 from smb3fs.options import MountOptions
 from smb3fs.recovery import Recovery
 from smb3fs.share.branches import Branches
@@ -45,17 +45,20 @@ FAREWELL: Final = 5.0
 class Line:
     """What carries requests to one place: a pool with the session, what keeps it supplied, and the share on top."""
 
-    def __init__(self, pool: Pool, share: Share, logins: Logins, trace: Trace) -> None:
+    def __init__(self, pool: Pool, share: Share, opens: OpenTable, logins: Logins, trace: Trace) -> None:
         self.pool = pool
         self.share = share
+        self.client = ClientIdentity()
         self.recovery = Recovery(pool, self._connect, self._renew, self._rotated, trace)
         self.connector: Connector | None = None
+        self._opens = opens
         self._logins = logins
         self._tried = logins.version
 
     async def _connect(self, previous_session_id: int) -> Session:
         """Make a session; for Recovery, which exists before the connector does."""
         assert self.connector is not None  # noqa: S101 (whoever makes a line gives it one)
+        self.client.renew(len(self._opens))
         try:
             session = await self.connector.connect(previous_session_id)
         finally:
@@ -102,7 +105,6 @@ class Mount:
         self.logins = _logins(options)
         self.snapshot_time = chosen_time(options.snapshot) if options.snapshot is not None else None
         self._nursery = nursery
-        self._client_guid = uuid.uuid4().bytes_le
         self._path = Names(NameMapping(options.name_mapping), self.trace).path_to_server(options.prefix_path)
         self.line = self._line(Place(options.server, options.share, self._path))
         self.branches: Branches | None = None
@@ -122,7 +124,7 @@ class Mount:
             snapshot=self.snapshot_time,
             mfsymlinks=options.mfsymlinks,
         )
-        line = Line(pool, share, self.logins, self.trace)
+        line = Line(pool, share, self.opens, self.logins, self.trace)
         line.connector = Connector(
             self._nursery,
             Target(
@@ -137,7 +139,7 @@ class Mount:
             ),
             Policy(
                 options.server,
-                self._client_guid,
+                line.client,
                 tuple(dialect for dialect in DIALECTS if options.version_min <= dialect <= options.version_max),
                 options.ciphers,
                 options.seal,

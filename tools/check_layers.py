@@ -33,7 +33,7 @@ LAYERS: Final[Sequence[Sequence[str]]] = (
     ("login_options",),
     ("options",),
     ("wire",),
-    ("crypto", "credits"),
+    ("crypto", "credits", "identity"),
     ("connection",),
     ("channels",),
     ("handles",),

@@ -11,7 +11,7 @@ import trio
 
 from smb3fs.channels.channel import Channel
 from smb3fs.channels.mechanisms import KERBEROS, NOBODY, NTLM, Login, Mechanism, mechanism
-from smb3fs.channels.negotiation import CAPABILITIES, SECURITY_MODE, Negotiated, Policy
+from smb3fs.channels.negotiation import SECURITY_MODE, Negotiated, Policy
 from smb3fs.connection import Answer, Exchange, SessionSecurity
 from smb3fs.crypto import NonceCounter, PreauthHash, Sealer, Unsealer, derive_keys, make_signer
 from smb3fs.errors import AuthenticationError, SecurityError, Smb3fsError, Status, StatusError
@@ -80,7 +80,7 @@ def _request(token: bytes, login: Login, previous_session_id: int) -> SessionSet
     return SessionSetupRequest(
         token,
         security_mode=SIGNING_ENABLED if login.accepts_guest else SECURITY_MODE,
-        capabilities=CAPABILITIES & ~Capability.ENCRYPTION,
+        capabilities=Capability.DFS,
         previous_session_id=previous_session_id,
     )
 

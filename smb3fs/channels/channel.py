@@ -86,13 +86,14 @@ class Channel:
         if self.error is not None:
             return
         self.error = error
+        self.connection.lost()
         self.transport.close()
         self._queue.clear()
         self._urgent.clear()
         self._unwaited.clear()
         waiters, self._waiters = self._waiters, {}
-        for task in waiters.values():
-            lost = ConnectionLost(str(error))
+        for exchange, task in waiters.items():
+            lost = ConnectionLost(str(error), sent=exchange.sent)
             lost.__cause__ = error
             trio.lowlevel.reschedule(task, outcome.Error(lost))
         self._scope.cancel()
@@ -101,7 +102,7 @@ class Channel:
     def submit(self, exchange: Exchange) -> None:
         """Send an exchange, or queue it until there are credits; raises ConnectionLost when the channel has ended."""
         if self.error is not None:
-            raise ConnectionLost(str(self.error)) from self.error
+            raise ConnectionLost(str(self.error), sent=False) from self.error
         if not self.connection.awaited:
             self._waiting_since = trio.current_time()
         self._trace.exchange(exchange.commands, waited=exchange.waited)
@@ -128,7 +129,7 @@ class Channel:
         """
         self.submit(exchange)
         if self.error is not None:
-            raise ConnectionLost(str(self.error)) from self.error
+            raise ConnectionLost(str(self.error), sent=exchange.sent) from self.error
 
         def abort(_: Callable[[], Any]) -> trio.lowlevel.Abort:
             if not exchange.sent:
@@ -156,7 +157,7 @@ class Channel:
     async def _answers(self, exchange: Exchange) -> list[Answer]:
         """Wait for the answers to an exchange that was submitted."""
         if self.error is not None:  # sending it broke the connection
-            raise ConnectionLost(str(self.error)) from self.error
+            raise ConnectionLost(str(self.error), sent=exchange.sent) from self.error
 
         def abort(_: Callable[[], Any]) -> trio.lowlevel.Abort:
             self._abandon(exchange)

@@ -10,6 +10,7 @@ from typing import Final
 from smb3fs.channels.channel import Channel
 from smb3fs.connection import CREDIT_UNIT, Answer, Exchange, SessionSecurity
 from smb3fs.errors import SecurityError, Status, StatusError
+from smb3fs.identity import ClientIdentity
 from smb3fs.wire.create import FileId
 from smb3fs.wire.header import RELATED_ID64
 from smb3fs.wire.ioctl import (
@@ -45,7 +46,15 @@ SECURITY_MODE: Final = SIGNING_ENABLED | SIGNING_REQUIRED
 # Below this a connection is of no use, and the specification has us end it ([MS-SMB2] 3.2.5.2).
 SMALLEST_MAXIMUM: Final = 65536
 # The bits that have a use here; a server grants the other features only to a client that offers them.
-CAPABILITIES: Final = Capability.DFS | Capability.LARGE_MTU | Capability.ENCRYPTION
+CAPABILITIES: Final = (
+    Capability.DFS
+    | Capability.LARGE_MTU
+    | Capability.MULTI_CHANNEL
+    | Capability.PERSISTENT_HANDLES
+    | Capability.ENCRYPTION
+)
+# A server with either of these heeds the channel sequence ([MS-SMB2] 3.2.4.1.4, 3.3.5.2.10).
+HEEDS_SEQUENCE: Final = int(Capability.MULTI_CHANNEL | Capability.PERSISTENT_HANDLES)
 # What can be offered, the oldest first. The wildcard is no dialect: it belongs to the SMB 1 way of negotiating.
 DIALECTS: Final = tuple(dialect for dialect in Dialect if dialect != Dialect.WILDCARD)
 NO_GUID: Final = bytes(16)
@@ -59,7 +68,7 @@ class Policy:
     """What a mount offers and accepts: dialects and ciphers in order of preference, and whether it must encrypt."""
 
     server_name: str
-    client_guid: bytes
+    client: ClientIdentity
     dialects: tuple[int, ...]
     ciphers: tuple[int, ...]
     seal: bool
@@ -89,6 +98,11 @@ class Negotiated:
         """Whether a request may cost several credits, hence be about more than 64 KiB; 2.0.2 knows no such thing."""
         return self.dialect > Dialect.SMB_2_0_2 and bool(self.capabilities & Capability.LARGE_MTU)
 
+    @property
+    def heeds_sequence(self) -> bool:
+        """Whether the server recognises requests that are repeated after a loss, and those of before it."""
+        return self.dialect >= Dialect.SMB_3_0 and bool(self.capabilities & HEEDS_SEQUENCE)
+
 
 def negotiate_request(policy: Policy) -> NegotiateRequest:
     """Build the NEGOTIATE of a mount; fields that the offered dialects do not have yet are zero."""
@@ -107,7 +121,7 @@ def negotiate_request(policy: Policy) -> NegotiateRequest:
         list(policy.dialects),
         SECURITY_MODE,
         CAPABILITIES if newest >= Dialect.SMB_3_0 else 0,
-        policy.client_guid if newest > Dialect.SMB_2_0_2 else NO_GUID,
+        policy.client.guid if newest > Dialect.SMB_2_0_2 else NO_GUID,
         contexts,
     )
 
@@ -119,7 +133,7 @@ async def negotiate(channel: Channel, policy: Policy) -> Negotiated:
     if answer.status != Status.SUCCESS:
         raise StatusError(answer.status, "NEGOTIATE")
     agreed = accept(NegotiateResponse.parse(answer.pdu), policy)
-    channel.connection.negotiated(large_mtu=agreed.large_mtu)
+    channel.connection.negotiated(large_mtu=agreed.large_mtu, client=policy.client if agreed.heeds_sequence else None)
     # The longest answer is one to a READ, or to a chain with the first two pages of a listing.
     channel.transport.limit = max(2 * agreed.max_transact, agreed.max_read) + SMALLEST_MAXIMUM
     return agreed

@@ -66,25 +66,28 @@ class Session:
         """
         return min(agreed, max(self.channel.connection.credits.window // 4, 1) * CREDIT_UNIT)
 
-    async def call(self, requests: Sequence[Request], *, urgent: bool = False) -> list[Answer]:
-        """Send a chain of related requests on the tree and return their answers, whatever their status."""
+    async def call(self, requests: Sequence[Request], *, urgent: bool = False, replay: bool = False) -> list[Answer]:
+        """Send a chain of related requests on the tree and return their answers, whatever their status.
+
+        `replay` says of each that the server may have carried it out before.
+        """
         if len(requests) == 1 or self.channel.connection.affords(requests):
-            return await self.channel.call(self._exchange(requests, urgent))
+            return await self.channel.call(self._exchange(requests, urgent, replay))
 
         async def call(request: Request) -> Answer:
-            return (await self.channel.call(self._exchange([request], urgent)))[0]
+            return (await self.channel.call(self._exchange([request], urgent, replay)))[0]
 
         return await call_apart(call, lambda request: self.post([request]), requests)
 
-    async def see_through(self, requests: Sequence[Request]) -> list[Answer]:
+    async def see_through(self, requests: Sequence[Request], *, replay: bool = False) -> list[Answer]:
         """Do as `call` does, and stay for the answers when cancelled (see `Channel.see_through`)."""
         if len(requests) == 1 or self.channel.connection.affords(requests):
-            return await self.channel.see_through(self._exchange(requests, urgent=False))
+            return await self.channel.see_through(self._exchange(requests, urgent=False, replay=replay))
         # In one go all the same: between them nobody looks at a cancellation.
         answers: list[Answer] = []
         with trio.CancelScope(shield=True):
             for request in requests:
-                answers += await self.see_through([request])
+                answers += await self.see_through([request], replay=replay)
         return answers
 
     def post(self, requests: Sequence[Request]) -> None:
@@ -97,10 +100,15 @@ class Session:
         self.channel.post(exchange)
         return exchange
 
-    def _exchange(self, requests: Sequence[Request], urgent: bool) -> Exchange:
+    def _exchange(self, requests: Sequence[Request], urgent: bool, replay: bool = False) -> Exchange:
         """Address requests to the tree, and to the place in it that the session is about."""
         exchange = Exchange(
-            requests, tree_id=self.tree.tree_id, session=self.security, seal=self.tree.seal, urgent=urgent
+            requests,
+            tree_id=self.tree.tree_id,
+            session=self.security,
+            seal=self.tree.seal,
+            urgent=urgent,
+            replay=replay,
         )
         if self.placement is not None:
             exchange.requests = [self.placement.place(request) for request in requests]

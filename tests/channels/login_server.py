@@ -16,6 +16,7 @@ from smb3fs.channels.negotiation import Policy
 from smb3fs.connection import SessionSecurity
 from smb3fs.crypto import NonceCounter, PreauthHash, Sealer, Unsealer, derive_keys, make_signer
 from smb3fs.errors import Status
+from smb3fs.identity import ClientIdentity
 from smb3fs.wire.create import FileId
 from smb3fs.wire.header import FLAG_SIGNED, Command
 from smb3fs.wire.ioctl import FSCTL_VALIDATE_NEGOTIATE_INFO, IoctlResponse, ValidateNegotiateResponse
@@ -39,7 +40,9 @@ USER: Final = Login("alice", "DOM", "s3cret")
 UNC: Final = "\\\\server\\share"
 MIB: Final = 1 << 20
 ALL_DIALECTS: Final = (Dialect.SMB_3_0, Dialect.SMB_3_0_2, Dialect.SMB_3_1_1)
-POLICY: Final = Policy("server", b"G" * 16, ALL_DIALECTS, (Cipher.AES_128_GCM, Cipher.AES_128_CCM), seal=False)
+POLICY: Final = Policy(
+    "server", ClientIdentity(b"G" * 16), ALL_DIALECTS, (Cipher.AES_128_GCM, Cipher.AES_128_CCM), seal=False
+)
 OLD_DIALECTS: Final = (Dialect.SMB_2_0_2, Dialect.SMB_2_1)
 OLD_TOO: Final = replace(POLICY, dialects=(*OLD_DIALECTS, *ALL_DIALECTS))
 

@@ -86,12 +86,12 @@ async def test_others_wait_and_files_are_closed_meanwhile(expect_log: ExpectLog)
         await trio.sleep(10)
         made.script = [AuthenticationError("no ticket")] * 4
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(echo, made, 1)
+            nursery.start_soon(echo, made, OfGeneration(1))
             await settle()
             assert made.pool.expired
             before = len(made.peer.messages)
             nursery.start_soon(echo, made)
-            nursery.start_soon(echo, made, 1)
+            nursery.start_soon(echo, made, OfGeneration(1))
             await trio.sleep(1)
             assert len(made.peer.messages) == before
             made.pool.post([CloseRequest(FILE)], OfGeneration(1))

@@ -21,6 +21,7 @@ from smb3fs.channels.negotiation import (
     validate,
 )
 from smb3fs.errors import ConnectionLost, SecurityError, Status, StatusError, WireError
+from smb3fs.identity import ClientIdentity
 from smb3fs.wire.codec import Buffer
 from smb3fs.wire.create import FileId
 from smb3fs.wire.ioctl import IoctlResponse, ValidateNegotiateRequest, ValidateNegotiateResponse
@@ -42,7 +43,7 @@ from smb3fs.wire.negotiate import (
 from smb3fs.wire.posix import POSIX_GUID
 
 ALL = (Dialect.SMB_3_0, Dialect.SMB_3_0_2, Dialect.SMB_3_1_1)
-POLICY = Policy("server", b"G" * 16, ALL, (Cipher.AES_128_GCM, Cipher.AES_128_CCM), seal=False)
+POLICY = Policy("server", ClientIdentity(b"G" * 16), ALL, (Cipher.AES_128_GCM, Cipher.AES_128_CCM), seal=False)
 PREAUTH = PreauthIntegrity([HashAlgorithm.SHA_512], b"salt")
 MIB = 1 << 20
 
@@ -59,7 +60,7 @@ class TestRequest:
     def test_it_offers_what_the_policy_has_in_its_order(self) -> None:
         request = negotiate_request(POLICY)
         assert request.dialects == list(ALL)
-        assert request.client_guid == POLICY.client_guid
+        assert request.client_guid == POLICY.client.guid
         kinds = {type(context).__name__: context for context in request.contexts}
         assert kinds.keys() == {"PreauthIntegrity", "Encryption", "Signing", "NetName"}
         encryption = kinds["Encryption"]
@@ -74,7 +75,7 @@ class TestRequest:
 
     def test_fields_that_the_dialects_do_not_have_yet_are_zero(self) -> None:
         old = negotiate_request(dataclasses.replace(POLICY, dialects=(Dialect.SMB_2_0_2, Dialect.SMB_2_1)))
-        assert (old.capabilities, old.client_guid, old.contexts) == (0, POLICY.client_guid, [])
+        assert (old.capabilities, old.client_guid, old.contexts) == (0, POLICY.client.guid, [])
         older = negotiate_request(dataclasses.replace(POLICY, dialects=(Dialect.SMB_2_0_2,)))
         assert (older.capabilities, older.client_guid, older.contexts) == (0, bytes(16), [])
 

@@ -13,6 +13,7 @@ from stage import Stage, staged
 from smb3fs.errors import ConnectionLost, Status, StatusError
 from smb3fs.handles.ledger import Piece, Step
 from smb3fs.handles.opens import Open
+from smb3fs.wire.create import FileId
 from smb3fs.wire.header import Command
 from smb3fs.wire.lock import EXCLUSIVE_LOCK, FAIL_IMMEDIATELY, SHARED_LOCK, UNLOCK, LockElement, LockResponse
 
@@ -79,7 +80,7 @@ async def test_steps_are_one_message_and_each_has_its_status() -> None:
         nursery.start_soon(change)
         await settle()
         first, second, third = (element.request for element in w.asked[0].elements)
-        assert {request.file_id for request in (first, second, third)} == {w.handle.file_id}
+        assert {request.file_id for request in (first, second, third)} == {FileId(*w.handle.file_id)}
         assert list(first.elements) == [
             LockElement(0, 5, SHARED_LOCK | FAIL_IMMEDIATELY),
             LockElement(20, (1 << 63) - 20, SHARED_LOCK | FAIL_IMMEDIATELY),
