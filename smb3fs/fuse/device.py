@@ -16,7 +16,9 @@ from collections import deque
 from typing import Final
 
 from smb3fs.fuse.replies import Reply, failure
-from smb3fs.wire.fuse import IN_SHORT, MAX_ERRNO
+from smb3fs.wire.codec import Buffer
+from smb3fs.wire.fuse import IN_SHORT, MAX_ERRNO, OUT_HEADER
+from smb3fs.wire.fuse_session import Notify, Store
 
 log = logging.getLogger(__name__)
 
@@ -115,6 +117,23 @@ class Device:
     def fail(self, unique: int, number: int | None) -> None:
         """Give an errno to the kernel."""
         self.answer(failure(unique, number if number and 0 < number <= MAX_ERRNO else errno.EIO))
+
+    def store(self, ino: int, data: Buffer) -> bool:
+        """Give the kernel the first bytes of a file to keep as pages; whether it has taken them.
+
+        The kernel locks these pages, so the file must be one of which no READ is under way: that would hold them until
+        it is answered from here. Where they go beyond the size that the kernel knows, it asks for attributes anew;
+        where they end short of it, it does not take the last of them for whole, and reads.
+        """
+        body = Store(ino, 0, len(data)).encode()
+        header = OUT_HEADER.pack(OUT_HEADER.size + len(body) + len(data), Notify.STORE, 0)
+        try:
+            os.writev(self.descriptor, (header, body, data))
+        except OSError as error:
+            if error.errno != errno.ENOENT and error.errno not in GONE:
+                log.warning("the kernel refuses pages: %s", error.strerror)
+            return False
+        return True
 
     def refuse(self) -> None:
         """Refuse whatever the kernel asks now: this mount is about to end."""

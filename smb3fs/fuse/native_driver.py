@@ -66,10 +66,11 @@ class NativeDriver:
         )
         put(table, Opcode.DESTROY, Row(Nothing.parse, lambda *_: None, nothing))
         self.notifications = notifications = Notifications(descriptor)
-        vfs.attach(notifications.inval_entry, callers.is_respelling, notifications.pages_dropped)
+        device = Device(descriptor)
+        vfs.attach(notifications.inval_entry, callers.is_respelling, notifications.pages_dropped, device.store)
         self._locks = vfs.server_locks
         async with trio.open_nursery() as nursery:
-            self.workers = workers = Workers(Device(descriptor), table, nursery)
+            self.workers = workers = Workers(device, table, nursery)
             nursery.start_soon(self._announce, target, options, ready)
             workers.start()
             await workers.over.wait()

@@ -12,6 +12,9 @@ where answers come from:
   `timeout`, and the thread goes on. Its write holds nothing that the loop needs: the interpreter's lock is given up
   during write(2), and the device takes answers while a notification is being worked off.
 
+The one exception are pages for the cache (`Device.store`), which must reach the kernel ahead of the answer that they
+belong to: the loop writes them, and only for a file that has never been open here, so no request holds pages of it.
+
 One notification that waits holds up those behind it, no longer than the call that it waits for. What is said twice
 while it waits is said once, so that no more can be waiting than there are files and names that the kernel knows.
 

@@ -49,6 +49,7 @@ class DirectoryVerbs(Verbs):
             entry.kind,
         )
         inode.lookups += 1
+        inode.told += 1
 
     @answers
     def releasedir(self, fh: int) -> None:

@@ -63,8 +63,9 @@ class OpenFile:
         self.append = bool(flags & os.O_APPEND)
         # Through the page cache the kernel follows each write with an fsync by itself; past it, it does not.
         self.synchronous = direct and bool(flags & SYNCHRONOUS)
-        # The count of changes when the handle's head was asked for, and the time until which it may be shown.
-        self.head_of = -1
+        # The counts of changes and of attributes told when the handle's head was asked for, and until when it may be
+        # shown.
+        self.head_of = (-1, -1)
         self.head_until = 0.0
         # Who has set locks through this descriptor, and whether its handle stays open for the locks that it has.
         self.lock_owners: set[Owner] | None = None
@@ -76,7 +77,7 @@ class OpenFile:
         if head is None:
             return None
         beyond = len(head) == HEAD_SIZE and offset + size > HEAD_SIZE
-        if beyond or changes != self.head_of or now > self.head_until:
+        if beyond or (changes, self.inode.told) != self.head_of or now > self.head_until:
             self.handle.head = None  # of no use any more, and thousands of files may be open
             return None
         return head[offset : offset + size]
@@ -115,6 +116,7 @@ class FileTable:
         self._files[file.fh] = file
         self._of_inode.setdefault(inode.number, []).append(file)
         inode.opens += 1
+        inode.untouched = False
         return file
 
     def get(self, fh: int) -> OpenFile:

@@ -46,7 +46,19 @@ Link = tuple["Inode", str]
 class Inode:
     """A file or directory that the kernel knows, or knows something below of."""
 
-    __slots__ = ("created", "file_id", "kind", "links", "lookups", "names", "nlink", "number", "opens")
+    __slots__ = (
+        "created",
+        "file_id",
+        "kind",
+        "links",
+        "lookups",
+        "names",
+        "nlink",
+        "number",
+        "opens",
+        "told",
+        "untouched",
+    )
 
     def __init__(self, number: int, file_id: int, created: int, kind: int) -> None:
         self.number = number
@@ -58,6 +70,11 @@ class Inode:
         self.nlink = 1
         self.lookups = 0
         self.opens = 0
+        # How often the kernel was told its attributes: pages that were asked for before are perhaps older than these,
+        # and the kernel, which goes by them, would not notice.
+        self.told = 0
+        # Whether it has never been open here, so that the kernel has no pages of it.
+        self.untouched = True
         # The names by which it is known; of a directory also those known in it.
         self.links: tuple[Link, ...] = ()
         self.names: dict[str, Inode] | None = None

@@ -25,7 +25,7 @@ from smb3fs.vfs.anticipation import Anticipation
 from smb3fs.vfs.attributes import UNTOLD, Entry, SetAttr, Settings
 from smb3fs.vfs.backend import ShareVerbs
 from smb3fs.vfs.directory_verbs import DirectoryVerbs
-from smb3fs.vfs.files import HEAD_SIZE, Access, Owner
+from smb3fs.vfs.files import HEAD_SIZE, Access, OpenFile, Owner
 from smb3fs.vfs.inodes import Inode
 from smb3fs.vfs.lock_verbs import LockVerbs
 from smb3fs.vfs.state import stale
@@ -76,12 +76,15 @@ class Vfs(DirectoryVerbs, LockVerbs):
         on_invalidate: Callable[[int, bytes], None],
         is_respelling: Callable[[int, bytes], bool],
         forget_pages: Callable[[int], Awaitable[None]] | None = None,
+        store_pages: Callable[[int, memoryview], bool] | None = None,
     ) -> None:
         """Take what only the driver can do: see `State`."""
         self.state.on_invalidate = on_invalidate
         self.state.is_respelling = is_respelling
         if forget_pages is not None:
             self.state.forget_pages = forget_pages
+        if store_pages is not None:
+            self.state.store_pages = store_pages
 
     def set_root(self, told: FileAttributes) -> None:
         """Take in what the server says of the root of the mount, which must be a directory."""
@@ -112,6 +115,7 @@ class Vfs(DirectoryVerbs, LockVerbs):
         created = filetime_to_ns(told.creation_time)
         inode = self._inodes.enter(directory, text, told.file_id, created, kind)
         inode.lookups += 1
+        inode.told += 1
         return self.state.presentation.listed(inode.number, told, age, kind, inode.nlink)
 
     async def _look_up(self, directory: Inode, name: bytes, process: int) -> Entry:
@@ -138,7 +142,7 @@ class Vfs(DirectoryVerbs, LockVerbs):
     async def getattr(self, number: int, fh: int | None = None) -> Entry:
         """Return the attributes of an inode."""
         inode = self._inodes.get(number)
-        return self.state.presentation.entry(number, await self.state.attributes(inode))
+        return self.state.told(inode, await self.state.attributes(inode))
 
     def use_posix(self) -> None:
         """Go by the POSIX extensions from now on, which the share uses; before anything has been looked up."""
@@ -150,7 +154,7 @@ class Vfs(DirectoryVerbs, LockVerbs):
         inode = self._inodes.get(number)
         presentation = self.state.presentation
         if self.state.posix:
-            return presentation.entry(number, await self._setattr_posix(inode, changes, fh))
+            return self.state.told(inode, await self._setattr_posix(inode, changes, fh))
         presentation.check_owner(changes.uid, changes.gid)
         readonly = None
         if changes.mode is not None:
@@ -172,7 +176,7 @@ class Vfs(DirectoryVerbs, LockVerbs):
             told = await self.state.attributes(inode)
         self._inodes.adopt(inode, told.file_id, told.created)
         presentation.remember(number, changes)
-        return presentation.entry(number, told)
+        return self.state.told(inode, told)
 
     async def _setattr_posix(self, inode: Inode, changes: SetAttr, fh: int | None) -> FileAttributes:
         """Change attributes where the server keeps owners and modes."""
@@ -283,7 +287,7 @@ class Vfs(DirectoryVerbs, LockVerbs):
         inode = self._inodes.get(number)
         access = Access.of(flags)
         brings_head = not access.write and not self.state.uncached and not flags & os.O_DIRECT
-        changes, now = self._files.changes, trio.current_time()
+        asked, now = (self._files.changes, inode.told), trio.current_time()
 
         async def open_it(path: str) -> Open:
             handle = await self._share.open(
@@ -301,10 +305,24 @@ class Vfs(DirectoryVerbs, LockVerbs):
         handle = await self.state.by_path(inode, open_it)
         if flags & os.O_TRUNC:
             await self._empty(inode, handle)
+        untouched = inode.untouched
         opened = self._opened(inode, handle, flags)
         file = self._files.get(opened.fh)
-        file.head_of, file.head_until = changes, now + self.state.presentation.file_timeout
+        file.head_of, file.head_until = asked, now + self.state.presentation.file_timeout
+        opened.keep_cache = untouched and self._hand_over(file)
         return opened
+
+    def _hand_over(self, file: OpenFile) -> bool:
+        """Give the kernel all of a small file that it has no pages of, so that it need not ask; whether it took them.
+
+        Only then may it be told to keep what pages it has, and only then is it certain that no READ holds any.
+        """
+        head = file.head(0, HEAD_SIZE, self._files.changes, trio.current_time())
+        if not head or len(head) == HEAD_SIZE or not self.state.store_pages(file.inode.number, head):
+            return False
+        # Who asks all the same has other attributes than the file had when it was opened.
+        file.handle.head = None
+        return True
 
     @waits
     async def create(self, parent: int, name: bytes, mode: int, flags: int) -> tuple[OpenResult, Entry]:

@@ -91,6 +91,8 @@ class State:
         self.is_respelling: Callable[[int, bytes], bool] = lambda process, name: False
         # Likewise: have the kernel drop the pages of a file and what it knows of it, and wait until it has.
         self.forget_pages: Callable[[int], Awaitable[None]] = _nothing_to_forget
+        # And: give the kernel the first pages of a file of which it has none, and tell whether it has taken them.
+        self.store_pages: Callable[[int, memoryview], bool] = lambda number, data: False
         self.targets = self._translate_targets()
         # Files that were removed or replaced while open here, by inode number: the names under which the server keeps
         # them until they are closed. They are not listed.
@@ -140,6 +142,11 @@ class State:
         """Return an entry for the kernel, which will hold one lookup more."""
         inode.lookups += 1
         inode.nlink = told.links
+        return self.told(inode, told)
+
+    def told(self, inode: Inode, told: FileAttributes) -> Entry:
+        """Return an inode's attributes for the kernel."""
+        inode.told += 1
         return self.presentation.entry(inode.number, told)
 
     def is_it(self, inode: Inode, told: FileAttributes) -> bool:

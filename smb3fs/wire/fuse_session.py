@@ -162,6 +162,7 @@ class Notify(IntEnum):
 
     INVAL_INODE = 2
     INVAL_ENTRY = 3
+    STORE = 4
     DELETE = 6
 
 
@@ -169,6 +170,8 @@ class Notify(IntEnum):
 _INVAL_INODE: Final = Struct("=Qqq")
 # fuse_notify_inval_entry_out: parent, namelen, flags
 _INVAL_ENTRY: Final = Struct("=QII")
+# fuse_notify_store_out: nodeid, offset, size, padding
+_STORE: Final = Struct("=QQI4x")
 # fuse_notify_delete_out: parent, child, namelen, padding
 _DELETE: Final = Struct("=QQI4x")
 
@@ -208,6 +211,23 @@ class InvalEntry(NamedTuple):
         """Read a notification, beginning at its header."""
         parent, _length, flags = unpack_at(_INVAL_ENTRY, message, OUT_HEADER.size)
         return cls(parent, names_at(message, OUT_HEADER.size + _INVAL_ENTRY.size, 1)[0], flags)
+
+
+class Store(NamedTuple):
+    """fuse_notify_store_out: `size` bytes for the page cache, which follow, are what a file has at `offset`."""
+
+    ino: int
+    offset: int
+    size: int
+
+    def encode(self) -> bytes:
+        """Return the body that follows the header, up to the data."""
+        return _STORE.pack(*self)
+
+    @classmethod
+    def parse(cls, message: memoryview) -> Self:
+        """Read a notification, beginning at its header."""
+        return cls._make(unpack_at(_STORE, message, OUT_HEADER.size))
 
 
 class Delete(NamedTuple):

@@ -93,6 +93,35 @@ def test_a_file_from_beginning_to_end(mount: Callable[..., Mounted]) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.parametrize("driver", ["native"])
+def test_a_small_file_is_read_without_a_request(mount: Callable[..., Mounted]) -> None:
+    """What the open brought along is in the page cache when it returns, and not shown a second time."""
+    m = mount()
+    asked: list[int] = []
+    answer = m.vfs.read
+    m.vfs.read = lambda fh, offset, size: asked.append(offset) or answer(fh, offset, size)  # type: ignore[method-assign]
+    for size in (1, 4096, 5000, 65535):
+        content = os.urandom(size)
+        m.share.put(f"file{size}", content)
+        path = m.path / f"file{size}"
+        assert path.read_bytes() == content
+        assert asked == []
+        changed = os.urandom(size)
+        m.share.find(f"file{size}").data[:] = changed  # by another client, in the same moment
+        assert path.read_bytes() == changed
+        assert asked
+        asked.clear()
+    for before, now in ((9000, 5000), (5000, 9000), (4096, 8192), (8192, 4096)):
+        m.share.put(f"{before}{now}", os.urandom(before))
+        path = m.path / f"{before}{now}"
+        assert path.stat().st_size == before
+        content = os.urandom(now)
+        m.share.find(f"{before}{now}").data[:] = content
+        with path.open("rb", buffering=0) as file:
+            assert file.read(10000) == content
+            assert file.read(10000) == b""
+
+
 def test_folders_names_and_attributes(mount: Callable[..., Mounted]) -> None:
     m = mount(uid=12, gid=34, file_mode=0o640, dir_mode=0o750)
     (m.path / "Grüße/a:b").mkdir(parents=True)

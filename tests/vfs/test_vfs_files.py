@@ -13,6 +13,7 @@ from vfs_world import ROOT, World, fails, in_trio
 from smb3fs.errors import ConnectionLost, Status
 from smb3fs.vfs.attributes import SetAttr
 from smb3fs.vfs.files import HEAD_SIZE
+from smb3fs.vfs.operations import OpenResult
 from smb3fs.vfs.wall import Answer, settle
 from smb3fs.wire.create import FileAttribute
 
@@ -86,6 +87,109 @@ async def test_what_an_open_brings_along_of_a_large_file() -> None:
     assert await world.read(fh, 10, HEAD_SIZE) == content[10 : HEAD_SIZE + 10]
     assert world.share.calls == ["read"]
     assert world.state.files.get(fh).handle.head is None
+
+
+class Pages:
+    """A kernel that takes pages, unless it is told not to."""
+
+    def __init__(self, world: World, *, takes: bool = True) -> None:
+        self.stored: list[tuple[int, bytes]] = []
+        self.takes = takes
+        world.vfs.attach(lambda _parent, _name: None, lambda _process, _name: False, store_pages=self.store)
+
+    def store(self, number: int, data: memoryview) -> bool:
+        self.stored.append((number, bytes(data)))
+        return self.takes
+
+
+@in_trio
+async def test_a_small_file_is_handed_over_with_its_first_open() -> None:
+    world = World()
+    pages = Pages(world)
+    world.share.put("small", b"content")
+    number = await world.number("small")
+    first = await settle(world.vfs.open(number, os.O_RDONLY))
+    assert pages.stored == [(number, b"content")]
+    assert first.keep_cache
+    # Who asks all the same has found that the file is another one by now.
+    world.share.find("small").data[:] = b"changed"
+    assert await world.read(first.fh) == b"changed"
+    # By the second time the kernel has pages, which may be of any age and be waited for.
+    second = await settle(world.vfs.open(number, os.O_RDONLY))
+    assert len(pages.stored) == 1
+    assert not second.keep_cache
+
+
+@pytest.mark.parametrize("size", [0, HEAD_SIZE, HEAD_SIZE + 1])
+@in_trio
+async def test_what_is_empty_or_large_is_not_handed_over(size: int) -> None:
+    world = World()
+    pages = Pages(world)
+    world.share.put("file", bytes(size))
+    opened = await settle(world.vfs.open(await world.number("file"), os.O_RDONLY))
+    assert pages.stored == []
+    assert not opened.keep_cache
+
+
+@pytest.mark.parametrize(
+    ("flags", "options"), [(os.O_RDWR, {}), (os.O_DIRECT, {}), (os.O_RDONLY, {"cache": "none"})], ids=str
+)
+@in_trio
+async def test_opens_that_hand_nothing_over(flags: int, options: dict[str, str]) -> None:
+    world = World(**options)
+    pages = Pages(world)
+    world.share.put("file", b"content")
+    number = await world.number("file")
+    for flag in (flags, os.O_RDONLY):  # and then it is not the first open any more
+        assert not (await settle(world.vfs.open(number, flag))).keep_cache
+    assert pages.stored == []
+
+
+@in_trio
+async def test_pages_that_the_kernel_does_not_take() -> None:
+    world = World()
+    Pages(world, takes=False)
+    world.share.put("file", b"content")
+    opened = await settle(world.vfs.open(await world.number("file"), os.O_RDONLY))
+    assert not opened.keep_cache
+    world.share.calls.clear()
+    assert await world.read(opened.fh) == b"content"
+    assert world.share.calls == []
+
+
+@pytest.mark.parametrize("meanwhile", ["lookup", "getattr", "listing", "write"])
+@in_trio
+async def test_nothing_is_handed_over_that_may_be_older_than_what_was_told_meanwhile(meanwhile: str) -> None:
+    """The kernel drops pages by the attributes that it is told: those that come after these it would keep for ever."""
+    world = World()
+    pages = Pages(world)
+    world.share.put("file", b"content")
+    world.share.put("other", b"")
+    number = await world.number("file")
+    writer = await world.open("other", os.O_WRONLY)
+    gate = world.share.hang("open")
+    async with trio.open_nursery() as nursery:
+        opened: list[OpenResult] = []
+
+        async def open_it() -> None:
+            opened.append(await settle(world.vfs.open(number, os.O_RDONLY)))
+
+        nursery.start_soon(open_it)
+        await trio.testing.wait_all_tasks_blocked()
+        match meanwhile:
+            case "lookup":
+                await world.look("file")
+            case "getattr":
+                await world.stat(number)
+            case "listing":
+                await world.listing()
+            case "write":
+                await world.write(writer, 0, b"x")
+        gate.set()
+    assert pages.stored == []
+    assert not opened[0].keep_cache
+    world.share.find("file").data[:] = b"CONTENT"
+    assert await world.read(opened[0].fh) == b"CONTENT"  # nor is it read from what the open has brought along
 
 
 @pytest.mark.parametrize("change", ["write", "truncate", "truncate by path", "O_TRUNC"])

@@ -59,6 +59,7 @@ FUSE_KINDS = [
     _request(fuse_session.BatchForgetIn, PAIRS),
     _reply(fuse_session.InvalInode, U64, S64, S64),
     _reply(fuse_session.InvalEntry, U64, NAME, U32),
+    _reply(fuse_session.Store, U64, U64, U32),
     _reply(fuse_session.Delete, U64, U64, NAME),
     _request(fuse_attributes.GetattrIn, U32, U64),
     _request(fuse_attributes.StatxIn, U32, U64, U32, U32),
