@@ -17,8 +17,8 @@ from faultlib.content import Content  # noqa: E402
 from faultlib.judging import judge  # noqa: E402
 from faultlib.plan import KINDS, faults  # noqa: E402
 from faultlib.promises import DURABLE, NEITHER, PERSISTENT, broken  # noqa: E402
+from faultlib.shared_files import COUNTER_WIDTH  # noqa: E402
 from faultlib.stalls import Event, stall  # noqa: E402
-from faultlib.workload import COUNTER_WIDTH  # noqa: E402
 
 # -- what a file may hold --------------------------------------------------------------------------------------------
 

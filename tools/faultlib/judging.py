@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from faultlib.workload import COUNTERS, RECORD
+from faultlib.shared_files import COUNTERS, RECORD
 
 
 def judge(place: Path, ends: Mapping[int, dict[str, Any]], logs: Mapping[int, str]) -> Iterator[str]:

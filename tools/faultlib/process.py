@@ -13,7 +13,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from faultlib.workload import NotHealedError, Worker
+from faultlib.trying import NotHealedError, Trying
+from faultlib.workload import Worker
 
 
 def tell(*words: object) -> None:
@@ -24,13 +25,14 @@ def tell(*words: object) -> None:
 def main() -> None:
     """Work until told to stop, compare, hand over."""
     mount, behind, number, log, seed = sys.argv[1:]
-    worker = Worker(Path(mount), int(number), log, seed, tell)
+    trying = Trying(int(number), tell)
+    worker = Worker(Path(mount), log, seed, trying)
     stop = threading.Event()
 
     def listen() -> None:
         """Wait for the word, or for the end of who would say it."""
         sys.stdin.read(1)
-        worker.stopping_since = time.monotonic()
+        trying.stopping_since = time.monotonic()
         stop.set()
 
     threading.Thread(target=listen, daemon=True).start()
@@ -40,8 +42,8 @@ def main() -> None:
             worker.step()
         worker.finish(Path(behind))
     except (NotHealedError, OSError) as error:
-        worker.violation(f"gave up: {error}")
-    tell("end", worker.found.as_json())
+        trying.violation(f"gave up: {error}")
+    tell("end", trying.found.as_json())
 
 
 if __name__ == "__main__":

@@ -19,9 +19,10 @@ from faultlib.judging import judge
 from faultlib.plan import Fault
 from faultlib.promises import broken
 from faultlib.proxy import PORT, Proxy
+from faultlib.shared_files import COUNTER_WIDTH, COUNTERS
 from faultlib.stalls import Event, stall
+from faultlib.trying import PATIENCE
 from faultlib.workers import SETTLE_SECONDS, Process, settled
-from faultlib.workload import COUNTER_WIDTH, COUNTERS, PATIENCE
 
 PLACE: Final = "run"
 # What a worker may take for its comparison, beside the patience that its last operation has.

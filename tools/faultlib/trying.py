@@ -1,0 +1,123 @@
+"""Operations that may fail: what a lost server may say, how often something is tried, and what must not be."""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+
+T = TypeVar("T")
+
+# What a call may say of a server that is not there; on a share that promises nothing these are no fault.
+LOST: Final = frozenset(
+    {
+        errno.EIO,
+        errno.ETIMEDOUT,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.ENETUNREACH,
+        errno.ENETDOWN,
+        errno.ECONNRESET,
+        errno.ECONNREFUSED,
+        errno.ECONNABORTED,
+    }
+)
+SLOW: Final = 0.05
+HEARTBEAT: Final = 0.25
+RETRY_PAUSE: Final = 0.02
+# An operation that fails for so long after the last fault will not succeed any more.
+PATIENCE: Final = 90.0
+
+
+class NotHealedError(Exception):
+    """An operation went on failing after all faults were over."""
+
+
+@dataclass
+class Findings:
+    """What a worker hands over in the end."""
+
+    done: Counter[str] = field(default_factory=Counter)
+    errors: Counter[str] = field(default_factory=Counter)
+    """By operation and errno, as in "rename EIO"."""
+    violations: list[str] = field(default_factory=list)
+    races: dict[int, str] = field(default_factory=dict)
+    """For each name raced for: won, lost, or doubt."""
+    counted: Counter[int] = field(default_factory=Counter)
+    perhaps_counted: Counter[int] = field(default_factory=Counter)
+    appended: list[int] = field(default_factory=list)
+    perhaps_appended: list[int] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        """For the report's process."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+
+class Trying:
+    """How one worker does things; `tell` hears of each that was slow or failed, and of one now and then."""
+
+    def __init__(self, number: int, tell: Callable[[float, float, str, str], None]) -> None:
+        self.number = number
+        self.found = Findings()
+        self.stopping_since: float | None = None
+        self._tell = tell
+        self._told = 0.0
+        self._failed = False
+        self._violated: set[str] = set()
+
+    def once(self, what: str, action: Callable[..., T], *arguments: Any, fine: tuple[int, ...] = ()) -> T | OSError:
+        """Do something once: its result, or the error of a lost server or one that is `fine`; others are violations."""
+        began = time.monotonic()
+        result: T | OSError
+        said = ""
+        try:
+            result = action(*arguments)
+        except OSError as error:
+            result = error
+            if error.errno not in fine:
+                said = errno.errorcode.get(error.errno or 0, str(error.errno))
+        ended = time.monotonic()
+        if not said:
+            self.found.done[what] += 1
+            if self._failed or ended - began >= SLOW or ended - self._told >= HEARTBEAT:
+                self._tell(began, ended, what, "")
+                self._told, self._failed = ended, False
+            return result
+        self.found.errors[f"{what} {said}"] += 1
+        self._tell(began, ended, what, said)
+        self._failed = True
+        if isinstance(result, OSError) and result.errno not in LOST:
+            self.violation(f"{what}: {result}")
+        return result
+
+    def until_done(
+        self, what: str, action: Callable[..., T], *arguments: Any, explained: tuple[int, ...] = ()
+    ) -> T | None:
+        """Do something until it succeeds, or after a failure says that it was done; None stands for the latter."""
+        result = self.once(what, action, *arguments)
+        while isinstance(result, OSError):
+            if result.errno not in LOST:
+                return None
+            self.patience(what, result)
+            result = self.once(what, action, *arguments, fine=explained)
+            if isinstance(result, OSError) and result.errno in explained:
+                return None
+        return result
+
+    def patience(self, what: str, error: OSError) -> None:
+        """Wait before the next try, which must succeed some time after the last fault."""
+        if self.stopping_since is not None and time.monotonic() > self.stopping_since + PATIENCE:
+            raise NotHealedError(f"{what} still fails {PATIENCE:.0f} s after the last fault: {error}")
+        time.sleep(RETRY_PAUSE)
+
+    def violation(self, text: str) -> None:
+        """Remember what must not be; once, as it may be seen again and again."""
+        if text in self._violated:
+            return
+        self._violated.add(text)
+        now = time.monotonic()
+        self.found.violations.append(f"{now:.3f} worker {self.number}: {text}")
+        self._tell(now, now, "violation", text)
