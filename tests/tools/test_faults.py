@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import json
+import os
 import random
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +23,8 @@ from faultlib.plan import KINDS, faults  # noqa: E402
 from faultlib.promises import DURABLE, NEITHER, PERSISTENT, broken  # noqa: E402
 from faultlib.shared_files import COUNTER_WIDTH  # noqa: E402
 from faultlib.stalls import Event, stall  # noqa: E402
+from faultlib.trying import Trying  # noqa: E402
+from faultlib.workload import Worker  # noqa: E402
 
 # -- what a file may hold --------------------------------------------------------------------------------------------
 
@@ -204,6 +210,83 @@ def test_bytes_that_are_no_record(place: Path) -> None:
     told[0]["perhaps_appended"] = []
     (place / "log").write_bytes(b"<0 0 x>\n<1 0 >\n\0\0\0<0 2 xx>\n")
     assert "no record" in verdict(place, told)
+
+
+# -- a worker, on this machine's own disk ----------------------------------------------------------------------------
+
+
+class Unreliable(Trying):
+    """Says of some operations that they failed, done or not; and, if it lies, of some that they succeeded."""
+
+    def __init__(self, seed: int, *, lies: bool) -> None:
+        super().__init__(0, lambda *_: None)
+        self.chance, self.lies = random.Random(seed), lies
+
+    def once(self, what: str, action: Any, *arguments: Any, fine: tuple[int, ...] = ()) -> Any:
+        """As it should be, but for one in five."""
+
+        def unreliable(*words: Any) -> Any:
+            told = action(*words) if what.startswith("close") or self.chance.random() < 0.5 else None
+            if action is os.open and told is not None:
+                os.close(told)  # a handle that came too late
+            raise OSError(errno.EIO, "lost")
+
+        if what == "write" and self.lies and self.chance.random() < 0.1:
+            return len(arguments[1])
+        fails = self.chance.random() < 0.2
+        return super().once(what, unreliable if fails else action, *arguments, fine=fine)
+
+
+def worked(place: Path, trying: Trying, monkeypatch: pytest.MonkeyPatch) -> Worker:
+    """A worker after some hundred operations in a directory as a run has it."""
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    (place / "log").write_bytes(b"")
+    for number in range(2):
+        (place / f"counter{number}").write_bytes(b"%0*d" % (COUNTER_WIDTH, 0))
+    worker = Worker(place, "log", "seed", trying)
+    worker.begin()
+    for _ in range(400):
+        worker.step()
+    return worker
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_worker_takes_errors_as_they_are(place: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    """Whatever of what failed was done: nothing is found fault with."""
+    trying = Unreliable(seed, lies=False)
+    (place / "races/race0").unlink()
+    worked(place, trying, monkeypatch).finish(place)
+    assert trying.found.violations == []
+    assert sum(trying.found.errors.values()) > 30
+    told = trying.found.as_json()
+    assert verdict(place, {0: json.loads(json.dumps(told))}) == ""
+
+
+def test_a_worker_notices_writes_that_were_not_done(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trying = Unreliable(1, lies=True)
+    (place / "races/race0").unlink()
+    worked(place, trying, monkeypatch).finish(place)
+    assert any("wrong bytes" in violation or "the end may be" in violation for violation in trying.found.violations)
+
+
+@pytest.mark.parametrize("damage", ["byte", "lost", "more"])
+def test_a_worker_notices_damage(place: Path, monkeypatch: pytest.MonkeyPatch, damage: str) -> None:
+    trying = Trying(0, lambda *_: None)
+    (place / "races/race0").unlink()
+    worker = worked(place, trying, monkeypatch)
+    assert trying.found.violations == []
+    file = max((place / "w0").glob("[fr]*"), key=lambda path: path.stat().st_size)
+    if damage == "byte":
+        data = bytearray(file.read_bytes())
+        data[len(data) // 2] ^= 1
+        file.write_bytes(data)
+    elif damage == "lost":
+        file.unlink()
+    else:
+        (place / "w0/another").touch()
+    worker.finish(place)
+    (said,) = {violation.split(": ", 1)[1].split(",")[0].split(" ")[0] for violation in trying.found.violations}
+    assert said == {"byte": file.name, "lost": "names", "more": "names"}[damage]
 
 
 # -- stalls ----------------------------------------------------------------------------------------------------------

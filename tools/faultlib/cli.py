@@ -16,7 +16,7 @@ from typing import Final, NoReturn
 from lab.root import RootError, build, found
 from lab.server import Samba
 
-from faultlib.plan import KINDS, faults
+from faultlib.plan import KINDS, USUALLY_LONG, faults
 from faultlib.promises import PERSISTENT, PROMISES
 from faultlib.report import as_json, as_text
 from faultlib.run import Run
@@ -45,6 +45,13 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--seed", type=int, help="draw the same faults and work again (default: another each time)")
     made.add_argument("--kinds", type=kinds, default=KINDS, metavar="KIND,...", help=", ".join(KINDS))
     made.add_argument("--longest", type=float, default=30.0, metavar="S", help="no outage is longer (default 30)")
+    made.add_argument(
+        "--long",
+        type=float,
+        default=USUALLY_LONG,
+        metavar="SHARE",
+        help="of the outages, of more than 1 s (default 0.1)",
+    )
     made.add_argument("--workers", type=int, default=4, metavar="N", help="processes at work (default 4)")
     made.add_argument("--options", default="", metavar="OPT,...", help="further mount options")
     made.add_argument(
@@ -91,7 +98,7 @@ def main() -> int:
             root = found() or (build() and found()) or ""
         except RootError as error:
             stop(str(error))
-    planned = list(faults(seed, arguments.faults, arguments.kinds, arguments.longest))
+    planned = list(faults(seed, arguments.faults, arguments.kinds, arguments.longest, arguments.long))
     options = [TIMEOUT, *(option for option in arguments.options.split(",") if option)]
     print(f"==> {len(planned)} faults on {arguments.share}, seed {seed}", file=sys.stderr)
     with Samba(root=root) as server:

@@ -21,8 +21,13 @@ KINDS: Final[Mapping[str, int]] = {
     "crash": 2,
 }
 OF_THE_SERVER: Final = frozenset({"kill", "restart", "crash"})
-# How long something is away, in seconds, and how often: most outages are short.
-OUTAGES: Final = ((0.90, 0.1, 1.0), (0.08, 1.0, 5.0), (0.02, 5.0, 30.0))
+# How long something is away, in seconds: short, long (of so many of those that are not short), very long.
+SHORT: Final = (0.1, 1.0)
+LONG: Final = (1.0, 5.0)
+VERY_LONG: Final = (5.0, 30.0)
+MERELY_LONG: Final = 0.8
+# How many are not short: as in real life, few.
+USUALLY_LONG: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +43,15 @@ class Fault:
     seed: int
 
 
-def faults(seed: int, count: int, kinds: Mapping[str, int], longest: float) -> Iterator[Fault]:
-    """Draw the faults of a run; the same arguments draw the same ones."""
+def faults(
+    seed: int, count: int, kinds: Mapping[str, int], longest: float, long: float = USUALLY_LONG
+) -> Iterator[Fault]:
+    """Draw the faults of a run, `long` of whose outages take more than a second; the same arguments draw the same."""
     chance = random.Random(f"faults {seed}")
     names, weights = list(kinds), list(kinds.values())
     for number in range(1, count + 1):
-        (_, low, high) = chance.choices(OUTAGES, [share for share, _, _ in OUTAGES])[0]
+        shares = (1 - long, long * MERELY_LONG, long * (1 - MERELY_LONG))
+        low, high = chance.choices((SHORT, LONG, VERY_LONG), shares)[0]
         seconds = low * (high / low) ** chance.random()
         yield Fault(
             number,
