@@ -14,6 +14,7 @@ import trio
 
 from smb3fs.channels.authentication import authenticate_again
 from smb3fs.channels.channel import Channel
+from smb3fs.channels.dialling import Dialler
 from smb3fs.channels.following import Follower, Referred
 from smb3fs.channels.logins import Logins, asks_for_another
 from smb3fs.channels.mechanisms import Login
@@ -21,7 +22,6 @@ from smb3fs.channels.negotiation import Negotiated, Policy, validate
 from smb3fs.channels.places import Place, Placement
 from smb3fs.channels.referrals import ask, connect_pipes
 from smb3fs.channels.session import Session, establish
-from smb3fs.channels.tcp import connect
 from smb3fs.connection import SessionSecurity
 from smb3fs.errors import (
     AuthenticationError,
@@ -92,6 +92,7 @@ class Connector:
         self._on_lost = on_lost
         self._follower = Follower(self._reach, follow=target.follow)
         self._previous = ("", 0)
+        self._diallers: dict[str, Dialler] = {}
 
     async def connect(self, previous_session_id: int = 0) -> Session:
         """Return a new session whose channel runs; raises what stood in the way, and then nothing is left running."""
@@ -145,6 +146,13 @@ class Connector:
         """Whether a place is on the server that the mount names."""
         return place.server.lower() == self._target.place.server.lower()
 
+    def _dialler(self, host: str) -> Dialler:
+        """Return what connects to a server."""
+        dialler = self._diallers.get(host)
+        if dialler is None:
+            dialler = self._diallers[host] = Dialler(host, self._target.port, self._target.source_address)
+        return dialler
+
     def _policy_for(self, place: Place) -> Policy:
         """Return the policy for a place's server."""
         return self._policy if self._is_home(place) else replace(self._policy, server_name=place.server)
@@ -160,12 +168,9 @@ class Connector:
         # A session of another server's may have the same number, and would be ended.
         server, session_id = self._previous
         previous = session_id if server in ("", place.server.lower()) else 0
-        transport = await connect(
-            target.host if self._is_home(place) else place.server,
-            target.port,
-            attempt_timeout=min(ADDRESS_TIMEOUT, max(1.0, target.timeout / 4)),
-            dead_after=target.timeout / 2,
-            source=target.source_address,
+        dialler = self._dialler(target.host if self._is_home(place) else place.server)
+        transport = await dialler.connect(
+            attempt_timeout=min(ADDRESS_TIMEOUT, max(1.0, target.timeout / 4)), dead_after=target.timeout / 2
         )
         channel = Channel(
             transport,
@@ -188,9 +193,11 @@ class Connector:
                 session = await establish(channel, policy, login, place.unc, previous, elsewhere=elsewhere)
                 await self._settle(session, policy, place)
         except trio.TooSlowError as error:
+            dialler.disappointed()
             channel.fail(ConnectionLost("the server did not answer in time"))
             raise DeadlineExceeded(os.strerror(errno.ETIMEDOUT)) from error
         except ConnectionLost:
+            dialler.disappointed()
             # The reason why the channel ended says more than that it did.
             if channel.error is not None and not isinstance(channel.error, ConnectionLost):
                 raise channel.error from None

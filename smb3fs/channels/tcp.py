@@ -8,8 +8,6 @@ caller keeps, and is not copied again on its way to the kernel.
 
 from __future__ import annotations
 
-import errno
-import os
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Sequence
@@ -159,44 +157,9 @@ def _describe(sock: socket.socket) -> str:
     return f"{local}:{port} -> {remote}:{remote_port}"
 
 
-def _tune(sock: trio.socket.SocketType, dead_after: float) -> None:
+def tune(sock: trio.socket.SocketType, dead_after: float) -> None:
     """Set the options that every connection of ours wants."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOT_SENT_LOW_WATER)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(dead_after * 1000))
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-
-
-def _family(address: str) -> socket.AddressFamily:
-    """Return the family of an address literal."""
-    return socket.AF_INET6 if ":" in address else socket.AF_INET
-
-
-async def connect(
-    host: str, port: int, *, attempt_timeout: float, dead_after: float, source: str | None = None
-) -> TcpTransport:
-    """Connect to the first address of `host` that answers, from the local address `source` if there is one.
-
-    Each address gets `attempt_timeout` seconds; `dead_after` is how long sent data may stay unacknowledged before the
-    kernel gives the connection up. Raises OSError with the errno of the last address's failure (socket.gaierror where
-    the name does not resolve).
-    """
-    last: OSError | None = None
-    wanted = socket.AF_UNSPEC if source is None else _family(source)
-    found = await trio.socket.getaddrinfo(host, port, wanted, type=socket.SOCK_STREAM)
-    for family, kind, protocol, _, address in found:
-        sock = trio.socket.socket(family, kind, protocol)
-        try:
-            _tune(sock, dead_after)
-            if source is not None:
-                await sock.bind((source, 0))
-            with trio.fail_after(attempt_timeout):
-                await sock.connect(address)
-            return TcpTransport(socket.socket(fileno=sock.detach()))
-        except trio.TooSlowError:
-            last = OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
-        except OSError as error:
-            last = error
-        finally:
-            sock.close()
-    raise last or OSError(errno.EHOSTUNREACH, os.strerror(errno.EHOSTUNREACH))

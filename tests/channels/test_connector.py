@@ -10,9 +10,9 @@ import trio
 from login_server import POLICY, UNC, USER, Behaviour, LoginServer
 from peer import Message, Peer, real_time_test, settle, trio_test
 
-import smb3fs.channels.connector
 from smb3fs.channels.channel import Channel
 from smb3fs.channels.connector import Connector, Target
+from smb3fs.channels.dialling import Dialler
 from smb3fs.channels.logins import Logins
 from smb3fs.channels.mechanisms import Login
 from smb3fs.channels.places import Place
@@ -48,7 +48,7 @@ class Attempt:
             await trio.lowlevel.checkpoint()
             return peer.transport
 
-        monkeypatch.setattr(smb3fs.channels.connector, "connect", connect)
+        monkeypatch.setattr(Dialler, "connect", connect)
 
     async def make(self, *, login: Login = USER, target: Target = TARGET) -> Attempt:
         """Make the attempt; note what came of it and how many tasks it left."""
@@ -155,7 +155,7 @@ async def test_nobody_there_is_an_os_error(monkeypatch: pytest.MonkeyPatch) -> N
         raise ConnectionRefusedError(111, "refused")
 
     attempt = Attempt(monkeypatch, Peer())
-    monkeypatch.setattr(smb3fs.channels.connector, "connect", refuse)
+    monkeypatch.setattr(Dialler, "connect", refuse)
     await attempt.make()
     assert isinstance(attempt.error, ConnectionRefusedError)
     assert attempt.left == 0

@@ -9,8 +9,8 @@ import trio
 from login_server import POLICY, USER, Behaviour, LoginServer
 from peer import Element, Message, real_time_test
 
-import smb3fs.channels.connector
 from smb3fs.channels.connector import Connector, Target
+from smb3fs.channels.dialling import Dialler
 from smb3fs.channels.logins import Logins
 from smb3fs.channels.places import Place
 from smb3fs.channels.session import Session
@@ -86,7 +86,8 @@ class World:
         self.refuse: dict[str, OSError] = {}
         self.left = 0
 
-        async def connect(host: str, *_: object, **__: object) -> object:
+        async def connect(dialler: Dialler, **_: object) -> object:
+            host = dialler.host
             await trio.lowlevel.checkpoint()
             if host in self.refuse:
                 raise self.refuse[host]
@@ -95,7 +96,7 @@ class World:
             self.servers.setdefault(host, []).append(server)
             return server.transport
 
-        monkeypatch.setattr(smb3fs.channels.connector, "connect", connect)
+        monkeypatch.setattr(Dialler, "connect", connect)
 
     def link_on(self, path: str) -> str | None:
         """The link on the way to a path."""

@@ -1,14 +1,12 @@
-"""The TCP transport over real sockets: framing however the bytes fall, limits, closing, connecting."""
+"""The TCP transport over real sockets: framing however the bytes fall, limits, closing."""
 
 from __future__ import annotations
 
-import errno
-import gc
 import random
 import socket
 import struct
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 
 import pytest
 import trio
@@ -16,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from peer import real_time_test, settle
 
-from smb3fs.channels.tcp import LIMIT_BEFORE_NEGOTIATE, MAX_FRAME, STAGING_SIZE, TcpTransport, connect
+from smb3fs.channels.tcp import LIMIT_BEFORE_NEGOTIATE, MAX_FRAME, STAGING_SIZE, TcpTransport
 from smb3fs.errors import ConnectionLost, WireError
 
 SMALLEST = 52  # a transform header
@@ -306,119 +304,10 @@ async def test_closing_wakes_who_receives_and_who_sends() -> None:
 @real_time_test
 async def test_a_reset_is_a_loss() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        transport = await connect(*server.getsockname(), attempt_timeout=5, dead_after=10)
+        transport = TcpTransport(socket.create_connection(server.getsockname()))
         peer, _ = server.accept()
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         peer.close()
         with pytest.raises(ConnectionLost, match="reset"):
             await transport.receive()
         transport.close()
-
-
-# -- connecting
-
-
-@real_time_test
-async def test_connected_it_carries_messages_and_says_between_whom() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        transport = await connect(*server.getsockname(), attempt_timeout=5, dead_after=7)
-        peer, address = server.accept()
-        with peer:
-            assert transport.description == f"127.0.0.1:{address[1]} -> 127.0.0.1:{server.getsockname()[1]}"
-            transport.send_now([b"hello"])
-            assert peer.recv(100) == framed(b"hello")
-            ours = transport._socket
-            assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-            assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
-            assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 7000
-            transport.close()
-            assert peer.recv(100) == b""
-
-
-def unused_port() -> int:
-    """A port at which nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
-
-
-@real_time_test
-async def test_nobody_there() -> None:
-    with pytest.raises(OSError) as error:
-        await connect("127.0.0.1", unused_port(), attempt_timeout=5, dead_after=10)
-    assert error.value.errno == errno.ECONNREFUSED
-
-
-@real_time_test
-async def test_a_name_that_does_not_exist() -> None:
-    with pytest.raises(socket.gaierror):
-        await connect("no such name.invalid", 445, attempt_timeout=5, dead_after=10)
-
-
-class Addresses(trio.abc.HostnameResolver):
-    """A resolver that gives several addresses for one name."""
-
-    def __init__(self, *addresses: tuple[str, int]) -> None:
-        self.addresses = addresses
-
-    async def getaddrinfo(self, *_: object, **__: object) -> list[tuple[int, int, int, str, tuple[str, int]]]:  # type: ignore[override]
-        return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", address) for address in self.addresses]
-
-    async def getnameinfo(self, *_: object) -> tuple[str, str]:
-        raise NotImplementedError
-
-
-@real_time_test
-async def test_the_first_address_that_answers_is_taken() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        trio.socket.set_custom_hostname_resolver(Addresses(("127.0.0.2", port), ("127.0.0.1", port)))
-        transport = await connect("server", port, attempt_timeout=5, dead_after=10)
-        assert transport.description.endswith(f"127.0.0.1:{port}")
-        transport.close()
-
-
-@contextmanager
-def silent() -> Iterator[tuple[str, int]]:
-    """An address at which nobody answers: its queue is full, and what comes then is dropped."""
-    with socket.create_server(("127.0.0.3", 0), backlog=0) as full, ExitStack() as fillers:
-        for _ in range(3):
-            filler = fillers.enter_context(socket.socket())
-            filler.setblocking(False)
-            filler.connect_ex(full.getsockname())
-        yield full.getsockname()
-
-
-@real_time_test
-async def test_an_address_that_says_nothing_costs_its_time_and_no_more() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server, silent() as address:
-        trio.socket.set_custom_hostname_resolver(Addresses(address, server.getsockname()))
-        began = trio.current_time()
-        transport = await connect("server", 445, attempt_timeout=0.3, dead_after=10)
-        assert 0.2 < trio.current_time() - began < 3
-        assert "-> 127.0.0.1" in transport.description
-        transport.close()
-        trio.socket.set_custom_hostname_resolver(Addresses(address))
-        with pytest.raises(OSError) as error:
-            await connect("server", 445, attempt_timeout=0.2, dead_after=10)
-        assert error.value.errno == errno.ETIMEDOUT
-
-
-@real_time_test
-async def test_the_last_failure_is_the_one_that_is_told() -> None:
-    trio.socket.set_custom_hostname_resolver(Addresses(("127.0.0.1", unused_port()), ("127.0.0.2", unused_port())))
-    with pytest.raises(ConnectionRefusedError):
-        await connect("server", 445, attempt_timeout=5, dead_after=10)
-    trio.socket.set_custom_hostname_resolver(Addresses())
-    with pytest.raises(OSError) as error:
-        await connect("server", 445, attempt_timeout=5, dead_after=10)
-    assert error.value.errno == errno.EHOSTUNREACH
-
-
-@real_time_test
-async def test_a_cancelled_attempt_leaves_no_socket_behind() -> None:
-    with silent() as (host, port):
-        with trio.move_on_after(0.1) as scope:
-            await connect(host, port, attempt_timeout=5, dead_after=10)
-        assert scope.cancelled_caught
-        gc.collect()  # a socket left open is a ResourceWarning, which is an error here
