@@ -12,7 +12,7 @@ An error that escapes `receive` means that the connection cannot be trusted any 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -95,7 +95,8 @@ class Exchange:
     """One message to be sent, and the answers to its requests as they arrive.
 
     A chain of several requests is always a related one: each acts on the file that the first one opened. `in_namespace`
-    says that the name in a CREATE is a whole DFS path, `replay` that the server may have carried it out before.
+    says that the name in a CREATE is a whole DFS path, `replay` that the server may have carried it out before. `done`
+    is called when the answers are in and nobody waits for them.
     """
 
     requests: Sequence[Request]
@@ -106,6 +107,7 @@ class Exchange:
     in_namespace: bool = False
     replay: bool = False
     waited: bool = True
+    done: Callable[[], None] | None = None
     session_id: int = 0
     preauth: PreauthHash | None = None
     charges: list[int] = field(default_factory=list)

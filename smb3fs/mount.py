@@ -6,6 +6,7 @@ import gc
 import logging
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final, cast
 
@@ -21,7 +22,8 @@ from smb3fs.channels.pool import Pool
 from smb3fs.channels.session import Session
 from smb3fs.errors import ConnectionLost, DeadlineExceeded, MountError, Smb3fsError
 from smb3fs.fuse.drivers import Driver, driver_named
-from smb3fs.handles.opens import OpenTable
+from smb3fs.handles.claims import Claims, Tally
+from smb3fs.handles.opens import Durability, OpenTable
 from smb3fs.identity import ClientIdentity
 from smb3fs.options import MountOptions
 from smb3fs.recovery import Recovery
@@ -45,20 +47,23 @@ FAREWELL: Final = 5.0
 class Line:
     """What carries requests to one place: a pool with the session, what keeps it supplied, and the share on top."""
 
-    def __init__(self, pool: Pool, share: Share, opens: OpenTable, logins: Logins, trace: Trace) -> None:
+    def __init__(
+        self, pool: Pool, share: Share, opens: OpenTable, logins: Logins, timeout: float, trace: Trace
+    ) -> None:
         self.pool = pool
         self.share = share
+        self.opens = opens
+        claims = Claims(opens, None, share.reopen, patience=timeout / 3)
         self.client = ClientIdentity()
-        self.recovery = Recovery(pool, self._connect, self._renew, self._rotated, trace)
+        self.recovery = Recovery(pool, self._connect, self._renew, self._rotated, claims, trace)
         self.connector: Connector | None = None
-        self._opens = opens
         self._logins = logins
         self._tried = logins.version
 
     async def _connect(self, previous_session_id: int) -> Session:
         """Make a session; for Recovery, which exists before the connector does."""
         assert self.connector is not None  # noqa: S101 (whoever makes a line gives it one)
-        self.client.renew(len(self._opens))
+        self.client.renew(len(self.opens))
         try:
             session = await self.connector.connect(previous_session_id)
         finally:
@@ -101,7 +106,6 @@ class Mount:
         self.target = target
         self.began = time.time()
         self.trace = Trace()
-        self.opens = OpenTable()
         self.logins = _logins(options)
         self.snapshot_time = chosen_time(options.snapshot) if options.snapshot is not None else None
         self._nursery = nursery
@@ -113,10 +117,10 @@ class Mount:
     def _line(self, place: Place) -> Line:
         """Make the parts that carry requests to one place."""
         options = self.options
-        pool = Pool(options.retrans)
+        pool, opens = Pool(options.retrans), OpenTable()
         share = Share(
             pool,
-            self.opens,
+            opens,
             self.trace,
             prefix=place.path,
             rsize=options.rsize,
@@ -124,7 +128,7 @@ class Mount:
             snapshot=self.snapshot_time,
             mfsymlinks=options.mfsymlinks,
         )
-        line = Line(pool, share, self.opens, self.logins, self.trace)
+        line = Line(pool, share, opens, self.logins, options.timeout, self.trace)
         line.connector = Connector(
             self._nursery,
             Target(
@@ -244,8 +248,10 @@ class Mount:
             "round_trips": trace.round_trips,
             "unwaited": trace.unwaited,
             "bytes": {"read": trace.bytes_read, "written": trace.bytes_written},
-            "open_handles": len(self.opens),
+            "open_handles": sum(len(line.opens) for line in self._lines()),
+            "handles": self._handles(),
             "reconnects": trace.reconnects,
+            "recovery": self._recovery(),
             "dropped_names": trace.dropped_names,
             "events": [{"time": event.time, "text": event.text} for event in trace.events],
             "last_errors": [{"time": event.time, "text": event.text} for event in trace.errors],
@@ -255,6 +261,26 @@ class Mount:
         """Return the links that have been followed, and where each leads at present."""
         sessions = {} if self.branches is None else {way.path: way.branch.pool.session for way in self.branches.ways}
         return {path: str(session.place) if session is not None else None for path, session in sessions.items()}
+
+    def _handles(self) -> dict[str, int]:
+        """Return how many handles there are of each durability."""
+        counts = sum((line.opens.durabilities() for line in self._lines()), Counter[Durability]())
+        return {durability.name.lower(): counts[durability] for durability in Durability}
+
+    def _recovery(self) -> dict[str, Any]:
+        """Return what the losses have come to; times are in seconds."""
+        recoveries = [line.recovery for line in self._lines()]
+        total = Tally()
+        for recovery in recoveries:
+            total.add(recovery.tally)
+        return {
+            "generation": self.line.pool.generation,
+            "claimed": total.claimed,
+            "reopened": total.reopened,
+            "lost": total.lost,
+            "latest": self.line.recovery.latest,
+            "longest": max(recovery.longest for recovery in recoveries),
+        }
 
     @staticmethod
     def _channel(session: Session) -> dict[str, Any]:

@@ -1,8 +1,20 @@
-"""What happens after a loss: the barrier that holds calls back, and the attempts to get a session again.
+"""What happens after a loss: the barrier that holds calls back, and everything that comes before it is lifted.
 
-The pool holds the traffic back by itself as soon as a session is detached or has expired. This module makes the next
-session and attaches it under the next generation number, by which handles of earlier ones are recognised as gone; a
-session that has merely expired is renewed, with all that is open in it.
+Theory of operation. A loss is one event with one answer, in this order, under the generation number of the session to
+come:
+
+1. The channel has noticed. The session is detached, so the pool holds all traffic back, and caches stop.
+2. Attempts to get a session follow each other until one succeeds, on whichever address of the server. It names the
+   session before, so that the server lets go of that one and what was open in it can be claimed.
+3. What was open is brought over (`handles/claims.py`): claimed, opened again by its name, or found lost.
+4. The session is attached: new calls flow, and those that were under way at the loss are repeated by their callers,
+   where their rules permit it.
+
+Nothing passes between 1 and 4 but what this module sends. If the session dies on the way, 2 and 3 begin again with
+another number, and nothing is given up that a server has not refused. Applications wait meanwhile, each for as long as
+the mount lets it; nobody here waits for them.
+
+A session that has merely expired is renewed, with all that is open in it, under the same number.
 """
 
 from __future__ import annotations
@@ -11,7 +23,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import trio
 
@@ -19,6 +31,7 @@ from smb3fs.channels.channel import Channel
 from smb3fs.channels.pool import Pool
 from smb3fs.channels.session import Session
 from smb3fs.errors import AuthenticationError, LinkError, Smb3fsError, Status, StatusError
+from smb3fs.handles.claims import Tally
 from smb3fs.trace import Trace
 
 # Attempts follow each other quickly at first, since most outages are short, and then ever more slowly.
@@ -63,8 +76,22 @@ class Attempts:
         self.refusals += refused
 
 
+class Survivors(Protocol):
+    """What outlives a session, if the server plays along."""
+
+    def suspend(self) -> None:
+        """Take notice that the session is gone."""
+
+    async def reclaim(self, session: Session) -> Tally:
+        """Bring everything over into a session; raises ConnectionLost if that dies on the way."""
+
+
 class Recovery:
-    """Keeps the pool supplied with a session as long as the mount lives."""
+    """Keeps the pool supplied with a session as long as the mount lives.
+
+    `tally` says what has become of all that was open at losses, `longest` how many seconds the longest one took from
+    when it was noticed until the traffic flowed again, and `latest` the last one.
+    """
 
     def __init__(
         self,
@@ -72,9 +99,15 @@ class Recovery:
         connect: Callable[[int], Awaitable[Session]],
         renew: Callable[[Session], Awaitable[None]],
         rotated: Callable[[], Awaitable[bool]],
+        survivors: Survivors,
         trace: Trace,
     ) -> None:
         """`rotated` tells whether the login has changed since the last attempt."""
+        self.tally = Tally()
+        self.latest = 0.0
+        self.longest = 0.0
+        self._generation = 0
+        self._survivors = survivors
         self._pool = pool
         self._connect = connect
         self._renew_session = renew
@@ -89,11 +122,14 @@ class Recovery:
         session = self._pool.session
         if session is not None and session.channel is channel:
             self._pool.detach()
+            self._survivors.suspend()
             self._trace.event(time.time(), f"connection {channel.transport.description} lost: {error}")
 
     async def start(self) -> None:
         """Make the first session; raises what prevents it."""
-        self._attach(await self._connect(0))
+        session = await self._connect(0)
+        self._number(session)
+        self._attach(session)
 
     async def run(self) -> None:
         """Replace every session that is lost, until the pool is closed."""
@@ -118,18 +154,32 @@ class Recovery:
             tried = trio.current_time()
             try:
                 session = await self._connect(self._last_session_id)
+                self._number(session)
+                tally = await self._survivors.reclaim(session)
             except (Smb3fsError, OSError) as error:
                 await self._pause(attempts, error, tried)
                 continue
             self._not_before = tried + QUICK_INTERVAL
             self._attach(session)
-            self._trace.reconnects += 1
-            self._trace.event(
-                time.time(),
-                f"reconnected after {trio.current_time() - attempts.began:.1f} s: "
-                f"{session.channel.transport.description}",
-            )
+            self._note(session, trio.current_time() - attempts.began, tally)
             return
+
+    def _number(self, session: Session) -> None:
+        """Give a session the next number; the one after it will replace it on the server."""
+        self._generation += 1
+        session.generation = self._generation
+        self._last_session_id = session.security.session_id
+
+    def _note(self, session: Session, seconds: float, tally: Tally) -> None:
+        """Count a recovery, and tell of it."""
+        self.tally.add(tally)
+        self.latest = seconds
+        self.longest = max(self.longest, seconds)
+        self._trace.reconnects += 1
+        what = f", {tally}" if tally else ""
+        self._trace.event(
+            time.time(), f"reconnected after {seconds:.1f} s: {session.channel.transport.description}{what}"
+        )
 
     async def _renew(self, session: Session) -> None:
         """Try until the session is as good as before, is lost, or the mount ends."""
@@ -173,7 +223,6 @@ class Recovery:
 
     def _attach(self, session: Session) -> None:
         """Let the traffic flow on a session, unless it was lost in the meantime or the mount is being closed."""
-        self._last_session_id = session.security.session_id
         if session.channel.error is None and not self._pool.closed:
             self._pool.attach(session)
 

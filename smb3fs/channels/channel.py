@@ -257,6 +257,8 @@ class Channel:
             trio.lowlevel.reschedule(task)
             return
         self._unwaited.pop(exchange, None)
+        if exchange.done is not None:
+            exchange.done()
         if exchange is self._echo:
             self._echo = None
         if exchange.waited:

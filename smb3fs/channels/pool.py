@@ -1,13 +1,13 @@
 """The one place where a request finds a session to travel on.
 
-The pool reports losses and holds traffic back while there is no session; it recovers nothing itself. Each session that
-is attached gets the next generation number, by which a handle of an earlier one is recognised.
+The pool reports losses and holds traffic back while there is no session; it recovers nothing itself. Each session has a
+generation number, by which a handle of an earlier one is recognised.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum, auto
 from typing import Protocol
 
@@ -57,8 +57,7 @@ class Pool:
 
     def attach(self, session: Session) -> None:
         """Let traffic flow on a new session."""
-        self.generation += 1
-        session.generation = self.generation
+        self.generation = session.generation
         self.session = session
         self.expired = False
         self._notify()
@@ -167,10 +166,10 @@ class Pool:
             _, answers = await self.call(exchange.requests, handle=handle)
         return answers
 
-    def post(self, requests: Sequence[Request], handle: Held) -> None:
-        """Send a chain that nobody waits for, if its session still lives."""
+    def post(self, requests: Sequence[Request], handle: Held, done: Callable[[], None] | None = None) -> None:
+        """Send a chain that nobody waits for, if its session still lives; `done` is called when it is answered."""
         if self.session is not None and self.generation == handle.generation:
-            self.session.post(requests)
+            self.session.post(requests, done)
 
     def _session_of(self, handle: Held) -> Session:
         """Return the session of a handle, or raise ConnectionLost."""

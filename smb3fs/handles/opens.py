@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 from smb3fs.handles.attributes import FileAttributes
+from smb3fs.handles.ledger import Ledger
 from smb3fs.wire.create import CreateRequest, HeldFileId
 
 
@@ -25,7 +27,8 @@ class Open:
 
     `file_id` is valid only in the session of the same `generation`; a claim after a loss changes both in their place.
     `path` is relative to the root of the mount; `request` is the CREATE that made the open, and `create_guid` the 16
-    bytes by which the server knows it again, none where it was not asked to. `created` tells whether the CREATE made
+    bytes by which the server knows it again, none where it was not asked to. `ledger` is there if it has been chosen to
+    carry locks. `created` tells whether the CREATE made
     the file rather than found it. `head` is what the file began with at that moment, if it was asked for and could be
     read; `seen` the server's last answer about the file. `in_doubt` says that nobody knows what became of a change that
     was sent; `lost` why the open is gone for good, "" while it is not.
@@ -44,6 +47,7 @@ class Open:
     durability: Durability = Durability.NONE
     in_doubt: bool = False
     lost: str = ""
+    ledger: Ledger | None = None
     seen: FileAttributes = field(init=False)
 
     def __post_init__(self) -> None:
@@ -52,10 +56,12 @@ class Open:
 
 
 class OpenTable:
-    """The opens of one mount that have not been closed."""
+    """The opens of one line to a server that have not been closed."""
 
     def __init__(self) -> None:
         self._opens: set[Open] = set()
+        # Closed here, but nobody knows yet whether the server has heard of it, which would keep them after a loss.
+        self._leaving: set[Open] = set()
 
     def __len__(self) -> int:
         return len(self._opens)
@@ -68,9 +74,41 @@ class OpenTable:
         self._opens.add(handle)
 
     def remove(self, handle: Open) -> bool:
-        """Take a handle out before its CLOSE is sent; False when that was done before."""
+        """Take a handle out before its CLOSE is sent; False when that was done before.
+
+        One that outlives its connection is remembered until `forget` says that the CLOSE was answered.
+        """
         if handle.closed:
             return False
         handle.closed = True
         self._opens.discard(handle)
+        if handle.durability and not handle.lost:
+            self._leaving.add(handle)
         return True
+
+    def forget(self, handle: Open) -> None:
+        """Take a handle out of which the server has nothing any more."""
+        handle.closed = True
+        self._opens.discard(handle)
+        self._leaving.discard(handle)
+
+    def of_earlier_sessions(self, generation: int) -> list[Open]:
+        """Return what is to be brought over into the session of that number, closed handles included."""
+        return [
+            handle for handle in (*self._opens, *self._leaving) if handle.generation != generation and not handle.lost
+        ]
+
+    def moved(self, old: tuple[str, str], new: tuple[str, str], separator: str) -> None:
+        """Take notice that a file or directory has another name, by which the server wants its opens claimed.
+
+        Each name is given as in `Open.path` and as in its request.
+        """
+        below = old[0] + separator
+        for handle in (*self._opens, *self._leaving):
+            if handle.path == old[0] or handle.path.startswith(below):
+                handle.path = new[0] + handle.path[len(old[0]) :]
+                handle.request = replace(handle.request, name=new[1] + handle.request.name[len(old[1]) :])
+
+    def durabilities(self) -> Counter[Durability]:
+        """Return how many handles there are of each durability."""
+        return Counter(handle.durability for handle in self._opens)

@@ -152,6 +152,10 @@ class Chains:
             access &= ~SYNCHRONIZE
         return CreateRequest(self._full(path), access, disposition, options, contexts=contexts)
 
+    def _moved(self, old: str, new: str) -> None:
+        """Have the opens of what was renamed known by its new name."""
+        self._opens.moved((old, self._full(old)), (new, self._full(new)), self._separator)
+
     def _query(self, handle: Open | None = None) -> QueryInfoRequest:
         """Build the query for the attributes of a handle, or of what the chain has opened.
 
@@ -192,13 +196,13 @@ class Chains:
         return handle
 
     def usable(self, handle: Open) -> bool:
-        """Whether a handle still stands for something on the server; one that a lost connection carried does not."""
-        return not handle.closed and handle.generation == self._pool.generation
+        """Whether a handle stands for something on the server, as far as is known: a recovery may find it lost."""
+        return not handle.closed and not handle.lost
 
     def close(self, handle: Open) -> None:
         """Queue the CLOSE of a handle; nobody waits for its answer."""
         if self._opens.remove(handle):
-            self._pool.post([CloseRequest(handle.file_id)], handle)
+            self._pool.post([CloseRequest(handle.file_id)], handle, lambda: self._opens.forget(handle))
 
     async def _chain(self, chain: Sequence[Request], *, repeat: Repeat = Repeat.NEVER) -> tuple[Session, list[Answer]]:
         """Send a chain that opens and closes by itself; raise the first error in it."""
@@ -225,7 +229,8 @@ class Chains:
     async def _set(self, handle: Open, info: FileBasicInformation | FileEndOfFileInformation) -> FileAttributes:
         """Set one kind of information and return the attributes that result; one round trip."""
         answers = await self._on(handle, [set_info(info, handle), self._query(handle)])
-        return self._told(answers[1])
+        handle.seen = self._told(answers[1])
+        return handle.seen
 
     async def _set_and_close(
         self, handle: Open, info: FileBasicInformation | FileEndOfFileInformation
@@ -238,7 +243,7 @@ class Chains:
             self.close(handle)
             raise
         if answers[2].status == Status.SUCCESS:
-            self._opens.remove(handle)
+            self._opens.forget(handle)
         else:
             self.close(handle)
         raise_first(chain[:2], answers[:2])

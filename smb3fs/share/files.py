@@ -88,7 +88,8 @@ class Files(Links):
 
     async def attributes(self, handle: Open) -> FileAttributes:
         """Return the attributes of an open file."""
-        return self._told((await self._on(handle, [self._query(handle)]))[0])
+        handle.seen = self._told((await self._on(handle, [self._query(handle)]))[0])
+        return handle.seen
 
     async def space(self) -> VolumeSpace:
         """Return the size of the share and what is free of it."""
@@ -240,6 +241,8 @@ class Files(Links):
             count = WriteResponse.parse(answers[0].pdu).count
             if not 0 < count <= len(part):
                 raise WireError(f"the server claims to have written {count} bytes of {len(part)}")
+            # What the server has now nobody has told; see `handles.claims`.
+            handle.seen = handle.seen._replace(modified=0, changed=0)
             done += count
         self._trace.bytes_written += done
         return done

@@ -295,6 +295,7 @@ class Links(Chains):
             # Whoever may not write to it may rename it all the same, and a link on the server's own disk stays one.
             request = self._create(old, DELETE_ACCESS, options=CreateOptions.OPEN_REPARSE_POINT)
             await self._chain([request, set_info(rename), CLOSE_RELATED])
+            self._moved(old, new)
             return
         handle = self._opened(request, answers[0], old, session)
         try:
@@ -304,6 +305,7 @@ class Links(Chains):
                 chain.append(IoctlRequest(FSCTL_SET_REPARSE_POINT, handle.file_id, point, 0))
             _, answers = await self._pool.call(chain, handle=handle)
             raise_first(chain[:1], answers[:1])
+            self._moved(old, new)
         finally:
             self.close(handle)
 

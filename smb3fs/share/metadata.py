@@ -190,7 +190,7 @@ class Metadata(Chains):
             self.close(handle)
             raise
         if answers[1].status == Status.SUCCESS:
-            self._opens.remove(handle)
+            self._opens.forget(handle)
         else:
             self.close(handle)
         raise_first([change], answers[:1])

@@ -87,3 +87,4 @@ class Names(Chains):
         rename = set_info(FileRenameInformation(replace, self._full(new)))
         request = self._create(old, DELETE_ACCESS, options=CreateOptions.OPEN_REPARSE_POINT)
         await self._chain([request, rename, CLOSE_RELATED])
+        self._moved(old, new)

@@ -4,9 +4,10 @@ from smb3fs.share.locks import Locks
 from smb3fs.share.metadata import Metadata
 from smb3fs.share.names import Names
 from smb3fs.share.posix import Posix
+from smb3fs.share.reopening import Reopening
 from smb3fs.share.snapshots import Snapshots
 from smb3fs.share.streams import Streams
 
 
-class Share(Posix, Names, Locks, Metadata, Streams, Snapshots):
+class Share(Posix, Names, Locks, Metadata, Streams, Snapshots, Reopening):
     """The verbs on one share, as `vfs.backend.ShareVerbs` asks for them."""

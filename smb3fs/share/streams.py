@@ -119,7 +119,7 @@ class Streams(Chains):
             self.close(handle)
             raise
         if answers[1].status == Status.SUCCESS:
-            self._opens.remove(handle)
+            self._opens.forget(handle)
         else:
             self.close(handle)
         raise_first([cut], answers[:1])

@@ -177,7 +177,7 @@ async def test_a_session_that_was_lost_before_it_was_attached_is_none() -> None:
         made.peer.transport.hang_up()
         await trio.sleep(3)
         assert len(made.attempts) == 3
-        assert made.pool.generation == 2
+        assert made.pool.generation == 3
         assert made.pool.session is not None
         assert made.pool.session.channel.error is None
 

@@ -16,6 +16,7 @@ from smb3fs.channels.negotiation import Negotiated
 from smb3fs.channels.pool import Pool
 from smb3fs.channels.session import Session, Tree
 from smb3fs.errors import ConnectionLost
+from smb3fs.handles.claims import Claims, Tally
 from smb3fs.recovery import Recovery
 from smb3fs.trace import Trace
 from smb3fs.wire.negotiate import Dialect, SigningAlgorithm
@@ -35,6 +36,23 @@ class OfGeneration:
     generation: int
 
 
+class Kept:
+    """What outlives the sessions of a world: nothing, unless the test puts something here."""
+
+    def __init__(self) -> None:
+        self.claims: Claims | None = None
+        self.suspensions = 0
+        self.reclaims: list[int] = []
+        """The numbers of the sessions into which it was to be brought."""
+
+    def suspend(self) -> None:
+        self.suspensions += 1
+
+    async def reclaim(self, session: Session) -> Tally:
+        self.reclaims.append(session.generation)
+        return await self.claims.reclaim(session) if self.claims is not None else Tally()
+
+
 class World:
     """The parts of a mount below the share, and a script for its attempts to connect."""
 
@@ -43,7 +61,8 @@ class World:
     ) -> None:
         self.pool = Pool(repeats)
         self.trace = Trace()
-        self.recovery = Recovery(self.pool, self._connect, self._renew, self._rotated, self.trace)
+        self.kept = Kept()
+        self.recovery = Recovery(self.pool, self._connect, self._renew, self._rotated, self.kept, self.trace)
         self.renewals: list[float] = []
         self.rotated = False
         """Whether the login has changed."""

@@ -11,6 +11,7 @@ from tree_server import Node, Tree, TreeServer
 from world import World, agreed, world
 
 from smb3fs.channels.negotiation import Negotiated
+from smb3fs.handles.claims import Claims
 from smb3fs.handles.opens import OpenTable
 from smb3fs.share.share import Share
 from smb3fs.wire.create import FileAttribute
@@ -76,4 +77,6 @@ async def staged(
     tree = tree or usual_tree()
     async with world(lambda: serve(tree), sizes=sizes or agreed(), credits=credits, recover=recover) as made:
         opens = OpenTable()
-        yield Stage(made, tree, Share(made.pool, opens, made.trace, prefix=prefix, snapshot=snapshot), opens)
+        share = Share(made.pool, opens, made.trace, prefix=prefix, snapshot=snapshot)
+        made.kept.claims = Claims(opens, None, share.reopen, patience=10)
+        yield Stage(made, tree, share, opens)

@@ -367,8 +367,10 @@ async def test_file_ids_of_an_old_session_are_never_used_in_a_new_one() -> None:
         handle = await stage.share.open("f", read=True, write=True, expect=None)
         listing = await stage.share.list_directory("d", None)
         old = handle.file_id
+        away = stage.tree.nodes.pop("f")
         stage.server.transport.hang_up()
         await settle()
+        stage.tree.nodes["f"] = away
         fresh = await stage.share.open("f", read=True, write=True, expect=None)
         assert tuple(fresh.file_id) == tuple(old) == (1, 0xF00D)  # the new server gives the same number again
         stage.share.close(handle)

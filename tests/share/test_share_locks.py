@@ -159,6 +159,7 @@ async def test_a_wait_ends_with_the_connection_and_other_refusals_are_raised() -
             nursery.start_soon(wait)
             await settle()
             w.put_off()
+            w.stage.tree.nodes["f"].touch()
             w.stage.server.transport.hang_up()
             await settle()
             assert failures == [StatusError, ConnectionLost]

@@ -424,9 +424,10 @@ class TestIdentity:
 
 
 @trio_test
-async def test_a_handle_of_a_lost_session_fails_at_once_and_needs_no_close() -> None:
+async def test_a_handle_that_is_lost_with_its_session_fails_at_once_and_needs_no_close() -> None:
     async with staged() as stage:
         handle = await stage.share.open("f", read=True, write=True, expect=None)
+        stage.tree.nodes["f"].touch()
         stage.server.transport.hang_up()
         await settle()
         assert stage.world.pool.generation == 2

@@ -1,0 +1,44 @@
+"""Opening by name what an open was about that the server has not kept."""
+
+from __future__ import annotations
+
+from smb3fs.channels.session import Session
+from smb3fs.errors import StatusError
+from smb3fs.handles.opens import Open
+from smb3fs.share.chains import Chains, raise_first
+from smb3fs.wire.create import CreateContext
+from smb3fs.wire.create_contexts import QUERY_ON_DISK_ID
+from smb3fs.wire.header import Request
+from smb3fs.wire.io import CloseRequest
+
+
+class Reopening(Chains):
+    """What recovery asks of a share, in a session on which no other traffic flows yet."""
+
+    async def reopen(self, session: Session, handle: Open) -> Open:
+        """Open what has the name of an open now, with the same access; never creates. One round trip.
+
+        What the server says of it is in `seen`; whether it is the same file is for the caller to judge.
+        """
+        before = handle.request
+        request = self._create(
+            handle.path,
+            before.desired_access,
+            options=before.create_options,
+            contexts=(CreateContext(QUERY_ON_DISK_ID),),
+        )
+        request.share_access = before.share_access
+        chain: list[Request] = [request, self._query()]
+        answers = await session.call(chain)
+        fresh = self._opened(request, answers[0], handle.path, session, writable=handle.writable)
+        try:
+            raise_first(chain[1:], answers[1:])
+        except StatusError:
+            self._opens.forget(fresh)
+            session.post([CloseRequest(fresh.file_id)])
+            raise
+        told = self._told(answers[1])
+        # Servers that make numbers up may tell another one here than in the answer to a CREATE.
+        same = handle.seen.file_id in (fresh.attributes_at_open.file_id, told.file_id)
+        fresh.seen = told._replace(file_id=handle.seen.file_id) if same else told
+        return fresh

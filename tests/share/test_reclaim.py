@@ -1,0 +1,390 @@
+"""What was open when a session was lost: claimed, opened anew, or lost, and never anything in between."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+from keeping_server import Desk, KeepingServer
+from peer import Message, settle, trio_test
+from stage import Stage, staged, usual_tree
+from tree_server import Node
+
+from smb3fs.errors import ConnectionLost, Status, errno_of
+from smb3fs.handles.ledger import Ledger, Piece
+from smb3fs.handles.opens import Durability, Open
+from smb3fs.share.listing import Listing
+from smb3fs.wire.create import CreateOptions, CreateRequest
+from smb3fs.wire.header import Command
+
+ExpectLog = Callable[[str], None]
+
+KINDS = (Durability.DURABLE, Durability.DURABLE_V2, Durability.PERSISTENT)
+
+
+class Kept:
+    """A share on a server that keeps opens."""
+
+    def __init__(self, stage: Stage, desk: Desk) -> None:
+        self.stage = stage
+        self.desk = desk
+
+    @property
+    def server(self) -> KeepingServer:
+        server = self.stage.server
+        assert isinstance(server, KeepingServer)
+        return server
+
+    @property
+    def tally(self) -> tuple[int, int, int]:
+        """How many opens were claimed, reopened, lost."""
+        tally = self.stage.world.recovery.tally
+        return tally.claimed, tally.reopened, tally.lost
+
+    def serve_by(self, serve: Callable[[KeepingServer, Message], None]) -> None:
+        """Have the messages of later sessions served by the test."""
+        make = self.stage.world._make_peer
+
+        def spoiled() -> KeepingServer:
+            server = make()
+            assert isinstance(server, KeepingServer)
+            server.handler = lambda message: serve(server, message)
+            return server
+
+        self.stage.world._make_peer = spoiled
+
+    async def open(self, path: str = "f", durability: Durability = Durability.NONE, *, write: bool = True) -> Open:
+        """Open a file; both sides believe in the durability."""
+        handle = await self.stage.share.open(path, read=True, write=write, expect=None)
+        if durability:
+            self.desk.keep(self.server, handle, durability)
+        return handle
+
+    async def lose(self, seconds: float = 5) -> None:
+        """Lose the connection, and wait."""
+        self.stage.server.transport.hang_up()
+        await trio.sleep(seconds)
+
+
+@asynccontextmanager
+async def keeping(*, credits: int = 512) -> AsyncIterator[Kept]:
+    """Bring it up."""
+    desk = Desk()
+    async with staged(serve=lambda tree: KeepingServer(tree, desk), credits=credits) as stage:
+        yield Kept(stage, desk)
+
+
+@pytest.mark.parametrize("durability", KINDS)
+@trio_test
+async def test_what_the_server_has_kept_goes_on_under_another_id(durability: Durability) -> None:
+    async with keeping() as kept:
+        handle = await kept.open("f", durability)
+        before = tuple(handle.file_id)
+        kept.stage.tree.nodes["f"].touch()  # no business of ours: the server has kept the open
+        await kept.lose()
+        assert kept.tally == (1, 0, 0)
+        assert handle.file_id.persistent == before[0]
+        assert handle.file_id.volatile != before[1]
+        assert handle.generation == kept.stage.world.pool.generation == 2
+        assert await kept.stage.share.read(handle, 0, 8) == b"contents"
+        (claim,) = kept.desk.claims
+        assert (claim.name, len(claim.contexts)) == ("f", 1)
+        await kept.lose()
+        assert kept.tally == (2, 0, 0)
+        kept.stage.share.close(handle)
+        await kept.stage.nothing_open()
+
+
+@trio_test
+async def test_a_thousand_handles_are_claimed_side_by_side_on_few_credits() -> None:
+    async with keeping(credits=20) as kept:
+        handles = [await kept.open("f", Durability.DURABLE_V2, write=False) for _ in range(1000)]
+        await kept.lose(0)
+        await settle()
+        assert kept.tally == (1000, 0, 0)
+        assert {handle.generation for handle in handles} == {2}
+        assert max(len(message.elements) for message in kept.server.messages) == 1
+
+
+@pytest.mark.parametrize("status", [Status.FILE_NOT_AVAILABLE, Status.INSUFFICIENT_RESOURCES])
+@trio_test
+async def test_a_server_that_is_not_ready_is_asked_again(status: Status) -> None:
+    async with keeping() as kept:
+        handle = await kept.open("f", Durability.PERSISTENT)
+        kept.desk.refuse = lambda _: status if len(kept.desk.claims) < 5 else None
+        await kept.lose(0.05)
+        assert kept.stage.world.pool.session is None
+        await trio.sleep(5)
+        assert len(kept.desk.claims) == 5
+        assert kept.tally == (1, 0, 0)
+        assert not handle.lost
+
+
+@pytest.mark.parametrize("answers", [True, False])
+@trio_test
+async def test_one_that_never_is_holds_the_others_up_for_a_while_only(answers: bool) -> None:
+    """Whether it says so again and again, or nothing at all."""
+    async with keeping() as kept:
+        stuck = await kept.open("f", Durability.PERSISTENT)
+        other = await kept.open("protected", Durability.PERSISTENT, write=False)
+
+        def serve(server: KeepingServer, message: Message) -> None:
+            request = message.elements[0].request
+            if isinstance(request, CreateRequest) and request.name == "f":
+                if not answers:
+                    server.send(server.pending(message.elements[0], 77))
+                    return
+                server.answer(message, statuses=[Status.FILE_NOT_AVAILABLE])
+                return
+            server.serve(message)
+
+        kept.serve_by(serve)
+        await kept.lose(20)
+        assert kept.tally == (1, 0, 1)
+        assert stuck.lost
+        assert not other.lost
+        assert kept.stage.world.pool.generation == 2
+
+
+@pytest.mark.parametrize("status", [Status.USER_SESSION_DELETED, Status.NETWORK_NAME_DELETED])
+@trio_test
+async def test_if_the_session_dies_on_the_way_all_of_it_begins_again(status: Status, expect_log: ExpectLog) -> None:
+    expect_log("no longer knows the new session")
+    async with keeping() as kept:
+        handles = [await kept.open(f"d\\{number}", Durability.DURABLE_V2) for number in range(5)]
+        kept.desk.refuse = lambda _: status if len(kept.desk.claims) == 3 else None
+        await kept.lose()
+        assert len(kept.stage.world.peers) == 3
+        assert len(kept.desk.claims) == 10
+        assert kept.tally == (5, 0, 0)
+        assert {handle.generation for handle in handles} == {kept.stage.world.pool.generation} == {3}
+        for handle in handles:
+            await kept.stage.share.attributes(handle)
+
+
+@trio_test
+async def test_so_it_does_when_the_link_breaks_on_the_way_each_time_a_little_later(expect_log: ExpectLog) -> None:
+    expect_log("reconnecting failed")
+    async with keeping() as kept:
+        handles = [await kept.open(f"d\\{number}", Durability.DURABLE_V2) for number in range(5)]
+
+        def serve(server: KeepingServer, message: Message) -> None:
+            if len(server.messages) == len(kept.stage.world.peers) - 1 < 4:
+                server.transport.hang_up()
+                server.handler = lambda _: None
+                return
+            server.serve(message)
+
+        kept.serve_by(serve)
+        await kept.lose()
+        assert kept.tally == (5, 0, 0)
+        assert len(kept.stage.world.peers) == 5
+        assert not any(handle.lost for handle in handles)
+
+
+REFUSED = Status.OBJECT_NAME_NOT_FOUND
+
+
+def touched(node: Node, _: Open) -> None:
+    node.touch()
+
+
+def longer(node: Node, _: Open) -> None:
+    node.data += b"!"
+
+
+def replaced(node: Node, _: Open) -> None:
+    node.number += 1
+
+
+def in_doubt(_: Node, handle: Open) -> None:
+    handle.in_doubt = True
+
+
+def locked(_: Node, handle: Open) -> None:
+    handle.ledger = Ledger()
+    handle.ledger.add([Piece(0, 1, False)])
+
+
+def to_be_deleted(_: Node, handle: Open) -> None:
+    handle.request.create_options |= CreateOptions.DELETE_ON_CLOSE
+
+
+def of_unknown_age(_: Node, handle: Open) -> None:
+    handle.seen = handle.seen._replace(changed=0)
+
+
+def nothing(_: Node, __: Open) -> None:
+    return
+
+
+def once_locked(_: Node, handle: Open) -> None:
+    handle.ledger = Ledger()
+
+
+def read_meanwhile(node: Node, _: Open) -> None:
+    node.times[1] += 1
+
+
+@pytest.mark.parametrize("durability", [Durability.NONE, Durability.DURABLE_V2])
+@pytest.mark.parametrize(
+    ("circumstance", "goes_on"),
+    [
+        (touched, False),
+        (longer, False),
+        (replaced, False),
+        (in_doubt, False),
+        (locked, False),
+        (to_be_deleted, False),
+        (of_unknown_age, False),
+        (nothing, True),
+        (once_locked, True),
+        (read_meanwhile, True),
+    ],
+)
+@trio_test
+async def test_what_was_not_kept_is_opened_anew_if_it_is_provably_the_same(
+    durability: Durability, circumstance: Callable[[Node, Open], None], goes_on: bool
+) -> None:
+    async with keeping() as kept:
+        handle = await kept.open("f", durability)
+        kept.desk.refuse = lambda _: REFUSED
+        circumstance(kept.stage.tree.nodes["f"], handle)
+        await kept.lose()
+        assert kept.tally == (0, int(goes_on), int(not goes_on))
+        assert kept.stage.share.usable(handle) == goes_on
+        if goes_on:
+            assert await kept.stage.share.read(handle, 0, 8) == b"contents"
+            assert kept.server.open_handles == ["f"]
+            assert handle.durability == Durability.NONE
+        else:
+            with kept.stage.costs(0), pytest.raises(ConnectionLost) as error:
+                await kept.stage.share.read(handle, 0, 8)
+            assert errno_of(error.value) == errno.EIO
+        kept.stage.share.close(handle)
+        await kept.stage.nothing_open()
+
+
+@trio_test
+async def test_what_we_wrote_is_not_taken_on_trust() -> None:
+    async with keeping() as kept:
+        handle = await kept.open("f")
+        await kept.stage.share.write(handle, 0, b"C")
+        await kept.lose()
+        assert kept.tally == (0, 0, 1)
+        again = await kept.open("f")
+        await kept.stage.share.write(again, 0, b"C")
+        await kept.stage.share.attributes(again)  # this tells what the file is like after it
+        await kept.lose()
+        assert kept.tally == (0, 1, 1)
+        assert not again.lost
+        assert handle.lost
+
+
+@trio_test
+async def test_a_file_that_is_gone_is_not_made_anew() -> None:
+    async with keeping() as kept:
+        handle = await kept.stage.share.create("new", read=True, write=True, exclusive=False)
+        await kept.stage.share.attributes(handle)
+        del kept.stage.tree.nodes["new"]
+        await kept.lose()
+        assert kept.tally == (0, 0, 1)
+        assert "new" not in kept.stage.tree.nodes
+
+
+async def all_of(listing: Listing) -> None:
+    """Fetch the rest."""
+    while await listing.next_page():
+        pass
+
+
+@trio_test
+async def test_a_listing_that_was_under_way_is_not_continued_from_its_beginning() -> None:
+    async with keeping() as kept:
+        kept.server.entry_limit = 1
+        listing = await kept.stage.share.list_directory("d", None)
+        assert not listing.complete
+        await kept.lose()
+        assert kept.tally == (0, 0, 1)
+        pages = len(listing.pages)
+        with pytest.raises(ConnectionLost):
+            await all_of(listing)
+        assert len(listing.pages) == pages
+
+
+@trio_test
+async def test_what_is_closed_while_the_server_is_away_is_claimed_to_be_closed() -> None:
+    """Otherwise it would be in everybody's way until the server gives up waiting."""
+    async with keeping() as kept:
+        durable = await kept.open("f", Durability.PERSISTENT)
+        plain = await kept.open("protected", write=False)
+        other = await kept.open("d\\0", Durability.PERSISTENT)
+        # Closed while the connection is there, but the server never sees it.
+        kept.server.handler = lambda _: None
+        kept.stage.share.close(other)
+        await settle()
+        kept.server.transport.hang_up()
+        kept.stage.share.close(durable)
+        kept.stage.share.close(plain)
+        assert len(kept.stage.opens) == 0
+        await trio.sleep(5)
+        assert {claim.name for claim in kept.desk.claims} == {"f", "d\\0"}
+        assert kept.server.open_handles == []
+        await kept.lose()
+        assert len(kept.desk.claims) == 2
+
+
+@trio_test
+async def test_a_close_that_was_answered_is_not_claimed() -> None:
+    async with keeping() as kept:
+        handle = await kept.open("f", Durability.PERSISTENT)
+        kept.stage.share.close(handle)
+        await kept.lose()
+        assert kept.desk.claims == []
+
+
+@trio_test
+async def test_what_was_renamed_is_claimed_by_its_new_name() -> None:
+    async with keeping() as kept:
+        below = await kept.open("d\\0", Durability.PERSISTENT)
+        file = await kept.open("f", Durability.NONE)
+        await kept.stage.share.rename("d", "e", replace=False)
+        await kept.stage.share.rename("f", "g", replace=False)
+        kept.desk.refuse = lambda _: None
+        kept.desk.kept[below.file_id.persistent][0].path = "e\\0"
+        await kept.lose()
+        assert [claim.name for claim in kept.desk.claims] == ["e\\0"]
+        assert (below.path, file.path) == ("e\\0", "g")
+        assert kept.tally == (1, 1, 0)
+
+
+@trio_test
+async def test_caches_stop_at_the_loss_and_nothing_flows_before_the_claims_are_settled() -> None:
+    async with keeping() as kept:
+        handle = await kept.open("f", Durability.PERSISTENT)
+        kept.desk.refuse = lambda _: Status.FILE_NOT_AVAILABLE if trio.current_time() < 3 else None
+        kept.stage.server.transport.hang_up()
+        await settle()
+        assert kept.stage.world.kept.suspensions == 1
+        asked = []
+
+        async def ask() -> None:
+            asked.append(await kept.stage.share.lookup("f"))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask)
+            await trio.sleep(2)
+            assert asked == []
+            assert {element.command for message in kept.server.messages for element in message.elements} == {
+                Command.CREATE
+            }
+        assert len(asked) == 1
+        assert kept.stage.world.kept.reclaims == [2]
+        assert not handle.lost
+
+
+def test_the_tree_has_what_these_tests_open() -> None:
+    assert {"f", "protected", "d\\0"} <= set(usual_tree().nodes)
