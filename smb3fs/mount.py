@@ -23,6 +23,7 @@ from smb3fs.channels.session import Session
 from smb3fs.errors import ConnectionLost, DeadlineExceeded, MountError, Smb3fsError
 from smb3fs.fuse.drivers import Driver, driver_named
 from smb3fs.handles.claims import Claims, Tally
+from smb3fs.handles.leases import LeaseTable
 from smb3fs.handles.opens import Durability, OpenTable
 from smb3fs.identity import ClientIdentity
 from smb3fs.options import MountOptions
@@ -53,7 +54,8 @@ class Line:
         self.pool = pool
         self.share = share
         self.opens = opens
-        claims = Claims(opens, None, share.reopen, patience=timeout / 3)
+        self.leases = LeaseTable()
+        claims = Claims(opens, self.leases, share.reopen, patience=timeout / 3)
         self.client = ClientIdentity()
         self.recovery = Recovery(pool, self._connect, self._renew, self._rotated, claims, trace)
         self.connector: Connector | None = None

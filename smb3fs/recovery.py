@@ -157,6 +157,7 @@ class Recovery:
                 self._number(session)
                 tally = await self._survivors.reclaim(session)
             except (Smb3fsError, OSError) as error:
+                self._survivors.suspend()
                 await self._pause(attempts, error, tried)
                 continue
             self._not_before = tried + QUICK_INTERVAL

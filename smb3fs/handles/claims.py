@@ -19,9 +19,9 @@ What was closed here, but may be open there since nobody has seen the answer to 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from typing import Final
 
 import trio
 
@@ -29,6 +29,7 @@ from smb3fs.channels.session import Session
 from smb3fs.connection import Answer
 from smb3fs.errors import ConnectionLost, Smb3fsError, Status, StatusError, WireError, status_name
 from smb3fs.handles.attributes import FileAttributes
+from smb3fs.handles.leases import LeaseTable
 from smb3fs.handles.opens import Durability, Open, OpenTable
 from smb3fs.wire.create import CreateContext, CreateOptions, CreateRequest, CreateResponse, Disposition, FileId
 from smb3fs.wire.durable import (
@@ -39,6 +40,7 @@ from smb3fs.wire.durable import (
     DurableHandleReconnectV2,
 )
 from smb3fs.wire.io import CloseRequest
+from smb3fs.wire.lease import LEASE_CONTEXT, LeaseContext, LeaseContextV2, parse_lease
 
 log = logging.getLogger(__name__)
 
@@ -55,19 +57,6 @@ NOT_YET: Final = frozenset({Status.FILE_NOT_AVAILABLE, Status.INSUFFICIENT_RESOU
 # Seconds between two attempts at what the server is not ready for: first, and at most.
 FIRST_PAUSE: Final = 0.02
 LONGEST_PAUSE: Final = 0.5
-
-
-class Leases(Protocol):
-    """What the claims have to do with the leases that the opens had."""
-
-    def suspended(self) -> None:
-        """Take notice that no lease can be relied on any more."""
-
-    def claims(self, handle: Open) -> Sequence[CreateContext]:
-        """Return the context that a claim must carry: one for a handle that has a lease, none otherwise."""
-
-    def regranted(self, handle: Open, contexts: Sequence[CreateContext]) -> None:
-        """Take over the lease as the answer to a claim tells it."""
 
 
 @dataclass(slots=True)
@@ -99,7 +88,7 @@ class Claims:
     def __init__(
         self,
         opens: OpenTable,
-        leases: Leases | None,
+        leases: LeaseTable,
         reopen: Callable[[Session, Open], Awaitable[Open]],
         *,
         patience: float,
@@ -115,8 +104,7 @@ class Claims:
 
     def suspend(self) -> None:
         """Take notice that the session is gone."""
-        if self._leases is not None:
-            self._leases.suspended()
+        self._leases.suspended()
 
     async def reclaim(self, session: Session) -> Tally:
         """Bring everything over; raises ConnectionLost if the session dies before that is done."""
@@ -180,8 +168,8 @@ class Claims:
         handle.file_id.persistent, handle.file_id.volatile = told.file_id
         handle.generation = session.generation
         handle.seen = _updated(handle.seen, told)
-        if self._leases is not None:
-            self._leases.regranted(handle, told.contexts)
+        if handle.lease is not None:
+            self._leases.regranted(handle.lease, _lease_told(told))
         if handle.closed:
             session.post([CloseRequest(handle.file_id)], lambda: self._opens.forget(handle))
         return ""
@@ -195,7 +183,8 @@ class Claims:
             flags = PERSISTENT if handle.durability == Durability.PERSISTENT else 0
             data = DurableHandleReconnectV2(file_id, handle.create_guid, flags).encode()
             claim = CreateContext(DURABLE_HANDLE_RECONNECT_V2, data)
-        leases = self._leases.claims(handle) if self._leases is not None else ()
+        lease = handle.lease
+        leases = () if lease is None else (self._leases.context(lease, lease.kept),)
         return replace(handle.request, disposition=Disposition.OPEN, contexts=(claim, *leases))
 
     # -- reopening
@@ -214,7 +203,7 @@ class Claims:
         handle.file_id.persistent, handle.file_id.volatile = fresh.file_id
         handle.generation = session.generation
         handle.request, handle.create_guid, handle.durability = fresh.request, fresh.create_guid, fresh.durability
-        handle.seen = fresh.seen
+        handle.lease, handle.seen = fresh.lease, fresh.seen
         return ""
 
 
@@ -243,6 +232,11 @@ def _state(seen: FileAttributes) -> tuple[int, int, int, int]:
     """Return what shows whether two answers are about the same contents; times are 0 where they are not known."""
     # The size of an empty file is as good as any other.
     return seen.file_id, seen.size + 1, seen.modified, seen.changed
+
+
+def _lease_told(told: CreateResponse) -> LeaseContext | LeaseContextV2 | None:
+    """Return what an answer to CREATE says of a lease, if anything."""
+    return next((parse_lease(context.data) for context in told.contexts if context.name == LEASE_CONTEXT), None)
 
 
 def _updated(seen: FileAttributes, told: CreateResponse) -> FileAttributes:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 from smb3fs.handles.attributes import FileAttributes
+from smb3fs.handles.leases import Lease
 from smb3fs.handles.ledger import Ledger
 from smb3fs.wire.create import CreateRequest, HeldFileId
 
@@ -28,7 +29,7 @@ class Open:
     `file_id` is valid only in the session of the same `generation`; a claim after a loss changes both in their place.
     `path` is relative to the root of the mount; `request` is the CREATE that made the open, and `create_guid` the 16
     bytes by which the server knows it again, none where it was not asked to. `ledger` is there if it has been chosen to
-    carry locks. `created` tells whether the CREATE made
+    carry locks, `lease` if it holds one. `created` tells whether the CREATE made
     the file rather than found it. `head` is what the file began with at that moment, if it was asked for and could be
     read; `seen` the server's last answer about the file. `in_doubt` says that nobody knows what became of a change that
     was sent; `lost` why the open is gone for good, "" while it is not.
@@ -48,6 +49,7 @@ class Open:
     in_doubt: bool = False
     lost: str = ""
     ledger: Ledger | None = None
+    lease: Lease | None = None
     seen: FileAttributes = field(init=False)
 
     def __post_init__(self) -> None:

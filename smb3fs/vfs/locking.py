@@ -10,8 +10,9 @@ server answers when it can; it is taken back when anything changes here, and ask
 waits for any of this; therefore a lock may wait until the kernel has dropped the pages of a file, which takes the
 reads under way to be answered: who gets a lock must see what was written under the one before.
 
-With its connection the server forgets the locks. What was opened on it fails with EIO ever after, locks included; who
-opens the file anew begins with none.
+Locks stay with the handle that has them. If that is lost with its connection, all who had locks on the file get EIO for
+what they do through the descriptors by which they set them, whether these have handles of their own or not: others may
+have had the locks in between. Who opens the file anew begins with none.
 """
 
 from __future__ import annotations
@@ -135,7 +136,8 @@ def _alive(state: State, file: OpenFile) -> InodeLocks:
     """Return a file's locks; raise if the file was lost with its connection."""
     locks = state.locks.of(file.inode)
     if locks.carrier is not None and not state.share.usable(locks.carrier):
-        locks.forget()
+        locks.lose_carrier()
+    locks.check(file)
     if not state.share.usable(file.handle):
         raise ConnectionLost("the file was opened on a connection that is gone, and so are its locks")
     return locks
@@ -289,7 +291,7 @@ async def _shrink(state: State, locks: InodeLocks) -> None:
     try:
         await _take(state, locks, locks.carrier, steps)
     except ConnectionLost:
-        locks.forget()
+        locks.lose_carrier()
 
 
 # -- the carrier
@@ -301,6 +303,7 @@ async def _carrier(state: State, locks: InodeLocks, file: OpenFile) -> Open:
         return locks.carrier
     carrier = await _choose(state, locks, file)
     locks.ledger = PosixLedger() if await _goes_by_posix(state, carrier) else Ledger()
+    carrier.ledger = locks.ledger
     return carrier
 
 
@@ -357,6 +360,8 @@ def release_owner(state: State, file: OpenFile, owner: Owner) -> InodeLocks | No
     locks = state.locks.by_inode.get(file.inode.number)
     if file.lock_owners is not None:
         file.lock_owners.discard(owner)
+    if locks is not None:
+        locks.bereaved.discard(owner)
     if locks is None or not locks.space(owner).drop(owner.number):
         return None
     locks.note_change()
@@ -373,6 +378,7 @@ def release(state: State, file: OpenFile) -> InodeLocks | None:
         state.close(file)
         return None
     dropped = [locks.space(owner).drop(owner.number) for owner in file.lock_owners or ()]
+    locks.bereaved -= file.lock_owners or set()
     if file.inode.opens == 1:
         del state.locks.by_inode[file.inode.number]
         if locks.carrier is not None and locks.ours:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import trio
 
+from smb3fs.errors import ConnectionLost
 from smb3fs.handles.byte_ranges import Lock, RangeLocks
 from smb3fs.handles.ledger import Ledger, Piece, union
 from smb3fs.handles.opens import Open
@@ -62,6 +63,8 @@ class InodeLocks:
         self.reserved: list[Piece] = []
         # Whether the server has granted something since the kernel last dropped the pages.
         self.stale = False
+        # Whose locks were lost with the handle that had them, and who has not closed the file since.
+        self.bereaved: set[Owner] = set()
         self._changed = trio.Event()
 
     def space(self, owner: Owner) -> RangeLocks:
@@ -109,6 +112,17 @@ class InodeLocks:
         self.ours = False
         self.note_change()
 
+    def lose_carrier(self) -> None:
+        """Forget everything, but not who had relied on it."""
+        self.bereaved |= {Owner(flock=False, number=lock.owner) for lock in self._fcntl}
+        self.bereaved |= {Owner(flock=True, number=lock.owner) for lock in self._flock}
+        self.forget()
+
+    def check(self, file: OpenFile) -> None:
+        """Raise ConnectionLost for a file through which locks were set that are lost; others may have had them."""
+        if self.bereaved and file.lock_owners and not self.bereaved.isdisjoint(file.lock_owners):
+            raise ConnectionLost("locks on the file were lost with a connection")
+
     def lose(self, piece: Piece) -> None:
         """Take what is not covered any more from whoever holds it."""
         for space in (self._fcntl, self._flock):
@@ -139,12 +153,17 @@ class Locks:
         return locks
 
     def handle_for(self, file: OpenFile, *, write: bool) -> Open:
-        """Return the handle for a read or write: the carrier of the file's locks, if it has any and will do."""
+        """Return the handle for a read or write: the carrier of the file's locks, if it has any and will do.
+
+        Raises ConnectionLost if the file had locks that are lost.
+        """
         locks = self.by_inode.get(file.inode.number)
-        if locks is None or locks.carrier is None:
+        if locks is None:
             return file.handle
-        if not self._share.usable(locks.carrier):
-            locks.forget()
+        if locks.carrier is not None and not self._share.usable(locks.carrier):
+            locks.lose_carrier()
+        locks.check(file)
+        if locks.carrier is None:
             return file.handle
         # A file of an earlier connection stays what it is: lost, with whatever it had locked.
         if not self._share.usable(file.handle) or not (locks.carrier.writable if write else locks.readable):

@@ -61,6 +61,11 @@ def is_healthy(mount: Mount, samba: Samba) -> None:
     assert mount.status()["state"] == "connected"
 
 
+def healthy_listing(mount: Mount) -> None:
+    """The mount has a connection again."""
+    assert wait_until(lambda: outcome(os.listdir, mount.path) not in LOST, BOUND * 2)
+
+
 def stop_and_start(samba: Samba) -> None:
     samba.stop()
     samba.start()
@@ -72,19 +77,36 @@ def crash_and_start(samba: Samba) -> None:
 
 
 @pytest.mark.parametrize("accident", [stop_and_start, crash_and_start])
-def test_after_a_restart_new_calls_succeed_and_open_files_fail(
+def test_after_a_restart_new_calls_succeed_and_so_do_open_files_that_are_unchanged(
     own_samba: Samba, healing: Mount, accident: Callable[[Samba], None]
 ) -> None:
-    (healing.path / "open").write_bytes(b"content")
+    before = healing.status()["recovery"]
+    for name in ("open", "changed", "written"):
+        (healing.path / name).write_bytes(b"content")
     (healing.path / "folder").mkdir(exist_ok=True)
-    with (healing.path / "open").open("r+b", buffering=0) as file:
+    with (
+        (healing.path / "open").open("r+b", buffering=0) as file,
+        (healing.path / "changed").open("r+b", buffering=0) as changed,
+        (healing.path / "written").open("r+b", buffering=0) as written,
+    ):
         assert file.read(1) == b"c"
+        written.write(b"C")  # a server that crashes may have this, or not
+        own_samba.put("changed", b"CONTENT")
         accident(own_samba)
-        assert outcome(os.pwrite, file.fileno(), b"lost", 0) == "EIO"
-        assert outcome(os.fsync, file.fileno()) == "EIO"
-    assert (own_samba.directory() / "open").read_bytes() == b"content"
+        healthy_listing(healing)
+        assert file.read() == b"ontent"
+        assert file.write(b"!") == 1
+        for lost in (changed, written):
+            assert outcome(os.pread, lost.fileno(), 1, 0) == "EIO"
+            assert outcome(os.pwrite, lost.fileno(), b"lost", 0) == "EIO"
+            assert outcome(os.fsync, lost.fileno()) == "EIO"
+    for name, content in (("open", b"content!"), ("changed", b"CONTENT"), ("written", b"Content")):
+        assert (own_samba.directory() / name).read_bytes() == content
+    after = healing.status()["recovery"]
+    assert (after["reopened"] - before["reopened"], after["lost"] - before["lost"]) == (1, 2)
+    assert after["generation"] > before["generation"]
     is_healthy(healing, own_samba)
-    assert (healing.path / "open").read_bytes() == b"content"
+    assert (healing.path / "open").read_bytes() == b"content!"
     assert (healing.path / "folder").is_dir()
     assert healing.status()["reconnects"] >= 1
 

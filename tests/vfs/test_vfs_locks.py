@@ -420,6 +420,34 @@ async def test_what_is_lost_with_the_connection(expect_log: Callable[[str], None
 
 
 @in_trio
+async def test_locks_lost_with_a_handle_of_their_own_are_missed_by_those_who_held_them(
+    expect_log: Callable[[str], None],
+) -> None:
+    """Their descriptors' own handles have outlived the connection, the one that had the locks has not."""
+    expect_log("ConnectionLost")
+    w = Locking()
+    holder, bystander = await w.open("f", os.O_RDONLY), await w.open("f", os.O_RDONLY)
+    await w.lock(holder, A, 0, 10, exclusive=False)
+    (locks,) = w.state.locks.by_inode.values()
+    assert locks.carrier is not None
+    assert locks.ours
+    locks.carrier.generation = 0
+    await w.read(bystander, 0, 1)
+    for call in (w.read(holder, 0, 1), w.lock(holder, A, 20, 30, exclusive=False), w.unlock(holder, A)):
+        with fails(errno.EIO):
+            await call
+    await w.lock(bystander, B, 0, 10, exclusive=False)
+    await w.flush(holder, A)
+    await w.release(holder)
+    again = await w.open("f", os.O_RDONLY)
+    await w.lock(again, A, 0, 10, exclusive=False)
+    await w.read(again, 0, 1)
+    await w.release(again)
+    await w.release(bystander)
+    assert w.state.locks.by_inode == {}
+
+
+@in_trio
 async def test_a_wait_ends_with_the_connection(expect_log: Callable[[str], None]) -> None:
     expect_log("setlkw: ConnectionLost")
     w = Locking()
