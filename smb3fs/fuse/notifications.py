@@ -7,7 +7,7 @@ where answers come from:
 
 - notifications are written by one thread that does nothing else; the loop hands them over and goes on;
 - the loop never waits for that thread, and of the verbs only those about locks do, which no notification waits for:
-  they hold neither pages nor directories, and nothing that the kernel does to drop pages waits for a lock;
+  they hold neither pages nor directories, and nothing that the kernel does to drop a page or a name waits for a lock;
 - so whatever the thread waits for in the kernel is answered by the loop in its own time, each call within the mount's
   `timeout`, and the thread goes on. Its write holds nothing that the loop needs: the interpreter's lock is given up
   during write(2), and the device takes answers while a notification is being worked off.
@@ -29,7 +29,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Final
 
@@ -63,14 +63,16 @@ class Notifications:
         """Have the attributes of a file forgotten, and its pages too if asked."""
         self._put(Notify.INVAL_INODE, InvalInode(ino, 0 if pages else -1, 0).encode())
 
-    async def pages_dropped(self, ino: int) -> None:
-        """Have the attributes and pages of a file forgotten, and wait until they are."""
+    async def pages_dropped(self, ino: int, names: Iterable[tuple[int, bytes]]) -> None:
+        """Have the attributes and pages of a file forgotten, and names asked for again; wait until all that is done."""
         done, token = trio.Event(), trio.lowlevel.current_trio_token()
 
         def tell() -> None:
             with suppress(trio.RunFinishedError):
                 token.run_sync_soon(done.set)
 
+        for parent, name in names:
+            self.inval_entry(parent, name, expire_only=True)
         self._put(Notify.INVAL_INODE, InvalInode(ino, 0, 0).encode(), tell)
         await done.wait()
 
@@ -89,9 +91,12 @@ class Notifications:
                 if tell is not None:
                     tell()
                 return
-            waiting = self._waiting.setdefault((kind, body), [])
+            waiting = self._waiting.get((kind, body), [])
             if tell is not None:
+                # It goes to the end: who waits for it waits for all that was said before.
+                self._waiting.pop((kind, body), None)
                 waiting.append(tell)
+            self._waiting[kind, body] = waiting
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="smb3fs-notifications", daemon=True)
                 self._thread.start()

@@ -68,7 +68,7 @@ class Anticipation:
         watched = self._watched.get(parent.number)
         if watched is None or watched.listing is None:
             return None
-        if now > watched.until:
+        if now > watched.until or watched.listing.outdated:
             self._drop(watched)
             return None
         index = watched.index.get(name)
@@ -103,6 +103,16 @@ class Anticipation:
             return False
         return watched.count >= max(ENOUGH, watched.entries // ENTRIES_A_LOOKUP)
 
+    def leave_alone(self, parent: Inode) -> None:
+        """Answer lookups in a directory one by one for a while: somebody else removes what is there.
+
+        What has been removed, and is open somewhere, a server may still list.
+        """
+        watched = self._watched.get(parent.number)
+        if watched is not None:
+            self._drop(watched)
+            watched.left_alone_until = trio.current_time() + self._lifetime
+
     async def list(self, parent: Inode) -> None:
         """List a directory for the lookups to come; a failure is left to the lookup to find out."""
         watched = self._watched[parent.number]
@@ -123,7 +133,7 @@ class Anticipation:
                 watched.left_alone_until = began + LEFT_ALONE_FOR
                 return
             index = await self._index(listing)
-            if self._watched.get(parent.number) is watched:
+            if self._watched.get(parent.number) is watched and watched.left_alone_until <= began:
                 watched.listing, watched.index, watched.entries = listing, index, len(listing)
                 watched.count = 0
                 kept = True

@@ -12,6 +12,7 @@ open, and what was noted is looked up again when its turn comes.
 from __future__ import annotations
 
 import errno
+import math
 import os
 from array import array
 from bisect import bisect_right
@@ -51,13 +52,15 @@ class DirEntry(NamedTuple):
 class OpenDirectory:
     """One opendir(3): its listing, and what we have changed since it was asked for."""
 
-    __slots__ = ("_arrivals", "_offsets", "_starts", "changed", "dropped", "fh", "inode", "pages", "read")
+    __slots__ = ("_arrivals", "_offsets", "_starts", "changed", "dropped", "fh", "inode", "outdated", "pages", "read")
 
     def __init__(self, fh: int, inode: Inode) -> None:
         self.fh = fh
         self.inode = inode
         self.pages: Pages | None = None
         self.changed = Changes()
+        # Whether others may have changed it, since it was asked for, in ways that are to be seen now.
+        self.outdated = False
         # Whether anything was read, so that position 0 means rewinddir.
         self.read = False
         # The entries whose names are not fit for the kernel.
@@ -82,9 +85,14 @@ class OpenDirectory:
             offsets = posix_entry_offsets(page) if self.pages.posix else entry_offsets(page)
             self._starts.append(len(self))
             self._offsets.append(offsets)
-            self._arrivals.append(now)
+            self._arrivals.append(-math.inf if self.outdated else now)
         if self.pages.complete:
             self.pages.close()
+
+    def outdate(self) -> None:
+        """Let nobody take what has come for fresh."""
+        self.outdated = True
+        self._arrivals = [-math.inf] * len(self._arrivals)
 
     async def fetch(self, now: float) -> bool:
         """Get another page; False at the end of the listing."""
@@ -179,6 +187,11 @@ class DirectoryTable:
         """Note that we have changed what is under a name, in whatever way."""
         for directory in self._of_inode.get(parent.number, ()):
             directory.changed.add(name)
+
+    def outdate(self, parent: Inode) -> None:
+        """Let nobody take the listings of a directory for fresh."""
+        for directory in self._of_inode.get(parent.number, ()):
+            directory.outdate()
 
     def note_change_of(self, inode: Inode) -> None:
         """Note that we have changed a file, under all of its names."""

@@ -48,7 +48,7 @@ class DirectoryVerbs(Verbs):
             entry.created,
             entry.kind,
         )
-        inode.lookups += 1
+        inode.tell()
         inode.told += 1
 
     @answers

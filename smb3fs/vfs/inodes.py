@@ -56,6 +56,7 @@ class Inode:
         "nlink",
         "number",
         "opens",
+        "shown",
         "told",
         "untouched",
     )
@@ -69,6 +70,8 @@ class Inode:
         # What the server last said, which listings do not.
         self.nlink = 1
         self.lookups = 0
+        # Whether the kernel was told of it under a name since it was last made to ask anew.
+        self.shown = False
         self.opens = 0
         # How often the kernel was told its attributes: pages that were asked for before are perhaps older than these,
         # and the kernel, which goes by them, would not notice.
@@ -78,6 +81,11 @@ class Inode:
         # The names by which it is known; of a directory also those known in it.
         self.links: tuple[Link, ...] = ()
         self.names: dict[str, Inode] | None = None
+
+    def tell(self) -> None:
+        """Note that the kernel is told of it under a name, and so holds one lookup more."""
+        self.lookups += 1
+        self.shown = True
 
     @property
     def is_directory(self) -> bool:

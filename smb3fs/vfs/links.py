@@ -35,10 +35,10 @@ async def make_link(state: State, parent: Inode, name: bytes, target: bytes) -> 
     if notation == "mfsymlinks":
         if len(target) > TARGET_MAX:
             raise _refusal(errno.ENAMETOOLONG)
-        made = state.below(parent, text, lambda path: state.share.make_link_file(path, target))
+        made = state.make(parent, text, lambda path: state.share.make_link_file(path, target))
     else:
         link = state.targets.to_server(target)
-        made = state.below(parent, text, lambda path: state.share.make_link(path, link))
+        made = state.make(parent, text, lambda path: state.share.make_link(path, link))
     try:
         told = await made
     finally:
@@ -52,7 +52,7 @@ async def make_special(state: State, parent: Inode, name: bytes, mode: int, rdev
     if stat.S_IFMT(mode) not in SPECIAL or state.special == "none":
         raise _refusal(errno.EPERM)
     try:
-        told = await state.below(parent, text, lambda path: state.share.make_special(path, mode, rdev))
+        told = await state.make(parent, text, lambda path: state.share.make_special(path, mode, rdev))
     finally:
         state.changed(parent, text)
     return state.seen(parent, text, told), told

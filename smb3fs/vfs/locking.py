@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
@@ -43,6 +44,10 @@ T = TypeVar("T")
 IN_THE_WAY: Final = frozenset({Status.LOCK_NOT_GRANTED, Status.FILE_LOCK_CONFLICT})
 # Statuses of a read or write by a handle that was the right one when it was sent.
 WRONG_HANDLE: Final = frozenset({Status.FILE_LOCK_CONFLICT, Status.FILE_CLOSED})
+# Seconds that an attempt to lock may take where somebody is in the way, if that is worth it (see `_patience`), and for
+# which somebody who was refused may be coming back.
+BRIEFLY: Final = 0.1
+RECENTLY: Final = 1.0
 # Seconds between attempts at what a server cannot be asked to wait for: first, and at most.
 FIRST_PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 1.0
@@ -71,6 +76,7 @@ async def through(state: State, file: OpenFile, call: Callable[[Open], Awaitable
 async def set_lock(state: State, file: OpenFile, wish: Wish, *, wait: bool) -> None:
     """Lock a range: EAGAIN if somebody is in the way, or wait for as long as that takes."""
     locks = _alive(state, file)
+    give_up_at = math.inf if wait else trio.current_time() + _patience(locks, wish.owner)
     if wish.owner.flock and wish.piece.exclusive:
         await _give_up_for_conversion(state, locks, wish.owner)
     pause = FIRST_PAUSE
@@ -85,16 +91,20 @@ async def set_lock(state: State, file: OpenFile, wish: Wish, *, wait: bool) -> N
                     if not holders and await _cover(state, locks, file, wish):
                         await _enter(state, locks, file, wish)
                         return
-            if not wait:
+            if trio.current_time() >= give_up_at:
+                locks.refused[wish.owner] = trio.current_time()
                 raise error(errno.EAGAIN)
-            if holders:
-                if state.locks.would_deadlock(wish, holders):
-                    raise error(errno.EDEADLK)
-                await state.locks.wait_here(wish, holders, changed)
-            elif not await _wait_at_server(state, locks, wish.piece, changed, granted):
-                with trio.move_on_after(pause):
+            if holders and wait and state.locks.would_deadlock(wish, holders):
+                raise error(errno.EDEADLK)
+            with trio.CancelScope(deadline=give_up_at):
+                if holders and wait:
+                    await state.locks.wait_here(wish, holders, changed)
+                elif holders:
                     await changed.wait()
-                pause = min(2 * pause, LONGEST_PAUSE)
+                elif not await _wait_at_server(state, locks, wish.piece, changed, granted):
+                    with trio.move_on_after(pause):
+                        await changed.wait()
+                    pause = min(2 * pause, LONGEST_PAUSE)
             _alive(state, file)
     finally:
         for piece in granted:
@@ -130,6 +140,18 @@ async def test_lock(state: State, file: OpenFile, wish: Wish) -> Lock | None:
             handle, [piece._replace(exclusive=False) for piece in missing]
         )
     return Lock(0, wish.piece.start, wish.piece.end, exclusive)
+
+
+def _patience(locks: InodeLocks, owner: Owner) -> float:
+    """Return for how many seconds somebody who asks for a lock, and not to wait for it, is kept waiting all the same.
+
+    Programs that ask again and again (SQLite does, with pauses of up to 100 ms) find the lock held each time that they
+    look if it is free for a moment only, and starve. So who was refused just now and is back gets a little while, but
+    only with no other lock on the file: while somebody waits here, nobody must wait for him.
+    """
+    now = trio.current_time()
+    locks.refused = {one: when for one, when in locks.refused.items() if now - when < RECENTLY}
+    return BRIEFLY if owner in locks.refused and not locks.space(owner).of(owner.number) else 0.0
 
 
 def _alive(state: State, file: OpenFile) -> InodeLocks:
@@ -211,12 +233,17 @@ async def _upgrade(state: State, locks: InodeLocks, carrier: Open, wish: Wish) -
 
 
 async def _enter(state: State, locks: InodeLocks, file: OpenFile, wish: Wish) -> None:
-    """Enter a lock that the server's locks cover, once the kernel shows what the last one to have it left."""
+    """Enter a lock that the server's locks cover, once the kernel shows what the last one to have it left.
+
+    That is the file, and the names beside it: programs leave word there of what they do to the file, as SQLite does by
+    its journal.
+    """
     if locks.stale:
         locks.stale = False
+        state.locks.granted += 1
         with state.files.changing():
             try:
-                await state.forget_pages(file.inode.number)
+                await state.forget_pages(file.inode.number, state.outdate_beside(file.inode))
             except BaseException:
                 locks.stale = True
                 raise

@@ -61,6 +61,8 @@ class InodeLocks:
         self.waits: list[Wait] = []
         # What the server has granted to somebody who still waits for more.
         self.reserved: list[Piece] = []
+        # Who was refused a lock, and when.
+        self.refused: dict[Owner, float] = {}
         # Whether the server has granted something since the kernel last dropped the pages.
         self.stale = False
         # Whose locks were lost with the handle that had them, and who has not closed the file since.
@@ -139,6 +141,8 @@ class Locks:
     def __init__(self, share: ShareVerbs) -> None:
         self._share = share
         self.by_inode: dict[int, InodeLocks] = {}
+        # Counts up with each lock that the server grants, when that is told to whoever asked.
+        self.granted = 0
         # Who waits for whom here, by fcntl(2).
         self._waiting: list[tuple[Owner, set[int]]] = []
 

@@ -69,7 +69,7 @@ async def make_directory(state: State, parent: Inode, name: bytes, mode: int) ->
     """Make a directory."""
     text = state.names.to_server(name)
     try:
-        told = await state.below(parent, text, lambda path: state.share.make_directory(path, mode & 0o7777))
+        told = await state.make(parent, text, lambda path: state.share.make_directory(path, mode & 0o7777))
     finally:
         state.changed(parent, text)
     return state.seen(parent, text, told), told

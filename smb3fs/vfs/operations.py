@@ -70,12 +70,13 @@ class Vfs(DirectoryVerbs, LockVerbs):
         self._ahead = Anticipation(
             self.state, 0.0 if self.state.uncached else min(settings.acregmax, settings.acdirmax)
         )
+        self.state.on_stale = self._ahead.leave_alone
 
     def attach(
         self,
         on_invalidate: Callable[[int, bytes], None],
         is_respelling: Callable[[int, bytes], bool],
-        forget_pages: Callable[[int], Awaitable[None]] | None = None,
+        forget_pages: Callable[[int, Iterable[tuple[int, bytes]]], Awaitable[None]] | None = None,
         store_pages: Callable[[int, memoryview], bool] | None = None,
     ) -> None:
         """Take what only the driver can do: see `State`."""
@@ -114,7 +115,7 @@ class Vfs(DirectoryVerbs, LockVerbs):
             return None
         created = filetime_to_ns(told.creation_time)
         inode = self._inodes.enter(directory, text, told.file_id, created, kind)
-        inode.lookups += 1
+        inode.tell()
         inode.told += 1
         return self.state.presentation.listed(inode.number, told, age, kind, inode.nlink)
 
@@ -125,10 +126,12 @@ class Vfs(DirectoryVerbs, LockVerbs):
             entry = self._look_up_ahead(directory, self.state.names.to_server(name))
             if entry is not None:
                 return entry
+        granted = self.state.locks.granted
         found = await namespace.look_up(self.state, directory, name, process)
         self._ahead.note(directory, trio.current_time())
         entry = self.state.counted(found.inode, found.told)
-        if not found.alone:
+        # What was asked before a lock was granted may be told after it, but not be kept.
+        if not found.alone or granted != self.state.locks.granted:
             entry.entry_timeout = 0.0
         return entry
 
@@ -357,7 +360,7 @@ class Vfs(DirectoryVerbs, LockVerbs):
         """Have the server create a file; one without write bits becomes read-only for everybody who opens it later."""
         access = Access.of(flags)
         readonly = self.state.presentation.readonly_at_creation(mode)
-        return await self.state.below(
+        return await self.state.make(
             directory,
             name,
             lambda path: self._share.create(

@@ -17,6 +17,8 @@ import os
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Final, TypeVar
 
+import trio
+
 from smb3fs.errors import Smb3fsError, Status, StatusError, errno_of
 from smb3fs.handles.attributes import FileAttributes
 from smb3fs.handles.opens import Open
@@ -41,10 +43,14 @@ MOVED: Final = frozenset({errno.ENOENT, errno.ESTALE, errno.ENOTDIR, errno.EISDI
 PARENT_GONE: Final = frozenset({Status.OBJECT_PATH_NOT_FOUND, Status.OBJECT_PATH_INVALID})
 # Answers by which a handle shows that it no longer stands for anything: its connection was lost.
 HANDLE_LOST: Final = frozenset({errno.EIO, errno.EBADF})
+# Seconds that a new name waits for a removed file to be closed by others, and between attempts: first, and at most.
+NAME_PATIENCE: Final = 2.0
+FIRST_PAUSE: Final = 0.002
+LONGEST_PAUSE: Final = 0.1
 
 
-async def _nothing_to_forget(number: int) -> None:
-    """Do what there is to do about the pages of a file where nobody caches any."""
+async def _nothing_to_forget(number: int, names: Iterable[tuple[int, bytes]]) -> None:
+    """Do what there is to do about the pages of a file, and about names, where nobody caches any."""
 
 
 def stale() -> OSError:
@@ -89,8 +95,11 @@ class State:
         # name is about to rename another spelling of it to that.
         self.on_invalidate: Callable[[int, bytes], None] = lambda parent, name: None
         self.is_respelling: Callable[[int, bytes], bool] = lambda process, name: False
-        # Likewise: have the kernel drop the pages of a file and what it knows of it, and wait until it has.
-        self.forget_pages: Callable[[int], Awaitable[None]] = _nothing_to_forget
+        # The verbs': take note that somebody else has changed something in a directory.
+        self.on_stale: Callable[[Inode], None] = lambda parent: None
+        # The driver's again: have the kernel drop the pages of a file and what it knows of it, and ask for names in
+        # directories before it uses them again; wait until it has and will.
+        self.forget_pages: Callable[[int, Iterable[tuple[int, bytes]]], Awaitable[None]] = _nothing_to_forget
         # And: give the kernel the first pages of a file of which it has none, and tell whether it has taken them.
         self.store_pages: Callable[[int, memoryview], bool] = lambda number, data: False
         self.targets = self._translate_targets()
@@ -140,7 +149,7 @@ class State:
 
     def counted(self, inode: Inode, told: FileAttributes) -> Entry:
         """Return an entry for the kernel, which will hold one lookup more."""
-        inode.lookups += 1
+        inode.tell()
         inode.nlink = told.links
         return self.told(inode, told)
 
@@ -173,6 +182,22 @@ class State:
             self.inodes.unlink(parent, other)
             self.forget_in_kernel(parent, other)
 
+    def outdate_beside(self, inode: Inode) -> list[tuple[int, bytes]]:
+        """Note that what is in the directories of a file may have changed; return the names that the kernel may show.
+
+        They are (directory, name) as the kernel has them; directories are not among them.
+        """
+        names = []
+        for parent, _ in inode.links:
+            self.directories.outdate(parent)
+            for name, child in (parent.names or {}).items():
+                if child.shown and not child.is_directory:
+                    child.shown = False
+                    seen = self.names.to_kernel(name)
+                    if isinstance(seen, bytes):
+                        names.append((parent.number, seen))
+        return names
+
     def forget_in_kernel(self, parent: Inode, name: str) -> None:
         """Have the kernel forget a name."""
         seen = self.names.to_kernel(name)
@@ -193,6 +218,33 @@ class State:
                 raise stale() from error
             raise
 
+    async def make(self, parent: Inode, name: str, call: Callable[[str], Awaitable[T]]) -> T:
+        """Make something under a name; EBUSY if what is there has been removed, and somebody keeps it open.
+
+        Such a name is nobody's any more, but the server frees it with the last close only. As a rule that is about to
+        come, from another client that had the file open just now, so it is waited for.
+        """
+        pause, give_up_at = FIRST_PAUSE, trio.current_time() + NAME_PATIENCE
+        while True:
+            try:
+                return await self.below(parent, name, call)
+            except StatusError as error:
+                if not await self._is_going(parent, name, error.status):
+                    raise
+                if trio.current_time() >= give_up_at:
+                    raise OSError(errno.EBUSY, os.strerror(errno.EBUSY)) from error
+            await trio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    async def _is_going(self, parent: Inode, name: str, status: int) -> bool:
+        """Whether a name that could not be made is in the way only until somebody closes what was removed."""
+        if status == Status.OBJECT_NAME_COLLISION:  # what comes first of two refusals, where a new file was insisted on
+            try:
+                await self.below(parent, name, self.share.lookup)
+            except StatusError as error:
+                status = error.status
+        return status == Status.DELETE_PENDING
+
     async def by_path(self, inode: Inode, call: Callable[[str], Awaitable[T]]) -> T:
         """Do something to an inode by each of its paths until one leads to it; ESTALE if none does.
 
@@ -202,6 +254,10 @@ class State:
         while True:
             path = next((path for path in self.inodes.paths(inode) if path not in tried), None)
             if path is None:
+                # The lookup that follows must not be answered from a listing, which may still have the name.
+                self.directories.note_change_of(inode)
+                for parent, _ in inode.links:
+                    self.on_stale(parent)
                 raise stale()
             tried.add(path)
             try:

@@ -155,3 +155,24 @@ async def test_a_directory_that_may_be_searched_and_not_listed() -> None:
     assert world.share.calls.count("lookup") == 400
     assert world.share.calls.count("list_directory") == 1
     assert len(world.state.directories) == 0
+
+
+@in_trio
+async def test_what_was_found_to_be_stale_is_not_told_again() -> None:
+    """The kernel looks a name up anew when the file that it opens is not there any more."""
+    world = filled(200)
+    await look_up(world, range(50))
+    number = await world.number("00060")
+    world.share.remove("00060")
+    world.share.put("00060", b"another")
+    with fails(errno.ESTALE):
+        await settle(world.vfs.open(number, os.O_RDONLY))
+    assert (await world.look("00060")).attr.ino != number
+    # Nor is it told from a new listing, where what is removed and still open somewhere may be found.
+    await look_up(world, range(100, 150))
+    assert world.share.count("list_directory") == 1
+    await trio.sleep(2)
+    await look_up(world, range(100, 150))
+    assert world.share.count("list_directory") == 2
+    fh = await world.open("00060")
+    assert await world.read(fh) == b"another"

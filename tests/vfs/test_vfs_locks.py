@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import pytest
@@ -19,6 +19,7 @@ from smb3fs.errors import Status, StatusError
 from smb3fs.handles.byte_ranges import END, Lock
 from smb3fs.handles.ledger import Piece
 from smb3fs.vfs.files import Owner
+from smb3fs.vfs.locking import BRIEFLY, RECENTLY
 from smb3fs.vfs.names import NameMapping
 from smb3fs.vfs.wall import settle
 
@@ -33,10 +34,12 @@ class Locking(World):
         super().__init__(FakeShare(), **options)
         self.share.put("f", bytes(100))
         self.dropped: list[int] = []
+        self.asked_anew: list[tuple[int, bytes]] = []
 
-        async def forget_pages(number: int) -> None:
+        async def forget_pages(number: int, names: Iterable[tuple[int, bytes]]) -> None:
             await trio.lowlevel.checkpoint()
             self.dropped.append(number)
+            self.asked_anew = list(names)
 
         self.vfs.attach(lambda _parent, _name: None, lambda _process, _name: False, forget_pages)
 
@@ -599,3 +602,91 @@ async def test_where_locks_go_by_posix_they_are_changed_in_place_and_keep_nobody
     await w.release(fh)
     await other.release(theirs)
     w.nothing_left()
+
+
+@in_trio
+async def test_who_is_back_after_a_refusal_gets_a_little_while() -> None:
+    w = Locking()
+    other = Foreign(w).world
+    fh, theirs = await w.open("f", os.O_RDWR), await other.open("f", os.O_RDWR)
+    await other.lock(theirs, A, 0, 10)
+
+    async def refused(who: Owner, start: int, end: int) -> float:
+        began = trio.current_time()
+        with fails(errno.EAGAIN):
+            await w.lock(fh, who, start, end)
+        return trio.current_time() - began
+
+    assert await refused(A, 0, 5) == 0
+    assert await refused(B, 0, 5) == 0
+    assert await refused(A, 0, 5) == BRIEFLY
+    assert w.share.waiting == []
+    assert w.pieces() == [Piece(0, 10, True)]
+    async with trio.open_nursery() as nursery:
+        done = await runs(nursery, w.lock, fh, A, 0, 5)
+        assert done == []
+        await other.unlock(theirs, A)
+        await trio.testing.wait_all_tasks_blocked()
+        assert done == ["done"]
+    # The same among the processes of one mount.
+    assert await refused(B, 0, 5) == BRIEFLY
+    await trio.sleep(RECENTLY)
+    assert await refused(B, 0, 5) == 0
+    # Who holds something of the file is refused at once: somebody may wait for him.
+    await w.lock(fh, B, 50, 60)
+    assert await refused(B, 0, 5) == 0
+    await w.release(fh)
+    await other.release(theirs)
+    w.nothing_left()
+
+
+@in_trio
+async def test_who_gets_a_lock_sees_the_names_beside_the_file() -> None:
+    w = Locking(acregmax=60.0, acdirmax=60.0)
+    for name in ("f-journal", "g"):
+        w.share.put(name)
+    w.share.put("folder", None)
+    assert (await w.look("f-journal")).entry_timeout == 60.0
+    await w.look("folder")
+    fh, root = await w.open("f", os.O_RDWR), await w.number("")
+    directory = await settle(w.vfs.opendir(root))
+    await w.lock(fh, A, 0, 10)
+    assert sorted(w.asked_anew) == [(root, b"f"), (root, b"f-journal")]
+    # What was listed before is told, and not kept.
+    assert [entry.entry_timeout for name, _, entry in await w.rest(directory) if name[0] != "."] == [0.0] * 4
+    await settle(w.vfs.releasedir(directory))
+    await w.unlock(fh, A)
+    await w.lock(fh, A, 0, 10)
+    assert sorted(w.asked_anew) == [(root, b"f"), (root, b"f-journal"), (root, b"g")]
+    # Nor is what was asked for before a lock was granted.
+    await w.unlock(fh, A)
+    gate = w.share.gates["lookup"] = trio.Event()
+    entries: list[float] = []
+
+    async def look() -> None:
+        entries.append((await w.look("g")).entry_timeout)
+
+    async with trio.open_nursery() as nursery:
+        await runs(nursery, look)
+        await w.lock(fh, A, 0, 10)
+        gate.set()
+    assert entries == [0.0]
+    assert (await w.look("g")).entry_timeout == 60.0
+
+
+@in_trio
+async def test_no_lookup_is_answered_from_what_was_listed_before_a_lock() -> None:
+    w = Locking()
+    for number in range(40):
+        w.share.put(f"{number}")
+    for number in range(40):
+        await w.look(f"{number}")
+    assert w.share.count("list_directory") == 1
+    fh = await w.open("f", os.O_RDWR)
+    asked = w.share.count("lookup")
+    await w.look("39")
+    assert w.share.count("lookup") == asked
+    await w.lock(fh, A, 0, 10)
+    w.share.remove("39")
+    with fails(errno.ENOENT):
+        await w.look("39")

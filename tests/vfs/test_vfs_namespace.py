@@ -428,3 +428,37 @@ async def test_renaming_in_a_directory_that_is_gone() -> None:
     world.share.remove("folder")
     with fails(errno.ESTALE):
         await settle(world.vfs.rename(ROOT, b"file", folder, b"file", 0))
+
+
+@in_trio
+@pytest.mark.parametrize("flags", [os.O_RDWR, os.O_RDWR | os.O_EXCL])
+async def test_a_name_whose_file_was_removed_and_is_open_elsewhere_is_waited_for(flags: int) -> None:
+    world = World()
+    old = world.share.put("a", b"old")
+    theirs = await world.share.open("a", read=True, write=False, expect=None)
+    await world.share.remove_file("a")
+    with fails(errno.EBUSY):
+        await world.create("a", flags)
+    with fails(errno.ENOENT):
+        await world.look("a")
+
+    async def close() -> None:
+        await trio.sleep(0.5)
+        world.share.close(theirs)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(close)
+        fh, entry = await world.create("a", flags)
+    assert entry.attr.ino != old.file_id
+    assert entry.attr.size == 0
+    await settle(world.vfs.release(fh))
+
+
+@in_trio
+async def test_what_is_there_is_there_at_once() -> None:
+    world = World()
+    world.share.put("a")
+    began = trio.current_time()
+    with fails(errno.EEXIST):
+        await world.create("a", os.O_EXCL)
+    assert trio.current_time() == began
