@@ -2,15 +2,16 @@
 
 Callers never touch the transport's waiting side: `submit` encodes and sends at once what credits and the socket allow,
 synchronously, so that requests leave in the order in which they were submitted and a cancelled caller cannot cut a
-message in half; what is left goes to the writer task. A caller that is cancelled leaves an orphan behind: the server is
-asked to cancel, and if the answer turns out to be a handle, the handle is closed.
+message in half; what is left goes to the writer task. Only what nobody is in a hurry about is put off, to the next
+request or to the moment when all tasks that could run have run. A caller that is cancelled leaves an orphan behind:
+the server is asked to cancel, and if the answer turns out to be a handle, the handle is closed.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import outcome
@@ -22,13 +23,19 @@ from smb3fs.errors import ConnectionLost, SecurityError, Smb3fsError, WireError
 from smb3fs.trace import Trace
 from smb3fs.wire.codec import Buffer
 from smb3fs.wire.control import EchoRequest
-from smb3fs.wire.create import CreateResponse
+from smb3fs.wire.create import AccessMask, CreateOptions, CreateRequest, CreateResponse, Disposition
 from smb3fs.wire.header import Command
 from smb3fs.wire.io import CloseRequest
 
 # Messages that the reader may take in a row before it lets other tasks run: about a millisecond of work.
 BURST: Final = 32
 WATCH_INTERVAL: Final = 1.0
+# How many messages may be put off at a time.
+MOST_PUT_OFF: Final = 16
+# What an open may do that does not mind who else has the file open. Plain ints: arithmetic with enum's flags costs
+# microseconds.
+READING: Final = int(AccessMask.READ_DATA | AccessMask.READ_ATTRIBUTES | AccessMask.SYNCHRONIZE)
+FILE_ONLY: Final = int(CreateOptions.NON_DIRECTORY_FILE)
 # After the machine slept, an answer must come this soon, or the server has forgotten us.
 AFTER_SLEEP: Final = 3.0
 
@@ -55,6 +62,7 @@ class Channel:
         self._on_lost = on_lost
         self._queue: deque[Exchange] = deque()
         self._urgent: deque[Exchange] = deque()
+        self._put_off: list[Exchange] = []
         self._backlog: list[Buffer] = []
         self._wake_writer = trio.Event()
         self._waiters: dict[Exchange, trio.lowlevel.Task] = {}
@@ -90,6 +98,7 @@ class Channel:
         self.transport.close()
         self._queue.clear()
         self._urgent.clear()
+        self._put_off.clear()
         self._unwaited.clear()
         waiters, self._waiters = self._waiters, {}
         for exchange, task in waiters.items():
@@ -106,15 +115,37 @@ class Channel:
         if not self.connection.awaited:
             self._waiting_since = trio.current_time()
         self._trace.exchange(exchange.commands, waited=exchange.waited)
+        if self._put_off and not _only_reads(exchange):
+            self._let_go()
         (self._urgent if exchange.urgent else self._queue).append(exchange)
         self._pump()
 
-    def post(self, exchange: Exchange) -> None:
-        """Send an exchange whose answer nobody waits for; does nothing when the channel has ended."""
+    def post(self, exchange: Exchange, *, hurry: bool = True) -> None:
+        """Send an exchange whose answer nobody waits for; does nothing when the channel has ended.
+
+        Without `hurry` it goes in a moment: together with the next request, and behind it if that one only opens a file
+        to read it. The server then sees first to what somebody waits for, and each side is interrupted once less. That
+        is for the CLOSE of what was open for reading; whatever might find out that it is still open goes behind it.
+        """
         exchange.waited = False
-        if self.error is None:
-            self._unwaited[exchange] = trio.current_time()
+        if self.error is not None:
+            return
+        self._unwaited[exchange] = trio.current_time()
+        if hurry:
             self.submit(exchange)
+            return
+        self._trace.exchange(exchange.commands, waited=False)
+        self._put_off.append(exchange)
+        if len(self._put_off) == MOST_PUT_OFF:
+            self._let_go()
+        else:
+            self._wake_writer.set()
+
+    def _let_go(self) -> None:
+        """Send what was put off."""
+        self._urgent.extend(self._put_off)
+        self._put_off.clear()
+        self._pump()
 
     async def call(self, exchange: Exchange) -> list[Answer]:
         """Send an exchange and return the answers to its requests, in their order."""
@@ -197,15 +228,24 @@ class Channel:
             if message is None:
                 return
             queue.popleft()
-            self._send(message)
+            self._send(message, *self._company())
 
-    def _send(self, message: list[Buffer]) -> None:
-        """Send one message now, or leave its rest to the writer."""
+    def _company(self) -> Iterator[list[Buffer]]:
+        """Yield the messages that were put off, as far as the credits suffice."""
+        while self._put_off:
+            message = self.connection.prepare(self._put_off[0])
+            if message is None:
+                return
+            del self._put_off[0]
+            yield message
+
+    def _send(self, *messages: list[Buffer]) -> None:
+        """Send messages now, or leave their rest to the writer."""
         if self._backlog:
             # Only a CANCEL comes here past a full socket; it is dropped, and the request runs to its end.
             return
         try:
-            self._backlog = self.transport.send_now(message)
+            self._backlog = self.transport.send_now(*messages)
         except ConnectionLost as error:
             self.fail(error)
             return
@@ -213,17 +253,20 @@ class Channel:
             self._wake_writer.set()
 
     async def _write(self) -> None:
-        """Send what the socket did not take at once."""
+        """Send what the socket did not take at once, and what was put off and has had no company."""
         while True:
             await self._wake_writer.wait()
             self._wake_writer = trio.Event()
-            try:
-                await self.transport.send_rest(self._backlog)
-            except ConnectionLost as error:
-                self.fail(error)
-                return
-            self._backlog = []
-            self._pump()
+            if self._backlog:
+                try:
+                    await self.transport.send_rest(self._backlog)
+                except ConnectionLost as error:
+                    self.fail(error)
+                    return
+                self._backlog = []
+                self._pump()
+            if self._put_off:
+                self._let_go()
 
     async def _read(self) -> None:
         """Take in messages and hand answers to whoever waits."""
@@ -315,6 +358,17 @@ class Channel:
         if (ask or self._suspect_since is not None) and self._echo is None:
             self._echo = Exchange([EchoRequest()], urgent=True, waited=False, session=self.connection.session)
             self.post(self._echo)
+
+
+def _only_reads(exchange: Exchange) -> bool:
+    """Whether an exchange opens a file that is there, for reading and nothing else."""
+    first = exchange.requests[0]
+    return (
+        isinstance(first, CreateRequest)
+        and first.disposition == Disposition.OPEN
+        and not first.desired_access & ~READING
+        and bool(first.create_options & FILE_ONLY)
+    )
 
 
 def _time_asleep() -> float:

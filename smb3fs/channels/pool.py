@@ -166,10 +166,15 @@ class Pool:
             _, answers = await self.call(exchange.requests, handle=handle)
         return answers
 
-    def post(self, requests: Sequence[Request], handle: Held, done: Callable[[], None] | None = None) -> None:
-        """Send a chain that nobody waits for, if its session still lives; `done` is called when it is answered."""
+    def post(
+        self, requests: Sequence[Request], handle: Held, done: Callable[[], None] | None = None, *, hurry: bool = True
+    ) -> None:
+        """Send a chain that nobody waits for, if its session still lives; `done` is called when it is answered.
+
+        For `hurry` see `Channel.post`.
+        """
         if self.session is not None and self.generation == handle.generation:
-            self.session.post(requests, done)
+            self.session.post(requests, done, hurry=hurry)
 
     def _session_of(self, handle: Held) -> Session:
         """Return the session of a handle, or raise ConnectionLost."""

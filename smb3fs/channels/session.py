@@ -90,11 +90,14 @@ class Session:
                 answers += await self.see_through([request], replay=replay)
         return answers
 
-    def post(self, requests: Sequence[Request], done: Callable[[], None] | None = None) -> None:
-        """Send a chain of requests whose answers nobody waits for; `done` is called when they are all in."""
+    def post(self, requests: Sequence[Request], done: Callable[[], None] | None = None, *, hurry: bool = True) -> None:
+        """Send a chain of requests whose answers nobody waits for; `done` is called when they are all in.
+
+        For `hurry` see `Channel.post`.
+        """
         exchange = self._exchange(requests, urgent=True)
         exchange.done = done
-        self.channel.post(exchange)
+        self.channel.post(exchange, hurry=hurry)
 
     def begin(self, requests: Sequence[Request]) -> Exchange:
         """Send a chain of requests ahead of the need for its answers, which `channel.collect` returns."""

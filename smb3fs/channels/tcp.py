@@ -50,12 +50,15 @@ class TcpTransport:
         """Both ends of the connection."""
         return self._description
 
-    def send_now(self, buffers: Sequence[Buffer]) -> list[Buffer]:
-        """Send one message as far as the socket takes it and return the rest."""
-        size = sum(len(buffer) for buffer in buffers)
-        if size > MAX_FRAME:
-            raise ValueError(f"a message of {size} bytes does not fit into a frame")
-        return self._send([FRAME.pack(size), *buffers])
+    def send_now(self, *messages: Sequence[Buffer]) -> list[Buffer]:
+        """Send messages as far as the socket takes them, by one system call if it can be, and return the rest."""
+        frames: list[Buffer] = []
+        for buffers in messages:
+            size = sum(map(len, buffers))
+            if size > MAX_FRAME:
+                raise ValueError(f"a message of {size} bytes does not fit into a frame")
+            frames += (FRAME.pack(size), *buffers)
+        return self._send(frames)
 
     def _send(self, buffers: list[Buffer]) -> list[Buffer]:
         """Send what the socket takes now; return what it did not."""

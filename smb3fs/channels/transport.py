@@ -17,12 +17,12 @@ class Transport(Protocol):
     limit: int
     """The largest message that is accepted from the peer, in bytes; a longer one is a WireError before it is read."""
 
-    def send_now(self, buffers: Sequence[Buffer]) -> list[Buffer]:
-        """Send what fits without waiting and return what is left of the message, which `send_rest` must be given."""
+    def send_now(self, *messages: Sequence[Buffer]) -> list[Buffer]:
+        """Send what fits without waiting and return what is left of the messages, which `send_rest` must be given."""
         ...
 
     async def send_rest(self, buffers: Sequence[Buffer]) -> None:
-        """Send the remainder of a message that `send_now` began."""
+        """Send the remainder of what `send_now` began."""
         ...
 
     async def receive(self) -> memoryview:

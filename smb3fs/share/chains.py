@@ -199,10 +199,10 @@ class Chains:
         """Whether a handle stands for something on the server, as far as is known: a recovery may find it lost."""
         return not handle.closed and not handle.lost
 
-    def close(self, handle: Open) -> None:
-        """Queue the CLOSE of a handle; nobody waits for its answer."""
+    def close(self, handle: Open, *, hurry: bool = True) -> None:
+        """Queue the CLOSE of a handle; nobody waits for its answer. It takes a moment where there is no `hurry`."""
         if self._opens.remove(handle):
-            self._pool.post([CloseRequest(handle.file_id)], handle, lambda: self._opens.forget(handle))
+            self._pool.post([CloseRequest(handle.file_id)], handle, lambda: self._opens.forget(handle), hurry=hurry)
 
     async def _chain(self, chain: Sequence[Request], *, repeat: Repeat = Repeat.NEVER) -> tuple[Session, list[Answer]]:
         """Send a chain that opens and closes by itself; raise the first error in it."""

@@ -80,8 +80,11 @@ class ShareVerbs(Protocol):
     async def flush(self, handle: Open, /) -> None:
         """Have the server put what was written onto its disk."""
 
-    def close(self, handle: Open, /) -> None:
-        """Queue the CLOSE of a handle; nobody waits for its answer."""
+    def close(self, handle: Open, /, *, hurry: bool = True) -> None:
+        """Queue the CLOSE of a handle; nobody waits for its answer.
+
+        Where there is no `hurry`, since the handle could only read, other opens for reading may overtake it.
+        """
 
     def usable(self, handle: Open, /) -> bool:
         """Whether a handle still stands for something on the server."""

@@ -314,7 +314,8 @@ class State:
         """Take an open file out of the table and queue its CLOSE."""
         self.files.remove(file.fh)
         if not file.keeps_handle:
-            self.share.close(file.handle)
+            # A file that was removed while it was open goes with its last handle.
+            self.share.close(file.handle, hurry=file.handle.writable or file.inode.number in self.aside)
         if not self.files.of(file.inode):
             self.aside.pop(file.inode.number, None)
         self.inodes.drop_unused(file.inode)

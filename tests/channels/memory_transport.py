@@ -24,7 +24,7 @@ class MemoryTransport:
         self.fail_receive: int | None = None
         self._deliver = deliver
         self._partial = bytearray()
-        self._missing = 0
+        self._sizes: list[int] = []
         self._room_made = trio.Event()
         self._inbox: deque[bytes] = deque()
         self._arrival = trio.Event()
@@ -33,15 +33,15 @@ class MemoryTransport:
     def description(self) -> str:
         return "memory"
 
-    def send_now(self, buffers: Sequence[Buffer]) -> list[Buffer]:
-        assert not self._missing, "a message was begun before the one before it was finished"
+    def send_now(self, *messages: Sequence[Buffer]) -> list[Buffer]:
+        assert not self._sizes, "a message was begun before the one before it was finished"
         self._count_send()
-        self._missing = sum(len(buffer) for buffer in buffers)
-        return self._take(list(buffers))
+        self._sizes = [sum(map(len, buffers)) for buffers in messages]
+        return self._take([buffer for buffers in messages for buffer in buffers])
 
     async def send_rest(self, buffers: Sequence[Buffer]) -> None:
         rest = list(buffers)
-        assert sum(len(buffer) for buffer in rest) == self._missing, "the rest is not what was left"
+        assert sum(map(len, rest)) == sum(self._sizes) - len(self._partial), "the rest is not what was left"
         while rest:
             while self.room == 0 and not self.closed:
                 self._room_made = trio.Event()
@@ -56,19 +56,20 @@ class MemoryTransport:
             raise ConnectionLost("sending failed")
 
     def _take(self, buffers: list[Buffer]) -> list[Buffer]:
-        """Take what there is room for; a message that is complete reaches the peer."""
+        """Take what there is room for; the messages that are complete reach the peer."""
         while buffers and self.room != 0:
             count = len(buffers[0]) if self.room is None else min(self.room, len(buffers[0]))
             self._partial += memoryview(buffers[0])[:count]
-            self._missing -= count
             if self.room is not None:
                 self.room -= count
             if count < len(buffers[0]):
                 buffers[0] = memoryview(buffers[0])[count:]
             else:
                 del buffers[0]
-        if not self._missing:
-            message, self._partial = bytes(self._partial), bytearray()
+        while self._sizes and len(self._partial) >= self._sizes[0]:
+            size = self._sizes.pop(0)
+            message = bytes(self._partial[:size])
+            del self._partial[:size]
             self._deliver(message)
         return buffers
 

@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from peer import Call, Link, Message, Peer, created, linked, make_keys, settle, trio_test
 
-from smb3fs.channels.channel import BURST
+from smb3fs.channels.channel import BURST, FILE_ONLY, MOST_PUT_OFF, READING
+from smb3fs.errors import ConnectionLost
 from smb3fs.wire.control import EchoRequest
-from smb3fs.wire.create import RELATED_FILE_ID, CreateRequest, FileId
-from smb3fs.wire.header import FLAG_RESPONSE, HEADER_SIZE, UNSOLICITED_MESSAGE_ID, Command, Header
+from smb3fs.wire.create import RELATED_FILE_ID, AccessMask, CreateRequest, Disposition, FileId
+from smb3fs.wire.header import FLAG_RESPONSE, HEADER_SIZE, UNSOLICITED_MESSAGE_ID, Command, Header, Request
 from smb3fs.wire.io import CloseRequest, FlushRequest, ReadRequest, WriteRequest
 
 FILE = FileId(3, 4)
@@ -94,6 +95,101 @@ async def test_a_break_that_nobody_can_expect_is_remembered_and_does_no_harm() -
         await settle()
         assert [event.text for event in link.trace.events] == ["the server sent an oplock break that nobody asked for"]
         assert link.losses == []
+
+
+# -- what nobody is in a hurry about
+
+
+def opening(access: int = READING, disposition: int = Disposition.OPEN, options: int = FILE_ONLY) -> CreateRequest:
+    return CreateRequest("f", access, disposition, options)
+
+
+@pytest.mark.parametrize(
+    ("request_", "overtakes"),
+    [
+        (opening(), True),
+        (opening(access=READING | AccessMask.WRITE_DATA), False),
+        (opening(access=AccessMask.DELETE), False),
+        (opening(disposition=Disposition.OPEN_IF), False),
+        (opening(options=0), False),  # a lookup, or a listing
+        (read(0), False),
+        (CloseRequest(FileId(5, 6)), False),
+    ],
+    ids=str,
+)
+@trio_test
+async def test_what_is_put_off_goes_with_the_next_request(request_: Request, overtakes: bool) -> None:
+    async with linked(Peer(make_keys())) as link:
+        sends = link.peer.transport.sends
+        link.channel.post(link.exchange(CloseRequest(FILE)), hurry=False)
+        assert link.peer.messages == []
+        link.channel.submit(link.exchange(request_))
+        # Before anybody else had a turn.
+        requests = [message.elements[0].request.encode() for message in link.peer.messages]
+        close = CloseRequest(FILE).encode()
+        assert requests == ([request_.encode(), close] if overtakes else [close, request_.encode()])
+        assert link.peer.transport.sends - sends == (1 if overtakes else 2)
+
+
+@trio_test
+async def test_what_is_put_off_has_no_company() -> None:
+    peer = Peer(make_keys())
+    peer.handler = peer.obey
+    async with linked(peer) as link:
+        link.channel.post(link.exchange(CloseRequest(FILE)), hurry=False)
+        assert peer.messages == []
+        await settle()
+        assert link.trace.requests == Counter(CLOSE=1)
+        assert link.channel.in_flight == 0
+
+
+@trio_test
+async def test_not_much_is_put_off_at_a_time() -> None:
+    async with linked(Peer(make_keys())) as link:
+        for number in range(MOST_PUT_OFF):
+            assert link.peer.messages == []
+            link.channel.post(link.exchange(CloseRequest(FileId(number, 0))), hurry=False)
+        ids = [message.elements[0].request.file_id for message in link.peer.messages]
+        assert ids == [FileId(number, 0) for number in range(MOST_PUT_OFF)]
+
+
+@trio_test
+async def test_what_is_put_off_while_the_socket_is_full() -> None:
+    peer = Peer(make_keys())
+    async with linked(peer) as link:
+        peer.transport.make_room(10)
+        link.call(read(0))
+        await settle()
+        link.channel.post(link.exchange(CloseRequest(FILE), urgent=True), hurry=False)
+        link.call(opening())
+        await settle()
+        assert peer.messages == []
+        peer.transport.make_room(None)
+        await settle()
+        assert sorted(message.commands[0] for message in peer.messages) == ["CLOSE", "CREATE", "READ"]
+
+
+@trio_test
+async def test_what_is_put_off_while_there_are_no_credits() -> None:
+    peer = Peer(make_keys())
+    async with linked(peer, credits=1) as link:
+        link.channel.post(link.exchange(CloseRequest(FILE), urgent=True), hurry=False)
+        link.call(opening())
+        await settle()
+        assert [message.commands for message in peer.messages] == [["CREATE"]]
+        peer.answer(peer.messages[0])
+        await settle()
+        assert [message.commands for message in peer.messages] == [["CREATE"], ["CLOSE"]]
+
+
+@trio_test
+async def test_what_is_put_off_when_the_connection_is_lost() -> None:
+    async with linked(Peer(make_keys())) as link:
+        link.channel.post(link.exchange(CloseRequest(FILE)), hurry=False)
+        link.channel.fail(ConnectionLost("by the test"))
+        await settle()
+        assert link.peer.messages == []
+        link.channel.post(link.exchange(CloseRequest(FILE)), hurry=False)
 
 
 # -- a socket that is full

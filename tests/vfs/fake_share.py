@@ -333,7 +333,7 @@ class FakeShare(FakeLocks, FakeAttached):
         await self.exchange("flush")
         self._node(handle)
 
-    def close(self, handle: Open) -> None:
+    def close(self, handle: Open, *, hurry: bool = True) -> None:
         self.calls.append("close")
         handle.closed = True
         self.drop_locks(handle)
