@@ -17,7 +17,7 @@ import stat
 from contextlib import suppress
 from typing import Final, NamedTuple
 
-from smb3fs.errors import Smb3fsError, StatusError, describe, errno_of
+from smb3fs.errors import ConnectionLost, Smb3fsError, StatusError, describe, errno_of
 from smb3fs.handles.attributes import FileAttributes
 from smb3fs.vfs import spelling
 from smb3fs.vfs.inodes import Inode
@@ -141,7 +141,7 @@ async def _set_aside(state: State, inode: Inode, parent: Inode, name: str) -> st
     others = state.spellings(inode, parent, name)
     new_path = state.inodes.path_below(parent, hidden)
     try:
-        await state.below(parent, name, lambda path: state.share.rename(path, new_path, replace=False))
+        await _rename_for_certain(state, parent, name, new_path)
     except BaseException:
         # By now another task may have set it aside under a name of its own, or its last close have forgotten it.
         if state.aside.get(inode.number) == hidden:
@@ -150,6 +150,22 @@ async def _set_aside(state: State, inode: Inode, parent: Inode, name: str) -> st
     state.forget_spellings(parent, others)
     state.inodes.rename(parent, name, parent, hidden)
     return hidden
+
+
+async def _rename_for_certain(state: State, parent: Inode, name: str, new_path: str) -> None:
+    """Rename to a name that nobody else has; after a loss the server is asked whether that was done."""
+    while True:
+        try:
+            return await state.below(parent, name, lambda path: state.share.rename(path, new_path, replace=False))
+        except ConnectionLost as error:
+            log.debug("whether a rename to %s was done is asked on the next connection: %s", new_path, describe(error))
+        try:
+            await state.share.lookup(new_path)
+        except StatusError as error:
+            if errno_of(error) != errno.ENOENT:
+                raise
+        else:
+            return None
 
 
 async def _put_back(state: State, inode: Inode, parent: Inode, hidden: str, name: str) -> None:

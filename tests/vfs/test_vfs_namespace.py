@@ -332,6 +332,37 @@ async def test_an_open_target_is_put_back_if_the_rename_fails_after_all() -> Non
     assert not world.state.aside
 
 
+@pytest.mark.parametrize("done", [True, False], ids=["done", "not done"])
+@pytest.mark.parametrize("verb", ["unlink", "rename"])
+@in_trio
+async def test_the_answer_to_setting_aside_is_lost(verb: str, done: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server is asked whether it was done, so that the name goes once, and nothing stays behind."""
+    world = World()
+    world.share.put("one", b"one")
+    world.share.put("two", b"two")
+    fh = await world.open("two", os.O_RDWR)
+    real, lost = world.share.rename, [ConnectionLost("gone")]
+
+    async def rename(old: str, new: str, *, replace: bool) -> None:
+        """Lose the answer of the first to a hidden name."""
+        if ".smb3fs-" not in new or not lost:
+            return await real(old, new, replace=replace)
+        if done:
+            await real(old, new, replace=replace)
+        raise lost.pop()
+
+    monkeypatch.setattr(world.share, "rename", rename)
+    if verb == "unlink":
+        await world.unlink("two")
+    else:
+        await world.rename("one", "two")
+    assert lost == []
+    assert await world.listing() == ["one" if verb == "unlink" else "two"]
+    assert await world.read(fh) == b"two"
+    world.vfs.release(fh)
+    assert hidden(world) == []
+
+
 @in_trio
 async def test_an_open_target_that_cannot_be_put_back_is_not_lost(expect_log: Callable[[str], None]) -> None:
     expect_log(r"what was 'two' may be called \.smb3fs-[0-9a-f]{16} now")
