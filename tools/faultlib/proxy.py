@@ -152,6 +152,7 @@ class Proxy:
         with self._lock:
             self._close_all()
             self._listener.close()
+            self._selector.close()
 
     def _enter(self) -> None:
         """Move this thread, and no other, into the server's namespace."""

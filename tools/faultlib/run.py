@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -99,7 +100,7 @@ class Run:
             for mount in mounts:
                 mount.mount()
             self._lay_out(mounts[0].path / PLACE)
-            stack.callback(self._kill_workers)
+            stack.callback(self._close_workers)
             behind = self._server.directory(self._share) / PLACE
             for number in range(self._count):
                 place = mounts[number % 2].path / PLACE
@@ -211,10 +212,11 @@ class Run:
         except (OSError, RuntimeError, json.JSONDecodeError) as error:
             return {"error": str(error)}
 
-    def _kill_workers(self) -> None:
-        """End what still works."""
+    def _close_workers(self) -> None:
+        """End what still works; one that hangs in a call ends with the mount."""
         for worker in self._workers:
-            worker.kill()
+            with suppress(subprocess.TimeoutExpired):
+                worker.close()
 
     def _unmount(self, mounts: Sequence[Mount]) -> None:
         """Unmount; what that leaves behind is a violation."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from contextlib import suppress
@@ -22,11 +23,12 @@ class Process:
         self.number = number
         self.events: list[Event] = []
         self.end: dict[str, Any] | None = None
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed with the worker)
         self._child = subprocess.Popen(
             [sys.executable, process.__file__, str(mount), str(behind), str(number), log, seed],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=self._errors,
             text=True,
             start_new_session=True,  # Ctrl-C is for us; we take everything down in order
         )
@@ -58,13 +60,20 @@ class Process:
             return f"worker {self.number} hangs; the last that it told: {last}"
         self._reader.join(5)
         if self.end is None:
-            return f"worker {self.number} died: {self._errors()[-2000:]}"
+            self._errors.seek(0)
+            return f"worker {self.number} died: {self._errors.read()[-2000:]}"
         return ""
 
-    def kill(self) -> None:
-        """End it at once."""
+    def close(self) -> None:
+        """End it if it has not ended, and let go of what was between us."""
         if self.working:
             self._child.kill()
+            self._child.wait(30)
+        self.stop()
+        self._reader.join(5)
+        if self._child.stdout is not None:
+            self._child.stdout.close()
+        self._errors.close()
 
     def _read(self) -> None:
         """Take what it tells."""
@@ -75,10 +84,6 @@ class Process:
                     self.end = words[1]
                 else:
                     self.events.append(Event(*words))
-
-    def _errors(self) -> str:
-        """What it said on its standard error."""
-        return self._child.stderr.read() if self._child.stderr is not None else ""
 
 
 SETTLE_SECONDS: Final = 60.0

@@ -1,0 +1,44 @@
+"""A sample of tools/faults: some thirty faults under its workload, on shares that promise much, little and nothing."""
+
+from __future__ import annotations
+
+from faultlib.plan import KINDS, faults
+from faultlib.promises import DURABLE, NEITHER, PERSISTENT
+from faultlib.report import as_text
+from faultlib.run import Report, Run
+from lab.server import Samba
+
+from .conftest import DRIVER
+
+# Long outages are for the full run.
+LONGEST = 0.6
+LINK = ("link", "drop", "reset", "frame", "unanswered", "late")
+ALL = (*LINK, "kill", "restart")
+
+
+def sample(server: Samba, share: str, seed: int, count: int, kinds: tuple[str, ...]) -> Report:
+    """Do a few faults; a run that showed nothing has failed as well."""
+    run = Run(server, share, seed, 3, ["timeout=30", *DRIVER], lambda _: None)
+    report = run.run(list(faults(seed, count, {kind: KINDS[kind] for kind in kinds}, LONGEST)))
+    assert len(report.happened) == count
+    assert sum(report.done.values()) > 100
+    assert sum(mount.get("reconnects", 0) for mount in report.mounts) >= 2, "the faults were not noticed"
+    return report
+
+
+def test_errors_but_never_a_wrong_byte(own_samba: Samba) -> None:
+    """Handles end with their connection: calls on them fail, and what succeeded was done."""
+    report = sample(own_samba, NEITHER, 11, 12, ALL)
+    assert not report.violations, as_text(report)
+
+
+def test_durable_handles(own_samba: Samba) -> None:
+    """No byte is wrong and nothing is done twice."""
+    report = sample(own_samba, DURABLE, 12, 10, LINK)
+    assert not report.violations, as_text(report)
+
+
+def test_persistent_handles(later_samba: Samba) -> None:
+    """The same, and with the server's processes killed."""
+    report = sample(later_samba, PERSISTENT, 13, 10, (*LINK, "kill"))
+    assert not report.violations, as_text(report)
