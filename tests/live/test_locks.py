@@ -323,6 +323,23 @@ def test_writing_through_any_descriptor_of_the_file(scene: Scene) -> None:
     assert scene.here.status()["open_handles"] == 0
 
 
+def test_status_counts_them(scene: Scene, locker: Callable[[Path], Locker]) -> None:
+    none = {"ranges": 0, "files": 0, "on_server": 0, "waiting_at_server": 0}
+    one, two, other = locker(scene.paths[0]), locker(scene.paths[0]), locker(scene.paths[1])
+    assert one.ask("lock", SH | NB, 0, 10) == two.ask("lock", SH | NB, 5, 10) == 0
+    assert other.ask("lock", EX | NB, 100, 10) == 0
+    # What the processes of one mount have locked together is locked once on the server, or piece by piece.
+    assert scene.here.status()["locks"] == {**none, "ranges": 2, "files": 1, "on_server": 2}
+    one.begin("lock", SH, 100, 1)
+    assert wait_until(lambda: scene.here.status()["locks"]["waiting_at_server"] == 1, 5)
+    other.end()
+    assert one.result() == 0
+    for process in (one, two):
+        process.end()
+    assert wait_until(lambda: scene.here.status()["locks"] == none, 5)
+    assert scene.there.status()["locks"] == none
+
+
 def test_a_killed_process_leaves_no_lock(scene: Scene, locker: Callable[[Path], Locker]) -> None:
     mine, theirs = scene.paths
     victim = locker(mine)
