@@ -46,7 +46,7 @@ def test_a_storm(tmp_path: Path, processes: int, seconds: float, caplog: pytest.
                 running.append(subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
                 count["started"] += 1
             time.sleep(0.1)
-            for victim in random.sample(running, max(1, processes // 12)):
+            for victim in random.sample(running, max(1, processes // 40)):
                 victim.send_signal(random.choice(SIGNALS))
             for one in [one for one in running if one.poll() is not None]:
                 running.remove(one)
