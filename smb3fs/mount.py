@@ -252,6 +252,7 @@ class Mount:
             "bytes": {"read": trace.bytes_read, "written": trace.bytes_written},
             "open_handles": sum(len(line.opens) for line in self._lines()),
             "handles": self._handles(),
+            "inodes": len(self.vfs.state.inodes),
             "locks": self.vfs.state.locks.counts(),
             "reconnects": trace.reconnects,
             "recovery": self._recovery(),
