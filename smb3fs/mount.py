@@ -119,7 +119,7 @@ class Mount:
     def _line(self, place: Place) -> Line:
         """Make the parts that carry requests to one place."""
         options = self.options
-        pool, opens = Pool(options.retrans), OpenTable()
+        pool, opens = Pool(options.retrans, options.timeout), OpenTable()
         share = Share(
             pool,
             opens,
