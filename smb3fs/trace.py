@@ -36,6 +36,8 @@ class Trace:
     unwaited: int = 0
     bytes_read: int = 0
     bytes_written: int = 0
+    # What the server has copied by itself.
+    bytes_copied: int = 0
     reconnects: int = 0
     dropped_names: int = 0
     events: deque[Event] = field(default_factory=lambda: deque(maxlen=REMEMBERED_EVENTS))

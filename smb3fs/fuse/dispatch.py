@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from smb3fs.fuse import replies
 from smb3fs.handles.byte_ranges import END
@@ -19,6 +19,7 @@ from smb3fs.vfs.operations import Vfs
 from smb3fs.vfs.wall import Answer
 from smb3fs.wire import fuse_attributes as attributes
 from smb3fs.wire import fuse_locks as locks
+from smb3fs.wire import fuse_ranges as ranges
 from smb3fs.wire import fuse_requests as requests
 from smb3fs.wire.fuse import Name, Nothing, Opcode
 from smb3fs.wire.fuse_session import BatchForgetIn, ForgetIn
@@ -51,6 +52,7 @@ def table_of(vfs: Vfs, largest: int) -> Table:
         **_names(vfs),
         **_attributes(vfs),
         **_files(vfs),
+        **_ranges(vfs),
         **(_locks(vfs) if vfs.server_locks else {}),
         # -- directories
         Opcode.OPENDIR: Row(requests.OpenIn.parse, lambda node, _told, _: vfs.opendir(node), replies.opened_directory),
@@ -179,6 +181,36 @@ def _files(vfs: Vfs) -> dict[Opcode, Row]:
             requests.FsyncIn.parse,
             lambda _node, told, _: vfs.fsync(told.fh, bool(told.flags & requests.FSYNC_FDATASYNC)),
             replies.nothing,
+        ),
+    }
+
+
+# The most that one COPY_FILE_RANGE copies: its answer has 32 bits. The kernel's own limit for a read or a write.
+_MAX_COUNT: Final = 0x7FFFF000
+
+
+def _ranges(vfs: Vfs) -> dict[Opcode, Row]:
+    """Return the rows about parts of files that never come here."""
+
+    def copy(told: ranges.CopyFileRangeIn, length: int) -> Answer[Any]:
+        return vfs.copy_file_range(told.fh_in, told.offset_in, told.fh_out, told.offset_out, length, told.flags)
+
+    return {
+        Opcode.LSEEK: Row(
+            ranges.LseekIn.parse, lambda _node, told, _: vfs.lseek(told.fh, told.offset, told.whence), replies.position
+        ),
+        Opcode.FALLOCATE: Row(
+            ranges.FallocateIn.parse,
+            lambda _node, told, _: vfs.fallocate(told.fh, told.offset, told.length, told.mode),
+            replies.nothing,
+        ),
+        Opcode.COPY_FILE_RANGE: Row(
+            ranges.CopyFileRangeIn.parse,
+            lambda _node, told, _: copy(told, min(told.length, _MAX_COUNT)),
+            replies.written,
+        ),
+        Opcode.COPY_FILE_RANGE_64: Row(
+            ranges.CopyFileRangeIn.parse, lambda _node, told, _: copy(told, told.length), replies.copied
         ),
     }
 

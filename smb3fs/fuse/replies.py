@@ -21,6 +21,7 @@ from smb3fs.wire.codec import Buffer
 from smb3fs.wire.fuse import OUT_HEADER
 from smb3fs.wire.fuse_attributes import GetxattrIn, ListxattrIn
 from smb3fs.wire.fuse_locks import F_RDLCK, F_UNLCK, F_WRLCK, LkIn, LkOut
+from smb3fs.wire.fuse_ranges import CopyFileRangeOut, LseekOut
 from smb3fs.wire.fuse_replies import (
     ATTR_OUT,
     DIRENT,
@@ -169,6 +170,16 @@ def data(unique: int, request: object, content: Buffer) -> Reply:
 def written(unique: int, request: object, count: int) -> bytes:
     """Answer WRITE."""
     return _SIZE_REPLY.pack(_SIZE_REPLY.size, 0, unique, count)
+
+
+def position(unique: int, request: object, offset: int) -> Reply:
+    """Answer LSEEK."""
+    return data(unique, request, LseekOut(offset).encode())
+
+
+def copied(unique: int, request: object, count: int) -> Reply:
+    """Answer COPY_FILE_RANGE_64."""
+    return data(unique, request, CopyFileRangeOut(count).encode())
 
 
 def space(unique: int, request: object, told: StatFs) -> Reply:

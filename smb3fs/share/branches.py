@@ -123,6 +123,9 @@ class Branches:
 
         def routed(*arguments: Any, **named: Any) -> Any:
             first = arguments[0] if arguments else None
+            way = self._owners.get(first) if isinstance(first, Open) else None
+            if any(isinstance(other, Open) and self._owners.get(other) is not way for other in arguments[1:]):
+                raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
             if isinstance(first, str):
                 return self._by_path(name, expects, arguments, named)
             if isinstance(first, Open) and first in self._owners:

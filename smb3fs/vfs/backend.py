@@ -80,6 +80,21 @@ class ShareVerbs(Protocol):
     async def flush(self, handle: Open, /) -> None:
         """Have the server put what was written onto its disk."""
 
+    async def copy(self, source: Open, offset: int, target: Open, target_offset: int, size: int, /) -> int:
+        """Have the server copy up to `size` bytes; EOPNOTSUPP or EXDEV, and nothing done, where it does not."""
+
+    async def seek(self, handle: Open, offset: int, /, *, hole: bool) -> int:
+        """Return where the next data or hole begins; ENXIO at the end."""
+
+    async def punch(self, handle: Open, offset: int, end: int, /) -> None:
+        """Make a hole; EOPNOTSUPP where there can be none."""
+
+    async def zero(self, handle: Open, offset: int, end: int, /, *, keep_size: bool) -> None:
+        """Make zeros of a range, and the file longer if it takes that."""
+
+    async def allocate(self, handle: Open, offset: int, end: int, /, *, keep_size: bool) -> None:
+        """Have space for a range; EOPNOTSUPP where the server does not promise it."""
+
     def close(self, handle: Open, /, *, hurry: bool = True) -> None:
         """Queue the CLOSE of a handle; nobody waits for its answer.
 
@@ -160,28 +175,21 @@ class ShareVerbs(Protocol):
     async def make_directory(self, path: str, mode: int, /) -> FileAttributes:
         """Create a directory."""
 
-    async def remove_file(self, path: str, /, *, expect: int | None = None, born: int | None = None) -> None:
-        """Delete a file, read-only or not.
+    async def remove_file(self, path: str, /) -> None:
+        """Delete a file, read-only or not."""
 
-        By its file id and time of birth it is known again where the connection is lost meanwhile.
-        """
+    async def remove_directory(self, path: str, /) -> None:
+        """Delete an empty directory."""
 
-    async def remove_directory(self, path: str, /, *, expect: int | None = None, born: int | None = None) -> None:
-        """Delete an empty directory, known again likewise."""
-
-    async def rename(
-        self, old: str, new: str, /, *, replace: bool, expect: int | None = None, born: int | None = None
-    ) -> None:
-        """Rename what is known again likewise; without `replace` an existing `new` is EEXIST."""
+    async def rename(self, old: str, new: str, /, *, replace: bool) -> None:
+        """Rename; without `replace` an existing `new` is EEXIST."""
 
     async def set_owned(
         self, path: str, /, *, expect: int | None, mode: int | None, owner: Sid | None, group: Sid | None
     ) -> FileAttributes:
         """Set permission bits, owner and group (None: leave), with the POSIX extensions; EPERM if that cannot be."""
 
-    async def rename_point(
-        self, old: str, new: str, /, *, replace: bool, expect: int | None = None, born: int | None = None
-    ) -> None:
+    async def rename_point(self, old: str, new: str, /, *, replace: bool) -> None:
         """Rename what is a link or special file."""
 
     async def list_directory(self, path: str, /, expect: int | None) -> Pages:

@@ -28,6 +28,7 @@ from smb3fs.vfs.directory_verbs import DirectoryVerbs
 from smb3fs.vfs.files import HEAD_SIZE, Access, OpenFile, Owner
 from smb3fs.vfs.inodes import Inode
 from smb3fs.vfs.lock_verbs import LockVerbs
+from smb3fs.vfs.serverside_verbs import ServerSideVerbs
 from smb3fs.vfs.state import stale
 from smb3fs.vfs.wall import Answer, answers, may_wait, waits
 from smb3fs.wire.codec import Buffer, filetime_to_ns
@@ -59,7 +60,7 @@ class StatFs:
     files_free: int = UNKNOWN_COUNT
 
 
-class Vfs(DirectoryVerbs, LockVerbs):
+class Vfs(DirectoryVerbs, LockVerbs, ServerSideVerbs):
     """The filesystem of one mount."""
 
     def __init__(self, share: ShareVerbs, settings: Settings, trace: Trace) -> None:

@@ -24,6 +24,7 @@ class InformationClass(IntEnum):
     FILE_DISPOSITION = 13
     FILE_FULL_EA = 15
     FILE_ALL = 18
+    FILE_ALLOCATION = 19
     FILE_END_OF_FILE = 20
     FILE_STREAM = 22
     FILE_NETWORK_OPEN = 34
@@ -319,7 +320,8 @@ class FileDispositionInformation:
         return cls(*unpack_at(_DISPOSITION, data, 0))
 
 
-_END_OF_FILE: Final = Struct("<Q")  # [MS-FSCC] 2.4.14: EndOfFile
+# [MS-FSCC] 2.4.14: EndOfFile; 2.4.4: AllocationSize
+_END_OF_FILE: Final = Struct("<Q")
 
 
 @dataclass(slots=True)
@@ -333,6 +335,24 @@ class FileEndOfFileInformation:
     def encode(self) -> bytes:
         """Return the information."""
         return _END_OF_FILE.pack(self.end_of_file)
+
+    @classmethod
+    def parse(cls, data: Buffer) -> Self:
+        """Read the information."""
+        return cls(*unpack_at(_END_OF_FILE, data, 0))
+
+
+@dataclass(slots=True)
+class FileAllocationInformation:
+    """The space that the file gets ([MS-FSCC] 2.4.4); what is behind it is cut off."""
+
+    information_class: ClassVar[int] = InformationClass.FILE_ALLOCATION
+
+    allocation_size: int
+
+    def encode(self) -> bytes:
+        """Return the information."""
+        return _END_OF_FILE.pack(self.allocation_size)
 
     @classmethod
     def parse(cls, data: Buffer) -> Self:

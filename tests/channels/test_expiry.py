@@ -80,6 +80,15 @@ async def test_what_was_sent_ahead_is_repeated_too() -> None:
 
 
 @trio_test
+async def test_what_is_seen_through_is_repeated_too() -> None:
+    async with world(expiring()) as made:
+        await trio.sleep(10)
+        answers = await made.pool.see_through([FlushRequest(FILE)], OfGeneration(1))
+        assert answers[0].status == 0
+        assert made.renewals == [10]
+
+
+@trio_test
 async def test_others_wait_and_files_are_closed_meanwhile(expect_log: ExpectLog) -> None:
     expect_log("renewing the session failed")
     async with world(expiring()) as made:

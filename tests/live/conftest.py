@@ -33,8 +33,7 @@ def missing() -> list[str]:
     if not os.path.exists(program("mount.smb3fs")):
         lacks.append(f"{program('mount.smb3fs')} (tools/setup installs it)")
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
-    programs = ("smbd", "smbclient", "smbtorture", "ip", "nft", "nsenter")
-    lacks += [name for name in programs if not shutil.which(name, path=path)]
+    lacks += [name for name in ("smbd", "smbclient", "ip", "nft", "nsenter") if not shutil.which(name, path=path)]
     return lacks
 
 

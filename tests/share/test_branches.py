@@ -56,19 +56,21 @@ class FakeShare:
         await self._do("attributes", handle)
         return attributes(self.file_id)
 
+    async def copy(self, source: Open, offset: int, target: Open, target_offset: int, size: int) -> int:
+        await self._do("copy", source, offset, target, target_offset, size)
+        return size
+
     async def security(self, path: str, parts: int, expect: int | None) -> bytes:
         await self._do("security", path, parts, expect)
         return b"descriptor"
 
-    async def remove_directory(self, path: str, *, expect: int | None = None, born: int | None = None) -> None:
+    async def remove_directory(self, path: str) -> None:
         await self._do("remove_directory", path)
 
-    async def remove_file(self, path: str, *, expect: int | None = None, born: int | None = None) -> None:
+    async def remove_file(self, path: str) -> None:
         await self._do("remove_file", path)
 
-    async def rename(
-        self, old: str, new: str, *, replace: bool, expect: int | None = None, born: int | None = None
-    ) -> None:
+    async def rename(self, old: str, new: str, *, replace: bool) -> None:
         await self._do("rename", old, new)
 
     async def link(self, path: str, new: str, expect: int | None) -> FileAttributes:
@@ -287,3 +289,23 @@ async def test_a_server_that_makes_no_sense_ends_in_its_own_error() -> None:
     with pytest.raises(StatusError, match="PATH_NOT_COVERED"):
         await endless.verbs.lookup("\\".join(["a"] * 29))
     assert len(endless.opened) < 10
+
+
+@trio_test
+async def test_a_copy_from_one_share_to_another() -> None:
+    """The kernel is told that there is another way; within one share, whichever it is, the server does it."""
+    world = World("one", "two", one=FakeShare(), two=FakeShare())
+    verbs = world.verbs
+
+    async def opened(path: str) -> Open:
+        handle: Open = await verbs.open(path, read=True, write=True, expect=None)
+        return handle
+
+    here, there, beside, far = [await opened(path) for path in ("f", "one\\f", "one\\g", "two\\f")]
+    assert await verbs.copy(there, 1, beside, 2, 30) == 30
+    assert world.shares["one"].calls[-1] == ("copy", there, 1, beside, 2, 30)
+    assert await verbs.copy(here, 0, here, 50, 10) == 10
+    for source, target in ((here, there), (there, here), (there, far)):
+        with pytest.raises(OSError, match="cross-device") as caught:
+            await verbs.copy(source, 0, target, 0, 10)
+        assert caught.value.errno == errno.EXDEV

@@ -201,7 +201,7 @@ def replaced(node: Node, _: Open) -> None:
 
 
 def in_doubt(_: Node, handle: Open) -> None:
-    handle.doubts = 1
+    handle.in_doubt = True
 
 
 def locked(_: Node, handle: Open) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 import trio
 from fake_attached import FakeAttached
 from fake_locks import FakeLocks
+from fake_serverside import FakeServerSide
 
 from smb3fs.errors import ConnectionLost, Status, StatusError
 from smb3fs.handles.attributes import FileAttributes
@@ -122,7 +123,7 @@ class FakeListing:
         self.closed = True
 
 
-class FakeShare(FakeLocks, FakeAttached):
+class FakeShare(FakeLocks, FakeAttached, FakeServerSide):
     """The verbs. `calls` has the name of each exchange; `fail` and `hang` script what becomes of the next ones."""
 
     def __init__(self, *, case_sensitive: bool = True, page_entries: int = 100) -> None:
@@ -452,7 +453,7 @@ class FakeShare(FakeLocks, FakeAttached):
         child.links += 1
         return child.told()
 
-    async def remove_file(self, path: str, *, expect: int | None = None, born: int | None = None) -> None:
+    async def remove_file(self, path: str) -> None:
         await self.exchange("remove_file")
         child = self.find(path)
         if child.is_directory:
@@ -465,7 +466,7 @@ class FakeShare(FakeLocks, FakeAttached):
         else:
             del node.children[found]
 
-    async def remove_directory(self, path: str, *, expect: int | None = None, born: int | None = None) -> None:
+    async def remove_directory(self, path: str) -> None:
         await self.exchange("remove_directory")
         child = self.find(path)
         if not child.is_directory:
@@ -477,9 +478,7 @@ class FakeShare(FakeLocks, FakeAttached):
         assert found is not None
         del node.children[found]
 
-    async def rename(
-        self, old: str, new: str, *, replace: bool, expect: int | None = None, born: int | None = None
-    ) -> None:
+    async def rename(self, old: str, new: str, *, replace: bool) -> None:
         await self.exchange("rename")
         moved = self.find(old)
         node, name = self.split(new)
@@ -513,9 +512,7 @@ class FakeShare(FakeLocks, FakeAttached):
         )
         return child.told()
 
-    async def rename_point(
-        self, old: str, new: str, *, replace: bool, expect: int | None = None, born: int | None = None
-    ) -> None:
+    async def rename_point(self, old: str, new: str, *, replace: bool) -> None:
         self.points_renamed += 1
         await self.rename(old, new, replace=replace)
 

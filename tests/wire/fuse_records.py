@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import strategies as st
 from wire_records import DATA, U32, U64, Kind
 
-from smb3fs.wire import fuse, fuse_attributes, fuse_locks, fuse_replies, fuse_requests, fuse_session
+from smb3fs.wire import fuse, fuse_attributes, fuse_locks, fuse_ranges, fuse_replies, fuse_requests, fuse_session
 
 U16 = st.integers(0, 2**16 - 1)
 S64 = st.integers(-(2**63), 2**63 - 1)
@@ -83,6 +83,11 @@ FUSE_KINDS = [
     _request(fuse_requests.Rename2In, U64, U32, NAME, NAME),
     _request(fuse_locks.LkIn, U64, U64, U64, U64, U32, U32, U32),
     _reply(fuse_locks.LkOut, U64, U64, U32, U32),
+    _request(fuse_ranges.LseekIn, U64, U64, U32),
+    _reply(fuse_ranges.LseekOut, U64),
+    _request(fuse_ranges.FallocateIn, U64, U64, U64, U32),
+    _request(fuse_ranges.CopyFileRangeIn, U64, U64, U64, U64, U64, U64, U64),
+    _reply(fuse_ranges.CopyFileRangeOut, U64),
     _bare(fuse_replies.Dirent, DIRENT),
     _bare(fuse_replies.DirentPlus, st.builds(fuse_replies.DirentPlus, ENTRY, DIRENT)),
     Kind("EntryOut", ENTRY, _reply(fuse_replies.EntryOut).frame, fuse_replies.EntryOut.parse),

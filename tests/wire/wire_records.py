@@ -27,6 +27,7 @@ from smb3fs.wire import (
     query,
     reparse,
     security,
+    serverside,
     session,
     sid,
     snapshots,
@@ -141,6 +142,8 @@ ACL = st.none() | st.builds(security.Acl, st.lists(ACE, max_size=4), U8)
 CONTROL = U16.map(lambda control: control | 0x8014)  # self-relative, with both lists
 TOKENS = st.lists(st.text("@GMT-0123456789.", min_size=1, max_size=30), min_size=1, max_size=4)
 
+KEY = st.binary(min_size=24, max_size=24)
+
 KINDS = [
     Kind(
         "Header",
@@ -251,6 +254,13 @@ KINDS = [
     _data(security.SecurityDescriptor, CONTROL, st.none() | _SID, st.none() | _SID, ACL, ACL, U8),
     _data(snapshots.SnapshotArray, U32, TOKENS),
     _data(snapshots.SnapshotArray, U32, st.just([]), U32),
+    _data(serverside.ResumeKey, KEY),
+    _data(serverside.CopyChunks, KEY, st.lists(st.builds(serverside.Chunk, U64, U64, U32), max_size=4)),
+    _data(serverside.CopyChunksDone, U32, U32, U32),
+    _data(serverside.DuplicateExtents, FILE_ID, U64, U64, U64),
+    _data(serverside.SetSparse, BOOL),
+    _data(serverside.ZeroData, U64, U64),
+    _data(serverside.AllocatedRange, U64, U64),
     _data(infoclass.FileBasicInformation, U64, U64, U64, U64, U32),
     _data(infoclass.FileStandardInformation, U64, U64, U32, BOOL, BOOL),
     _data(infoclass.FileInternalInformation, U64),
@@ -272,6 +282,7 @@ KINDS = [
     _data(infoclass.FileLinkInformation, BOOL, NAME),
     _data(infoclass.FileDispositionInformation, BOOL),
     _data(infoclass.FileEndOfFileInformation, U64),
+    _data(infoclass.FileAllocationInformation, U64),
     _data(infoclass.FileFsFullSizeInformation, U64, U64, U64, U32, U32),
     _data(infoclass.FileFsAttributeInformation, U32, U32, NAME),
     _data(infoclass.FileFsVolumeInformation, U64, U32, BOOL, NAME),
