@@ -72,7 +72,7 @@ class Anticipation:
             self._drop(watched)
             return None
         index = watched.index.get(name)
-        if index is None or name in watched.listing.changed or name in self._state.aside.values():
+        if index is None or name in watched.listing.changed or name in self._state.aside:
             return None
         watched.count += 1
         watched.last = now

@@ -125,10 +125,10 @@ async def _remove_open(state: State, inode: Inode, parent: Inode, name: str) -> 
     try:
         await state.below(parent, hidden, state.share.remove_file)
     except (OSError, Smb3fsError):
-        await _put_back(state, inode, parent, hidden, name)
+        await _put_back(state, parent, hidden, name)
         raise
     except BaseException:
-        _leave_aside(state, inode, hidden, name)
+        _leave_aside(state, hidden, name)
         raise
     state.inodes.unlink(parent, hidden)
     return True
@@ -137,18 +137,17 @@ async def _remove_open(state: State, inode: Inode, parent: Inode, name: str) -> 
 async def _set_aside(state: State, inode: Inode, parent: Inode, name: str) -> str:
     """Rename a file to a hidden name of ours and return that."""
     hidden = f".smb3fs-{secrets.token_hex(8)}"
-    state.aside[inode.number] = hidden
+    state.aside[hidden] = inode.number
     others = state.spellings(inode, parent, name)
     new_path = state.inodes.path_below(parent, hidden)
-    try:
-        await _rename_for_certain(state, parent, name, new_path)
-    except BaseException:
-        # By now another task may have set it aside under a name of its own, or its last close have forgotten it.
-        if state.aside.get(inode.number) == hidden:
-            del state.aside[inode.number]
-        raise
-    state.forget_spellings(parent, others)
-    state.inodes.rename(parent, name, parent, hidden)
+    with state.moving():
+        try:
+            await _rename_for_certain(state, parent, name, new_path)
+        except BaseException:
+            state.aside.pop(hidden, None)  # its last close may have forgotten it
+            raise
+        state.forget_spellings(parent, others)
+        state.inodes.rename(parent, name, parent, hidden)
     return hidden
 
 
@@ -168,23 +167,23 @@ async def _rename_for_certain(state: State, parent: Inode, name: str, new_path: 
             return None
 
 
-async def _put_back(state: State, inode: Inode, parent: Inode, hidden: str, name: str) -> None:
+async def _put_back(state: State, parent: Inode, hidden: str, name: str) -> None:
     """Undo `_set_aside`, as far as the server lets us."""
     new_path = state.inodes.path_below(parent, name)
     try:
         await state.below(parent, hidden, lambda path: state.share.rename(path, new_path, replace=False))
     except BaseException as error:
-        _leave_aside(state, inode, hidden, name)
+        _leave_aside(state, hidden, name)
         if not isinstance(error, OSError | Smb3fsError):
             raise
     else:
-        state.aside.pop(inode.number, None)
+        state.aside.pop(hidden, None)
         state.inodes.rename(parent, hidden, parent, name)
 
 
-def _leave_aside(state: State, inode: Inode, hidden: str, name: str) -> None:
+def _leave_aside(state: State, hidden: str, name: str) -> None:
     """Give up on a file that was set aside: it is listed under its hidden name from now on."""
-    state.aside.pop(inode.number, None)
+    state.aside.pop(hidden, None)
     log.warning("the server did not do what was to follow: what was %r may be called %s now", name, hidden)
 
 
@@ -197,6 +196,12 @@ async def rename(state: State, parent: Inode, name: bytes, new_parent: Inode, ne
     new = await spelled(state, new_parent, state.names.to_server(new_name))
     if parent is new_parent and spelling.key(old) == spelling.key(new):
         new = state.names.to_server(new_name)
+    with state.moving():
+        await _move(state, parent, old, new_parent, new, flags)
+
+
+async def _move(state: State, parent: Inode, old: str, new_parent: Inode, new: str, flags: int) -> None:
+    """Do so with the server's names for both."""
     move = Move(state, parent, old, new_parent, new)
     source, target = parent.child(old), new_parent.child(new)
     try:
@@ -286,20 +291,20 @@ class Move:
         try:
             await self.rename(replace=False)
         except (OSError, Smb3fsError):
-            await _put_back(self.state, target, self.new_parent, hidden, self.new)
+            await _put_back(self.state, self.new_parent, hidden, self.new)
             raise
         except BaseException:
-            _leave_aside(self.state, target, hidden, self.new)
+            _leave_aside(self.state, hidden, self.new)
             raise
         try:
             await self.state.below(self.new_parent, hidden, self.state.share.remove_file)
         except (OSError, Smb3fsError):
             # The rename itself is done.
-            _leave_aside(self.state, target, hidden, self.new)
+            _leave_aside(self.state, hidden, self.new)
         except BaseException:
-            _leave_aside(self.state, target, hidden, self.new)
+            _leave_aside(self.state, hidden, self.new)
             raise
         else:
             self.state.inodes.unlink(self.new_parent, hidden)
             if not self.state.files.of(target):
-                self.state.aside.pop(target.number, None)
+                self.state.aside.pop(hidden, None)

@@ -121,7 +121,7 @@ def _name(state: State, directory: OpenDirectory, index: int, told: Listed | Non
             state.names.drop(Hostile.UNDECODABLE, f"entry {index}")
         return None
     # Servers list these two as well; the kernel has had ours.
-    if told.name in (".", "..") or (state.aside and told.name in state.aside.values()):
+    if told.name in (".", "..") or told.name in state.aside:
         return None
     name = state.names.to_kernel(told.name)
     if isinstance(name, Hostile):

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Final, TypeVar
 
 import trio
@@ -103,9 +104,11 @@ class State:
         # And: give the kernel the first pages of a file of which it has none, and tell whether it has taken them.
         self.store_pages: Callable[[int, memoryview], bool] = lambda number, data: False
         self.targets = self._translate_targets()
-        # Files that were removed or replaced while open here, by inode number: the names under which the server keeps
-        # them until they are closed. They are not listed.
-        self.aside: dict[int, str] = {}
+        # Names under which the server keeps files that were removed or replaced while open here, until they are closed,
+        # with their inode numbers; a file that had several names may have several of these. They are not listed.
+        self.aside: dict[str, int] = {}
+        # Renames of ours that are under way, each with what is set when it is entered into the tables.
+        self._moves: set[trio.Event] = set()
 
     def learn(self, volume: FileFsAttributeInformation | None) -> None:
         """Take in what the file system says of itself; that it tells spellings apart many say that do not."""
@@ -204,6 +207,22 @@ class State:
         if isinstance(seen, bytes):
             self.on_invalidate(parent.number, seen)
 
+    def not_aside(self, inode: Inode) -> None:
+        """Forget under which names an inode was set aside."""
+        for name in [name for name, number in self.aside.items() if number == inode.number]:
+            del self.aside[name]
+
+    @contextmanager
+    def moving(self) -> Iterator[None]:
+        """Enclose a rename, from before the server is asked until the tables have it."""
+        move = trio.Event()
+        self._moves.add(move)
+        try:
+            yield
+        finally:
+            self._moves.remove(move)
+            move.set()
+
     # -- ways to the server
 
     async def below(self, parent: Inode, name: str, call: Callable[[str], Awaitable[T]]) -> T:
@@ -248,11 +267,18 @@ class State:
     async def by_path(self, inode: Inode, call: Callable[[str], Awaitable[T]]) -> T:
         """Do something to an inode by each of its paths until one leads to it; ESTALE if none does.
 
-        The paths are asked for again after each attempt: a rename of ours may have been under way.
+        The paths are asked for again after each attempt, and once more when the renames of ours that are under way then
+        are done: to POSIX an open or stat meets a file before its rename or after it, never in between.
         """
         tried: set[str] = set()
+        patient = True
         while True:
             path = next((path for path in self.inodes.paths(inode) if path not in tried), None)
+            if path is None and patient and self._moves:
+                patient = False
+                for move in tuple(self._moves):
+                    await move.wait()
+                continue
             if path is None:
                 # The lookup that follows must not be answered from a listing, which may still have the name.
                 self.directories.note_change_of(inode)
@@ -315,7 +341,7 @@ class State:
         self.files.remove(file.fh)
         if not file.keeps_handle:
             # A file that was removed while it was open goes with its last handle.
-            self.share.close(file.handle, hurry=file.handle.writable or file.inode.number in self.aside)
+            self.share.close(file.handle, hurry=file.handle.writable or file.inode.number in self.aside.values())
         if not self.files.of(file.inode):
-            self.aside.pop(file.inode.number, None)
+            self.not_aside(file.inode)
         self.inodes.drop_unused(file.inode)

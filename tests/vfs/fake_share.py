@@ -138,7 +138,7 @@ class FakeShare(FakeLocks, FakeAttached, FakeServerSide):
         self.calls: list[str] = []
         self.opens: dict[Open, Node] = {}
         self.generation = 1
-        self.doomed: dict[int, tuple[Node, str]] = {}  # deleted with handles open, by id: (directory, name)
+        self.doomed: dict[int, list[tuple[Node, str]]] = {}  # deleted with handles open, by id: (directory, name)
         self.failures: dict[str, deque[Exception | None]] = {}
         self.gates: dict[str, trio.Event] = {}
         self.latency = 0.0
@@ -222,7 +222,7 @@ class FakeShare(FakeLocks, FakeAttached, FakeServerSide):
         found = self.in_directory(node, name)
         if found is None:
             raise error(Status.OBJECT_NAME_NOT_FOUND)
-        if node.children[found].file_id in self.doomed:
+        if (node, found) in self.doomed.get(node.children[found].file_id, ()):
             raise error(Status.DELETE_PENDING)
         return node.children[found]
 
@@ -340,8 +340,8 @@ class FakeShare(FakeLocks, FakeAttached, FakeServerSide):
         self.drop_locks(handle)
         node = self.opens.pop(handle, None)
         if node is not None and node.file_id in self.doomed and not self.is_open(node):
-            directory, name = self.doomed.pop(node.file_id)
-            directory.children.pop(name, None)
+            for directory, name in self.doomed.pop(node.file_id):
+                directory.children.pop(name, None)
 
     def _resize(self, node: Node, size: int) -> FileAttributes:
         node.data = bytearray(node.data[:size].ljust(size, b"\0"))
@@ -462,7 +462,7 @@ class FakeShare(FakeLocks, FakeAttached, FakeServerSide):
         found = self.in_directory(node, name)
         assert found is not None
         if self.is_open(child):
-            self.doomed[child.file_id] = (node, found)  # [MS-FSA]: the name stays until the last close
+            self.doomed.setdefault(child.file_id, []).append((node, found))  # [MS-FSA]: the name stays until the last close
         else:
             del node.children[found]
 

@@ -493,3 +493,45 @@ async def test_what_is_there_is_there_at_once() -> None:
     with fails(errno.EEXIST):
         await world.create("a", os.O_EXCL)
     assert trio.current_time() == began
+
+
+@in_trio
+async def test_an_open_meets_a_file_before_its_rename_or_after_it() -> None:
+    world = World()
+    world.share.put("a", b"data")
+    number = await world.number("a")
+    gate = world.share.gates["rename"] = trio.Event()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.rename, "a", "b")
+        await trio.sleep(1)
+        world.share.move("a", "b")  # the server has done it, and its answer is on the way
+
+        async def answer() -> None:
+            await trio.sleep(1)
+            world.share.move("b", "a")
+            gate.set()
+
+        nursery.start_soon(answer)
+        opened = await settle(world.vfs.open(number, os.O_RDONLY))
+    assert await world.read(opened.fh) == b"data"
+    await settle(world.vfs.release(opened.fh))
+    assert not world.state._moves
+
+
+@in_trio
+async def test_two_names_of_one_open_file_are_set_aside_at_once() -> None:
+    world = World()
+    node = world.share.put("a", b"data")
+    world.share.root.children["b"] = node
+    fh = await world.open("a")
+    await world.look("b")
+    gate = world.share.gates["remove_file"] = trio.Event()
+    async with trio.open_nursery() as nursery:
+        for name in (b"a", b"b"):
+            nursery.start_soon(lambda name=name: settle(world.vfs.unlink(ROOT, name)))
+        await trio.sleep(1)
+        assert len(hidden(world)) == 2
+        assert await world.listing() == []
+        gate.set()
+    await settle(world.vfs.release(fh))
+    assert not world.state.aside
