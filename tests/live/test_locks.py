@@ -300,6 +300,22 @@ def test_flock(scene: Scene) -> None:
         os.close(two)
 
 
+def test_flock_of_a_file_that_may_not_be_written(scene: Scene) -> None:
+    mine, theirs = scene.paths
+    scene.behind.chmod(0o444)
+    with mine.open("rb") as one, theirs.open("rb") as two:
+        fcntl.flock(one, SH | NB)
+        fcntl.flock(two, SH | NB)
+        fcntl.flock(two, UN)
+        if scene.here.status()["posix"]:
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                fcntl.flock(one, EX | NB)
+        else:
+            fcntl.flock(one, EX | NB)
+            with pytest.raises(BlockingIOError):
+                fcntl.flock(two, SH | NB)
+
+
 def test_writing_through_any_descriptor_of_the_file(scene: Scene) -> None:
     """The locks are one handle's on the server, and still no descriptor here is kept out by them."""
     mine, theirs = scene.paths
