@@ -314,6 +314,7 @@ def test_flock_of_a_file_that_may_not_be_written(scene: Scene) -> None:
             fcntl.flock(one, EX | NB)
             with pytest.raises(BlockingIOError):
                 fcntl.flock(two, SH | NB)
+    scene.behind.chmod(0o644)
 
 
 def test_writing_through_any_descriptor_of_the_file(scene: Scene) -> None:

@@ -462,7 +462,8 @@ class FakeShare(FakeLocks, FakeAttached, FakeServerSide):
         found = self.in_directory(node, name)
         assert found is not None
         if self.is_open(child):
-            self.doomed.setdefault(child.file_id, []).append((node, found))  # [MS-FSA]: the name stays until the last close
+            # [MS-FSA]: the name stays until the last close
+            self.doomed.setdefault(child.file_id, []).append((node, found))
         else:
             del node.children[found]
 
