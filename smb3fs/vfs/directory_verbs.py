@@ -49,7 +49,6 @@ class DirectoryVerbs(Verbs):
             entry.kind,
         )
         inode.tell()
-        inode.told += 1
 
     @answers
     def releasedir(self, fh: int) -> None:

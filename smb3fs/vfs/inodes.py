@@ -85,6 +85,7 @@ class Inode:
     def tell(self) -> None:
         """Note that the kernel is told of it under a name, and so holds one lookup more."""
         self.lookups += 1
+        self.told += 1
         self.shown = True
 
     @property

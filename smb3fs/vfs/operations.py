@@ -117,7 +117,6 @@ class Vfs(DirectoryVerbs, LockVerbs, ServerSideVerbs):
         created = filetime_to_ns(told.creation_time)
         inode = self._inodes.enter(directory, text, told.file_id, created, kind)
         inode.tell()
-        inode.told += 1
         return self.state.presentation.listed(inode.number, told, age, kind, inode.nlink)
 
     async def _look_up(self, directory: Inode, name: bytes, process: int) -> Entry:
