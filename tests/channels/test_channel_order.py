@@ -174,7 +174,7 @@ async def test_what_is_put_off_while_there_are_no_credits() -> None:
     peer = Peer(make_keys())
     async with linked(peer, credits=1) as link:
         link.channel.post(link.exchange(CloseRequest(FILE), urgent=True), hurry=False)
-        link.call(opening())
+        link.channel.post(link.exchange(opening()))  # before anybody else has a turn
         await settle()
         assert [message.commands for message in peer.messages] == [["CREATE"]]
         peer.answer(peer.messages[0])
