@@ -157,7 +157,7 @@ class Connection:
         self.credits = CreditAccount()
         self.preauth = PreauthHash()
         self.large_mtu = False
-        # Whose channel sequence the requests carry, where the server heeds it.
+        # Whose channel sequence the requests carry; None where the server knows nothing of repeated requests.
         self.client: ClientIdentity | None = None
         self.session: SessionSecurity | None = None
         self._pending: dict[int, tuple[Exchange, int]] = {}

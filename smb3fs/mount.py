@@ -119,7 +119,7 @@ class Mount:
     def _line(self, place: Place) -> Line:
         """Make the parts that carry requests to one place."""
         options = self.options
-        pool, opens = Pool(options.retrans), OpenTable()
+        pool, opens = Pool(options.retrans, options.timeout), OpenTable()
         share = Share(
             pool,
             opens,
@@ -252,6 +252,8 @@ class Mount:
             "bytes": {"read": trace.bytes_read, "written": trace.bytes_written, "copied": trace.bytes_copied},
             "open_handles": sum(len(line.opens) for line in self._lines()),
             "handles": self._handles(),
+            "inodes": len(self.vfs.state.inodes),
+            "locks": self.vfs.state.locks.counts(),
             "reconnects": trace.reconnects,
             "recovery": self._recovery(),
             "dropped_names": trace.dropped_names,

@@ -53,8 +53,6 @@ CAPABILITIES: Final = (
     | Capability.PERSISTENT_HANDLES
     | Capability.ENCRYPTION
 )
-# A server with either of these heeds the channel sequence ([MS-SMB2] 3.2.4.1.4, 3.3.5.2.10).
-HEEDS_SEQUENCE: Final = int(Capability.MULTI_CHANNEL | Capability.PERSISTENT_HANDLES)
 # What can be offered, the oldest first. The wildcard is no dialect: it belongs to the SMB 1 way of negotiating.
 DIALECTS: Final = tuple(dialect for dialect in Dialect if dialect != Dialect.WILDCARD)
 NO_GUID: Final = bytes(16)
@@ -99,9 +97,12 @@ class Negotiated:
         return self.dialect > Dialect.SMB_2_0_2 and bool(self.capabilities & Capability.LARGE_MTU)
 
     @property
-    def heeds_sequence(self) -> bool:
-        """Whether the server recognises requests that are repeated after a loss, and those of before it."""
-        return self.dialect >= Dialect.SMB_3_0 and bool(self.capabilities & HEEDS_SEQUENCE)
+    def knows_replay(self) -> bool:
+        """Whether requests carry a channel sequence, and a flag when they are repeated.
+
+        All servers of SMB 3 know the fields; one with neither of the capabilities for it takes no notice.
+        """
+        return self.dialect >= Dialect.SMB_3_0
 
 
 def negotiate_request(policy: Policy) -> NegotiateRequest:
@@ -133,7 +134,7 @@ async def negotiate(channel: Channel, policy: Policy) -> Negotiated:
     if answer.status != Status.SUCCESS:
         raise StatusError(answer.status, "NEGOTIATE")
     agreed = accept(NegotiateResponse.parse(answer.pdu), policy)
-    channel.connection.negotiated(large_mtu=agreed.large_mtu, client=policy.client if agreed.heeds_sequence else None)
+    channel.connection.negotiated(large_mtu=agreed.large_mtu, client=policy.client if agreed.knows_replay else None)
     # The longest answer is one to a READ, or to a chain with the first two pages of a listing.
     channel.transport.limit = max(2 * agreed.max_transact, agreed.max_read) + SMALLEST_MAXIMUM
     return agreed

@@ -7,9 +7,9 @@ generation number, by which a handle of an earlier one is recognised.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from enum import Enum, auto
-from typing import Protocol
+from typing import Final, Protocol
 
 import trio
 
@@ -19,18 +19,25 @@ from smb3fs.errors import ConnectionLost, Smb3fsError, Status
 from smb3fs.wire.header import Request
 
 # The server has lost what the session stands on; nothing of such a request was carried out.
-SESSION_GONE = frozenset({Status.USER_SESSION_DELETED, Status.NETWORK_NAME_DELETED})
+SESSION_GONE: Final = frozenset({Status.USER_SESSION_DELETED, Status.NETWORK_NAME_DELETED})
+# Answers to a repeated CREATE that leave open what became of the first one.
+UNDECIDED: Final = frozenset({Status.FILE_NOT_AVAILABLE, Status.DUPLICATE_OBJECTID})
+# Seconds between two attempts at what the server is not ready for.
+FIRST_PAUSE: Final = 0.02
+LONGEST_PAUSE: Final = 1.0
 
 
 class Repeat(Enum):
     """What may be done with a chain that was lost on the way, when nobody knows whether the server has carried it out.
 
-    SAFE: doing it twice is the same as doing it once. REPLAY: so it is on an open that outlives the connection. NEVER:
-    its caller must learn of the loss.
+    SAFE: doing it twice is the same as doing it once. REPLAY: so it is on an open that outlives the connection. UNIQUE:
+    of two only one can succeed, so a success is the only one, and a refusal of the repetition tells nothing. NEVER: its
+    caller must learn of the loss.
     """
 
     SAFE = auto()
     REPLAY = auto()
+    UNIQUE = auto()
     NEVER = auto()
 
 
@@ -42,12 +49,22 @@ class Held(Protocol):
         """The number of that session."""
 
 
+class Handle(Held, Protocol):
+    """An open, and how many changes were sent on it of which nobody knows whether they were carried out."""
+
+    doubts: int
+
+
 class Pool:
     """The mount's current session, or the wait for the next one."""
 
-    def __init__(self, repeats: int | None = None) -> None:
-        """`repeats` is how often a lost request is sent again at most; None stands for as often as it takes."""
+    def __init__(self, repeats: int | None = None, patience: float = math.inf) -> None:
+        """`repeats` is how often a lost request is sent again at most; None stands for as often as it takes.
+
+        `patience` is how many seconds those wait for a session whom nobody can cancel.
+        """
         self._repeats = math.inf if repeats is None else repeats
+        self._patience = patience
         self.generation = 0
         self.session: Session | None = None
         self.expired = False
@@ -93,76 +110,145 @@ class Pool:
         """Wait for the next attach, detach or close."""
         await self._changed.wait()
 
-    async def ready(self, handle: Held | None = None) -> Session:
-        """Return the current session, waiting for one if need be; the caller's deadline bounds the wait.
+    def attempts(self) -> Iterator[int]:
+        """Count the attempts that may be made at something: the first one, and so many more as are lost."""
+        attempt = 0
+        while attempt <= self._repeats and not self.closed:
+            yield attempt
+            attempt += 1
 
-        That of a `handle` is there or gone for good, and then ConnectionLost is raised.
+    async def ready(self, handle: Held | None = None, patience: float = math.inf) -> Session:
+        """Return the current session, waiting for one if need be; bounded by the deadline or `patience`.
+
+        What is open may be claimed in the next session; ConnectionLost says that a `handle` was not, or may yet be.
         """
-        if handle is not None:
-            while self.expired and self.generation == handle.generation:
-                await self._changed.wait()
-            return self._session_of(handle)
         while self.session is None or self.expired:
             if self.closed:
-                raise ConnectionLost("the mount is being closed")
-            await self._changed.wait()
+                raise ConnectionLost("the mount is being closed", sent=False)
+            with trio.move_on_after(patience) as scope:
+                await self._changed.wait()
+            if scope.cancelled_caught:
+                raise ConnectionLost("the connection did not come back in time", sent=False)
+        if handle is not None and self.generation != handle.generation:
+            raise _unclaimed()
         return self.session
 
     async def call(
-        self, requests: Sequence[Request], *, handle: Held | None = None, repeat: Repeat = Repeat.NEVER
+        self, requests: Sequence[Request], *, handle: Handle | None = None, repeat: Repeat = Repeat.NEVER
     ) -> tuple[Session, list[Answer]]:
         """Send a chain and return its answers with the session that carried them.
 
-        `handle` is the open that they refer to, if any; they make sense only on its session. Without one they wait for
-        whatever session comes, and what is lost on the way is sent again if `repeat` is SAFE. Raises ConnectionLost
-        otherwise.
+        `handle` is the open that they refer to, if any; they make sense only where it is valid. What is lost on the way
+        is sent again if nothing of it can have been carried out, or if `repeat` permits; otherwise ConnectionLost is
+        raised, as it is when the handle does not outlive the connection.
         """
-        lost = 0
-        while True:
-            session = await self.ready(handle)
-            try:
-                answers = await session.call(requests)
-            except ConnectionLost:
-                if repeat is not Repeat.SAFE or handle is not None or lost >= self._repeats:
-                    raise
-                lost += 1
-                await self._leave(session)
-                continue
-            if answers[0].status == Status.NETWORK_SESSION_EXPIRED:
-                # Refused as a whole as well, but what the chain carries of the session will be good again.
-                self.expire(session)
-                continue
-            if answers[0].status in SESSION_GONE:
-                # Refused as a whole: on the next session it is done for the first time.
-                session.channel.fail(_gone(answers[0].status))
-                if handle is not None:
-                    raise ConnectionLost("the server has dropped the session that the file was opened in")
-                await self._leave(session)
-                continue
-            return session, answers
+        return await self._persist(requests, handle, repeat, Session.call)
 
-    async def see_through(self, requests: Sequence[Request], handle: Held) -> list[Answer]:
+    async def see_through(
+        self, requests: Sequence[Request], handle: Handle, repeat: Repeat = Repeat.REPLAY
+    ) -> list[Answer]:
         """Send a chain to a handle, and stay for its answers even when cancelled.
 
-        So the caller knows what was done; ConnectionLost says that the handle is gone, and all it stood for.
+        So the caller knows what was done. ConnectionLost says that nobody does, or that the handle is gone, and all it
+        stood for.
         """
-        session = self._session_of(handle)
-        answers = await session.see_through(requests)
-        while answers[0].status == Status.NETWORK_SESSION_EXPIRED:
-            # Refused as a whole: there is nothing to stay for until the session is renewed.
-            self.expire(session)
-            session = await self.ready(handle)
-            answers = await session.see_through(requests)
-        if answers[0].status in SESSION_GONE:
-            session.channel.fail(_gone(answers[0].status))
-            raise ConnectionLost("the server has dropped the session that the file was opened in")
-        return answers
+        return (await self._persist(requests, handle, repeat, Session.see_through, self._patience))[1]
 
-    def begin(self, requests: Sequence[Request], handle: Held) -> Exchange:
+    async def _persist(
+        self,
+        requests: Sequence[Request],
+        handle: Handle | None,
+        repeat: Repeat,
+        send: Callable[..., Awaitable[list[Answer]]],
+        patience: float = math.inf,
+    ) -> tuple[Session, list[Answer]]:
+        """Send a chain until it is answered, or may not be sent again."""
+        lost, repeated, replay, pause = 0, False, False, FIRST_PAUSE
+        while True:
+            session = None
+            try:
+                session = await self.ready(handle, patience)
+                answers = await send(session, requests, replay=replay)
+            except trio.Cancelled:
+                if not repeated or patience == math.inf:
+                    raise
+                # Between two sessions there is nobody to ask. The caller's next checkpoint is where it is cancelled.
+                raise ConnectionLost("the caller gave up before the connection came back") from None
+            except ConnectionLost as error:
+                if session is None:
+                    raise
+                if error.sent and handle is not None and repeat is not Repeat.SAFE and not replay:
+                    handle.doubts += 1
+                forbidden = repeat is Repeat.NEVER or (repeat is Repeat.REPLAY and handle is None)
+                if lost >= self._repeats or (error.sent and forbidden):
+                    raise
+                lost += 1
+                repeated = repeated or error.sent
+                replay = repeated and handle is not None
+                await self._leave(session)
+                continue
+            if self._refuses(session, answers[0].status):
+                # On the next session, or the renewed one, it is done for the first time.
+                await self._leave(session)
+                continue
+            if repeated and repeat is Repeat.UNIQUE and answers[0].status != Status.SUCCESS:
+                raise ConnectionLost("the connection was lost, and nobody knows whether it was done before that")
+            if handle is not None and repeat is Repeat.REPLAY:
+                if any(answer.status == Status.FILE_NOT_AVAILABLE for answer in answers):
+                    # The server still works on what was sent before a loss ([MS-SMB2] 3.2.5.11, 3.2.5.12, 3.2.5.14).
+                    handle.doubts += not replay
+                    replay = True
+                    await trio.sleep(pause)
+                    pause = min(2 * pause, LONGEST_PAUSE)
+                    continue
+                handle.doubts -= replay
+            return session, answers
+
+    def _refuses(self, session: Session, status: int) -> bool:
+        """Whether a status says that the server has refused a chain as a whole since it does not take the session."""
+        if status == Status.NETWORK_SESSION_EXPIRED:
+            # What the chain carries of the session will be good again.
+            self.expire(session)
+            return True
+        if status in SESSION_GONE:
+            session.channel.fail(_gone(status))
+            return True
+        return False
+
+    async def create(self, request: Request) -> tuple[Session, Answer, bool]:
+        """Send a CREATE by itself until it is answered; True says that it was sent more than once.
+
+        If it carries a CreateGuid, the server recognises it and gives the answer of the first time ([MS-SMB2]
+        3.3.5.9.10). That is so only as long as nobody has used the open: whatever else belongs to it must wait.
+        """
+        lost, repeated, replay, pause = 0, False, False, FIRST_PAUSE
+        while True:
+            session = await self.ready()
+            try:
+                (answer,) = await session.call([request], replay=replay)
+            except ConnectionLost as error:
+                if lost >= self._repeats:
+                    raise
+                lost += 1
+                repeated = replay = repeated or error.sent
+                await self._leave(session)
+                continue
+            if self._refuses(session, answer.status):
+                await self._leave(session)
+            elif repeated and answer.status in UNDECIDED:
+                # Either the first one is still under way, or a server that would keep the open for good has no record
+                # of it, so that it never arrived. Without the flag it is carried out in the second case, and only then.
+                replay = answer.status == Status.DUPLICATE_OBJECTID or not replay
+                await trio.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
+            else:
+                return session, answer, repeated
+
+    def begin(self, requests: Sequence[Request], handle: Handle) -> Exchange:
         """Send a chain ahead of the need for its answers; raises ConnectionLost if its session is gone."""
         return self._session_of(handle).begin(requests)
 
-    async def collect(self, exchange: Exchange, handle: Held) -> list[Answer]:
+    async def collect(self, exchange: Exchange, handle: Handle) -> list[Answer]:
         """Return the answers to a chain that was sent ahead; raises ConnectionLost if its session is gone."""
         session = self._session_of(handle)
         answers = await session.channel.collect(exchange)
@@ -184,15 +270,20 @@ class Pool:
     def _session_of(self, handle: Held) -> Session:
         """Return the session of a handle, or raise ConnectionLost."""
         if self.session is None or self.generation != handle.generation:
-            raise ConnectionLost("the file was opened on a connection that is gone")
+            raise _unclaimed()
         return self.session
 
     async def _leave(self, session: Session) -> None:
-        """Wait until a session that failed has been detached."""
-        while self.session is session:
+        """Wait until a session that failed has been detached; one that has expired is waited for elsewhere."""
+        while self.session is session and not self.expired:
             await self._changed.wait()
 
 
 def _gone(status: int) -> Smb3fsError:
     """Return the reason for giving up a session that the server no longer knows."""
     return ConnectionLost(f"the server no longer knows the session ({Status(status).name})")
+
+
+def _unclaimed() -> ConnectionLost:
+    """Return what befalls those who use a handle that the server no longer knows."""
+    return ConnectionLost("the file was opened on a connection that is gone", sent=False)

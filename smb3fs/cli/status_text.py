@@ -46,6 +46,7 @@ def _lines(snapshot: Mapping[str, Any]) -> Iterator[str]:
         ("encryption", (snapshot["encryption"] or "none") if "encryption" in snapshot else None),
         ("reconnects", snapshot.get("reconnects")),
         ("open handles", snapshot.get("open_handles")),
+        ("locks", _locks(snapshot.get("locks"))),
         ("round trips", snapshot.get("round_trips")),
         ("not waited for", snapshot.get("unwaited")),
         ("read", _bytes((snapshot.get("bytes") or {}).get("read"))),
@@ -75,6 +76,17 @@ def _lines(snapshot: Mapping[str, Any]) -> Iterator[str]:
         for row in rows:
             when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row.get("time", 0)))
             yield f"    {when}  {row.get('text', '?')}"
+
+
+def _locks(counts: Mapping[str, int] | None) -> str | None:
+    """Return the counts of locks; None where there is nothing to tell."""
+    if not counts or not any(counts.values()):
+        return None
+    waiting = counts.get("waiting_at_server", 0)
+    return (
+        f"{counts.get('ranges', 0)} ranges of {counts.get('files', 0)} files,"
+        f" {counts.get('on_server', 0)} on the server" + (f", {waiting} waited for there" if waiting else "")
+    )
 
 
 def _span(seconds: float | None) -> str | None:

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 from smb3fs.handles.attributes import FileAttributes
 from smb3fs.handles.leases import Lease
 from smb3fs.handles.ledger import Ledger
+from smb3fs.handles.lock_sequence import LockSequence
 from smb3fs.wire.create import CreateRequest, HeldFileId
+from smb3fs.wire.durable import (
+    DURABLE_HANDLE,
+    DURABLE_HANDLE_V2,
+    PERSISTENT,
+    DurableHandleRequestV2,
+    DurableHandleResponseV2,
+)
 
 
 class Durability(IntEnum):
@@ -31,8 +39,8 @@ class Open:
     bytes by which the server knows it again, none where it was not asked to. `ledger` is there if it has been chosen to
     carry locks, `lease` if it holds one. `created` tells whether the CREATE made
     the file rather than found it. `head` is what the file began with at that moment, if it was asked for and could be
-    read; `seen` the server's last answer about the file. `in_doubt` says that nobody knows what became of a change that
-    was sent; `lost` why the open is gone for good, "" while it is not.
+    read; `seen` the server's last answer about the file. `doubts` counts the
+    changes of which nobody knows what became; `lost` why the open is gone for good, "" while it is not.
     """
 
     path: str
@@ -46,11 +54,17 @@ class Open:
     closed: bool = False
     create_guid: bytes = b""
     durability: Durability = Durability.NONE
-    in_doubt: bool = False
+    doubts: int = 0
     lost: str = ""
     ledger: Ledger | None = None
     lease: Lease | None = None
+    lock_sequence: LockSequence = field(init=False, default_factory=LockSequence)
     seen: FileAttributes = field(init=False)
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether a change was sent of which nobody knows whether it was carried out."""
+        return self.doubts > 0
 
     def __post_init__(self) -> None:
         """Take what the CREATE told for the last answer."""
@@ -59,6 +73,18 @@ class Open:
     def note_change(self) -> None:
         """Note that we have changed the contents: what the server has now nobody has told; see `handles.claims`."""
         self.seen = self.seen._replace(modified=0, changed=0)
+
+
+def promised(request: CreateRequest, granted: Mapping[bytes, bytes]) -> tuple[bytes, Durability]:
+    """Return the CreateGuid of a CREATE, b"" where it has none, and what the contexts of its answer promise."""
+    asked = dict(request.contexts)
+    if DURABLE_HANDLE_V2 not in asked:
+        return b"", Durability.DURABLE if DURABLE_HANDLE in granted else Durability.NONE
+    guid = DurableHandleRequestV2.parse(asked[DURABLE_HANDLE_V2]).create_guid
+    if DURABLE_HANDLE_V2 not in granted:
+        return guid, Durability.NONE
+    persistent = DurableHandleResponseV2.parse(granted[DURABLE_HANDLE_V2]).flags & PERSISTENT
+    return guid, Durability.PERSISTENT if persistent else Durability.DURABLE_V2
 
 
 class OpenTable:

@@ -17,7 +17,7 @@ from smb3fs.channels.session import Session
 from smb3fs.connection import Answer
 from smb3fs.errors import Status, StatusError
 from smb3fs.handles.attributes import FileAttributes
-from smb3fs.handles.opens import Open, OpenTable
+from smb3fs.handles.opens import Open, OpenTable, promised
 from smb3fs.trace import Trace
 from smb3fs.wire.codec import ns_to_filetime, utf16
 from smb3fs.wire.create import (
@@ -97,11 +97,15 @@ class Chains:
         wsize: int = 4 << 20,
         snapshot: int | None = None,
         mfsymlinks: bool = False,
+        persistent: bool = True,
+        handle_timeout: int = 0,
     ) -> None:
         """`prefix` is the directory of the share that is the mount's root; `rsize` and `wsize` bound one request.
 
         With `snapshot`, a FILETIME, all files are those of that previous version of the share.
         With `mfsymlinks` files in Minshall and French's notation are taken for the links that they describe.
+        `handle_timeout` is for how many milliseconds the server is asked to keep opens after a loss, 0 leaves that to
+        it; unless `persistent` it is not asked to keep them for good.
         """
         self._pool = pool
         self._opens = opens
@@ -115,6 +119,8 @@ class Chains:
         # Whether both queries that tell a file's number tell the same one; there are servers that make one up.
         self.agreeing_ids = True
         self._mfsymlinks = mfsymlinks
+        self._persistent = persistent
+        self._handle_timeout = handle_timeout
         # Whether the server has shown that it makes no reparse points.
         self._no_points = False
         # Whether the POSIX extensions are in use, see `smb3fs.share.posix`.
@@ -193,6 +199,7 @@ class Chains:
             writable,
             created=told.create_action == CreateAction.CREATED,
         )
+        handle.create_guid, handle.durability = promised(request, contexts)
         self._opens.add(handle)
         return handle
 
@@ -221,15 +228,15 @@ class Chains:
             told = CreateResponse.parse(answers[0].pdu)
             self._pool.post([CloseRequest(told.file_id)], session)
 
-    async def _on(self, handle: Open, chain: Sequence[Request]) -> list[Answer]:
+    async def _on(self, handle: Open, chain: Sequence[Request], repeat: Repeat) -> list[Answer]:
         """Send a chain on an open handle; raise the first error in it."""
-        _, answers = await self._pool.call(chain, handle=handle)
+        _, answers = await self._pool.call(chain, handle=handle, repeat=repeat)
         raise_first(chain, answers)
         return answers
 
     async def _set(self, handle: Open, info: FileBasicInformation | FileEndOfFileInformation) -> FileAttributes:
         """Set one kind of information and return the attributes that result; one round trip."""
-        answers = await self._on(handle, [set_info(info, handle), self._query(handle)])
+        answers = await self._on(handle, [set_info(info, handle), self._query(handle)], Repeat.REPLAY)
         handle.seen = self._told(answers[1])
         return handle.seen
 

@@ -88,7 +88,7 @@ class Files(Links):
 
     async def attributes(self, handle: Open) -> FileAttributes:
         """Return the attributes of an open file."""
-        handle.seen = self._told((await self._on(handle, [self._query(handle)]))[0])
+        handle.seen = self._told((await self._on(handle, [self._query(handle)], Repeat.SAFE))[0])
         return handle.seen
 
     async def space(self) -> VolumeSpace:
@@ -129,8 +129,8 @@ class Files(Links):
     async def open(self, path: str, *, read: bool, write: bool, expect: int | None, head: int = 0) -> Open:
         """Open an existing file; if it is not the file with the id `expect`, raise ESTALE having changed nothing.
 
-        With `head` the handle brings along up to as many of the file's first bytes, in the same round trip. The number
-        of links in its attributes is not known.
+        With `head` the handle brings along up to as many of the file's first bytes, in the same round trip, unless the
+        share keeps opens for good. The number of links in its attributes is not known.
         """
         request = self._create(
             path,
@@ -138,16 +138,19 @@ class Files(Links):
             options=CreateOptions.NON_DIRECTORY_FILE,
             contexts=(CreateContext(QUERY_ON_DISK_ID),),
         )
-        chain: list[Request] = [request]
-        if head:
-            chain.append(ReadRequest(RELATED_FILE_ID, 0, head))
-        session, answers = await self._pool.call(chain, repeat=Repeat.SAFE)
-        handle = self._opened(request, answers[0], path, session, writable=write)
+        if head and not self.persists(await self._pool.ready()):
+            # What is only read can be opened anew after a loss; a round trip is worth more.
+            chain: list[Request] = [request, ReadRequest(RELATED_FILE_ID, 0, head)]
+            session, answers = await self._pool.call(chain, repeat=Repeat.SAFE)
+            handle = self._opened(request, answers[0], path, session, writable=write)
+        else:
+            answers = []
+            handle = await self._open_alone(request, path, writable=write)
         try:
             if not handle.attributes_at_open.file_id:  # some servers do not tell it with the answer
                 handle.attributes_at_open = await self.attributes(handle)
             check_expected(expect, handle.attributes_at_open.file_id)
-            if head:
+            if answers:
                 handle.head = self._head(answers[1], head)
         except BaseException:
             self.close(handle)
@@ -184,8 +187,7 @@ class Files(Links):
             mode=mode,
         )
         request.file_attributes = FileAttribute.READONLY if readonly_attribute else FileAttribute.NORMAL
-        session, answers = await self._pool.call([request])
-        handle = self._opened(request, answers[0], path, session, writable=write)
+        handle = await self._open_alone(request, path, writable=write)
         if not handle.created or not handle.attributes_at_open.file_id:
             # An older file may have more links, and some servers do not tell the id with the answer.
             try:
@@ -215,7 +217,7 @@ class Files(Links):
     async def _read(self, handle: Open, offset: int, size: int) -> memoryview:
         """Read with one request."""
         chain = [ReadRequest(handle.file_id, offset, size)]
-        _, (answer,) = await self._pool.call(chain, handle=handle)
+        _, (answer,) = await self._pool.call(chain, handle=handle, repeat=Repeat.SAFE)
         if answer.status == Status.END_OF_FILE:
             return memoryview(b"")
         raise_first(chain, [answer])
@@ -237,7 +239,7 @@ class Files(Links):
         done = 0
         while done < len(view):
             part = view[done : done + limit]
-            answers = await self._on(handle, [WriteRequest(handle.file_id, offset + done, part)])
+            answers = await self._on(handle, [WriteRequest(handle.file_id, offset + done, part)], Repeat.REPLAY)
             count = WriteResponse.parse(answers[0].pdu).count
             if not 0 < count <= len(part):
                 raise WireError(f"the server claims to have written {count} bytes of {len(part)}")
@@ -248,7 +250,7 @@ class Files(Links):
 
     async def flush(self, handle: Open) -> None:
         """Have the server put what was written onto its disk."""
-        await self._on(handle, [FlushRequest(handle.file_id)])
+        await self._on(handle, [FlushRequest(handle.file_id)], Repeat.SAFE)
 
     # -- attributes
 
@@ -258,8 +260,12 @@ class Files(Links):
 
     async def truncate_path(self, path: str, size: int, expect: int | None) -> FileAttributes:
         """Set the size of the file with the id `expect` by its path."""
-        handle = await self.open(path, read=False, write=True, expect=expect)
-        return await self._set_and_close(handle, FileEndOfFileInformation(size))
+
+        async def cut() -> FileAttributes:
+            handle = await self.open(path, read=False, write=True, expect=expect)
+            return await self._set_and_close(handle, FileEndOfFileInformation(size))
+
+        return await self._anew(cut)
 
     async def set_basic(
         self,
@@ -276,8 +282,11 @@ class Files(Links):
         async def open_it(options: int) -> Open:
             return await self._expected(path, SET_ACCESS, options, expect)
 
-        handle = await self.at_point(open_it)
-        told = await self._set_and_close(handle, basic_information(created, accessed, modified, attributes))
+        async def set_it() -> FileAttributes:
+            handle = await self.at_point(open_it)
+            return await self._set_and_close(handle, basic_information(created, accessed, modified, attributes))
+
+        told = await self._anew(set_it)
         return await self.recognised(path, told)
 
     async def set_basic_open(

@@ -25,11 +25,11 @@ from smb3fs.share.chains import (
     QUERY_INTERNAL,
     READ_ACCESS,
     STAT_ACCESS,
-    Chains,
     check_expected,
     raise_first,
     set_info,
 )
+from smb3fs.share.opening import Opening, unknown
 from smb3fs.wire import mfsymlink
 from smb3fs.wire.create import RELATED_FILE_ID, AccessMask, CreateOptions, Disposition
 from smb3fs.wire.ea import FileFullEaInformation
@@ -93,7 +93,7 @@ MAJOR_MAX: Final = 2**12 - 1
 MINOR_MAX: Final = 2**20 - 1
 
 
-class Links(Chains):
+class Links(Opening):
     """What is neither file nor directory, and what has several names."""
 
     async def at_point(self, call: Callable[[int], Awaitable[T]]) -> T:
@@ -246,11 +246,10 @@ class Links(Chains):
         options = CreateOptions.NON_DIRECTORY_FILE | CreateOptions.OPEN_REPARSE_POINT
         set_point = IoctlRequest(FSCTL_SET_REPARSE_POINT, RELATED_FILE_ID, point.encode(), 0)
         request = self._create(path, MAKE_ACCESS, disposition=Disposition.CREATE, options=options, mode=mode)
-        chain: list[Request] = [request, set_point, self._query()]
-        session, answers = await self._pool.call(chain)
-        handle = self._opened(request, answers[0], path, session, writable=True)
+        chain: list[Request] = [set_point, self._query()]
+        handle, answers = await self._make(request, path, chain)
         try:
-            raise_first(chain[1:], answers[1:])
+            raise_first(chain, answers)
         except StatusError as error:
             await self._take_back(handle)
             if error.status in NOT_HERE:
@@ -258,32 +257,33 @@ class Links(Chains):
                 raise OSError(errno.EPERM, os.strerror(errno.EPERM)) from error
             raise
         self.close(handle)
-        return self._told(answers[2])
+        return self._told(answers[1])
 
     async def make_link_file(self, path: str, target: bytes) -> FileAttributes:
         """Make a symbolic link in Minshall and French's notation; one round trip."""
         options = CreateOptions.NON_DIRECTORY_FILE
         write = WriteRequest(RELATED_FILE_ID, 0, memoryview(MfSymlink(target).encode()))
         request = self._create(path, MAKE_ACCESS, disposition=Disposition.CREATE, options=options, mode=0o666)
-        chain: list[Request] = [request, write, self._query()]
-        session, answers = await self._pool.call(chain)
-        handle = self._opened(request, answers[0], path, session, writable=True)
+        chain: list[Request] = [write, self._query()]
+        handle, answers = await self._make(request, path, chain)
         try:
-            raise_first(chain[1:], answers[1:])
+            raise_first(chain, answers)
         except StatusError:
             await self._take_back(handle)
             raise
         self.close(handle)
-        return self._told(answers[2])._replace(special=stat.S_IFLNK, target=target)
+        return self._told(answers[1])._replace(special=stat.S_IFLNK, target=target)
 
     async def _take_back(self, handle: Open) -> None:
         """Remove a file that was made in vain, through the handle that made it."""
         try:
-            await self._on(handle, [set_info(FileDispositionInformation(delete=True), handle)])
+            await self._on(handle, [set_info(FileDispositionInformation(delete=True), handle)], Repeat.REPLAY)
         finally:
             self.close(handle)
 
-    async def rename_point(self, old: str, new: str, *, replace: bool) -> None:
+    async def rename_point(
+        self, old: str, new: str, *, replace: bool, expect: int | None = None, born: int | None = None
+    ) -> None:
         """Rename what is probably a reparse point, and see that it still is one; two round trips.
 
         Samba up to 4.25 forgets at a rename that the file is a reparse point, though it keeps the point itself.
@@ -313,10 +313,22 @@ class Links(Chains):
         """Give the file with the id `expect` a second name and return its attributes; one round trip."""
         link = set_info(FileLinkInformation(replace=False, name=self._full(new)))
 
+        found: list[FileAttributes] = []
+
+        async def linked() -> bool:
+            """Whether the name is there, and the file's: what else has it was there before, or nobody knows."""
+            there = await self._found(new)
+            if there is None:
+                return False
+            if expect is None or there.file_id != expect:
+                raise unknown()
+            found.append(there)
+            return True
+
         async def link_it(options: int) -> FileAttributes:
             request = self._create(path, STAT_ACCESS, options=options)
-            _, answers = await self._chain([request, link, self._query(), CLOSE_RELATED])
-            return self._told(answers[2])
+            answers = await self._once([request, link, self._query(), CLOSE_RELATED], linked)
+            return self._told(answers[2]) if answers is not None else found[-1]
 
         try:
             told = await self.at_point(link_it)

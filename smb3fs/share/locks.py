@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from smb3fs.channels.pool import Repeat
+from smb3fs.connection import Answer
 from smb3fs.errors import Status
 from smb3fs.handles.ledger import Piece, Step
-from smb3fs.handles.opens import Open
+from smb3fs.handles.opens import Durability, Open
 from smb3fs.share.chains import Chains, raise_first
-from smb3fs.wire.header import Request
 from smb3fs.wire.lock import EXCLUSIVE_LOCK, FAIL_IMMEDIATELY, SHARED_LOCK, UNLOCK, LockElement, LockRequest
 
 # That somebody has a lock that is in the way; servers have two ways to say it.
@@ -27,16 +28,15 @@ class Locks(Chains):
 
     async def change_locks(self, handle: Open, steps: Sequence[Step]) -> list[int]:
         """Take the steps one after the other in one round trip, whatever becomes of each; return their statuses."""
-        chain: list[Request] = [_request(handle, step) for step in steps]
-        return [answer.status for answer in await self._pool.see_through(chain, handle)]
+        return [answer.status for answer in await self._take(handle, [_request(handle, step) for step in steps])]
 
     async def wait_for_lock(self, handle: Open, piece: Piece) -> bool:
         """Wait until a range can be locked, for as long as it takes; False if the wait was cancelled before.
 
         True may come to a caller that is cancelled: the lock is there then.
         """
-        chain: list[Request] = [LockRequest(handle.file_id, [_element(piece)])]
-        (answer,) = await self._pool.see_through(chain, handle)
+        chain = [LockRequest(handle.file_id, [_element(piece)])]
+        (answer,) = await self._take(handle, chain)
         if answer.status in TAKEN_BACK:
             return False
         raise_first(chain, [answer])
@@ -44,12 +44,28 @@ class Locks(Chains):
 
     async def is_lockable(self, handle: Open, pieces: Sequence[Piece]) -> bool:
         """Whether ranges could be locked just now: they are, and unlocked in the same round trip."""
-        chain: list[Request] = [_request(handle, Step(pieces)), _request(handle, Step(pieces, unlocks=True))]
-        locked, unlocked = await self._pool.see_through(chain, handle)
+        chain = [_request(handle, Step(pieces)), _request(handle, Step(pieces, unlocks=True))]
+        locked, unlocked = await self._take(handle, chain)
         if locked.status in IN_THE_WAY:
             return False
         raise_first(chain, [locked, unlocked])
         return True
+
+    async def _take(self, handle: Open, chain: Sequence[LockRequest]) -> list[Answer]:
+        """Send a chain of LOCKs and stay for the answers; a repetition is recognised where the server promised to.
+
+        Servers look at the sequence only in requests on handles that last ([MS-SMB2] 3.3.5.14). On others a LOCK whose
+        answer was lost is not sent again: a second one may be in the way of the first.
+        """
+        if handle.durability < Durability.DURABLE_V2:
+            return await self._pool.see_through(chain, handle, Repeat.NEVER)
+        for request in chain:
+            request.sequence = handle.lock_sequence.take()
+        repeat = Repeat.REPLAY if all(request.sequence for request in chain) else Repeat.NEVER
+        answers = await self._pool.see_through(chain, handle, repeat)
+        for request in chain:
+            handle.lock_sequence.give_back(request.sequence)
+        return answers
 
 
 def _element(piece: Piece, more: int = 0) -> LockElement:

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 from typing import Final
 
+from smb3fs.channels.pool import Repeat
 from smb3fs.errors import Status, StatusError
 from smb3fs.handles.attributes import KIND_OF_TAG, FileAttributes
 from smb3fs.share.chains import (
     CLOSE_RELATED,
     DELETE_ACCESS,
     STAT_ACCESS,
-    Chains,
     basic_information,
     raise_first,
     set_info,
 )
+from smb3fs.share.opening import Opening, unknown
 from smb3fs.wire.create import (
     RELATED_FILE_ID,
     AccessMask,
+    CreateContext,
     CreateOptions,
     Disposition,
     FileAttribute,
 )
+from smb3fs.wire.create_contexts import QUERY_ON_DISK_ID
 from smb3fs.wire.header import Request
 from smb3fs.wire.infoclass import (
     FileAttributeTagInformation,
@@ -33,23 +36,38 @@ from smb3fs.wire.query import InfoType, QueryInfoRequest, QueryInfoResponse
 QUERY_TAG: Final = QueryInfoRequest(RELATED_FILE_ID, InfoType.FILE, FileAttributeTagInformation.information_class, 8)
 
 
-class Names(Chains):
-    """What changes which names there are."""
+class Names(Opening):
+    """What changes which names there are.
+
+    A chain that is lost on the way may have been carried out. By the time that there is another session the server has
+    ended the old one, and does nothing for it any more; so a look at the names tells, if it finds the file itself,
+    known by the number `expect` and its time of birth `born` (None: not known, and the caller gets ConnectionLost).
+    """
 
     async def make_directory(self, path: str, mode: int = 0o777) -> FileAttributes:
         """Create a directory and return its attributes; one round trip. `mode` is for servers that keep one."""
         options = CreateOptions.DIRECTORY_FILE
         request = self._create(path, STAT_ACCESS, disposition=Disposition.CREATE, options=options, mode=mode)
         request.file_attributes = FileAttribute.DIRECTORY
-        _, answers = await self._chain([request, self._query(), CLOSE_RELATED])
+        if self.persists(await self._pool.ready()):
+            # The server knows this CREATE again.
+            request.contexts = (*request.contexts, CreateContext(QUERY_ON_DISK_ID))
+            handle = await self._open_alone(request, path)
+            self.close(handle)
+            return handle.attributes_at_open
+        _, answers = await self._chain([request, self._query(), CLOSE_RELATED], repeat=Repeat.UNIQUE)
         return self._told(answers[1])
 
-    async def remove_file(self, path: str) -> None:
+    async def remove_file(self, path: str, *, expect: int | None = None, born: int | None = None) -> None:
         """Delete a file, read-only or not (as POSIX has it); the name goes, never what a link behind it points to."""
         options = CreateOptions.NON_DIRECTORY_FILE | CreateOptions.OPEN_REPARSE_POINT
         delete = set_info(FileDispositionInformation(delete=True))
+
+        async def removed() -> bool:
+            return await self._is_gone(path, expect, born)
+
         try:
-            await self._chain([self._create(path, DELETE_ACCESS, options=options), delete, CLOSE_RELATED])
+            await self._once([self._create(path, DELETE_ACCESS, options=options), delete, CLOSE_RELATED], removed)
         except StatusError as error:
             if error.status == Status.FILE_IS_A_DIRECTORY and await self._remove_directory_link(path):
                 return
@@ -57,34 +75,61 @@ class Names(Chains):
                 raise
             writable = set_info(basic_information(None, None, None, FileAttribute.NORMAL))
             request = self._create(path, DELETE_ACCESS | AccessMask.WRITE_ATTRIBUTES, options=options)
-            await self._chain([request, writable, delete, CLOSE_RELATED])
+            await self._once([request, writable, delete, CLOSE_RELATED], removed)
 
     async def _remove_directory_link(self, path: str) -> bool:
         """Delete one of Windows' links to directories, which are directories there; False for a real directory."""
         options = CreateOptions.DIRECTORY_FILE | CreateOptions.OPEN_REPARSE_POINT
         request = self._create(path, DELETE_ACCESS, options=options)
         chain: list[Request] = [request, QUERY_TAG]
-        session, answers = await self._pool.call(chain)
+        session, answers = await self._pool.call(chain, repeat=Repeat.SAFE)
         handle = self._opened(request, answers[0], path, session)
         try:
             raise_first(chain[1:], answers[1:])
             told = FileAttributeTagInformation.parse(QueryInfoResponse.parse(answers[1].pdu).data)
             if not told.file_attributes & FileAttribute.REPARSE_POINT or told.reparse_tag not in KIND_OF_TAG:
                 return False
-            await self._on(handle, [set_info(FileDispositionInformation(delete=True), handle)])
+            await self._on(handle, [set_info(FileDispositionInformation(delete=True), handle)], Repeat.NEVER)
         finally:
             self.close(handle)
         return True
 
-    async def remove_directory(self, path: str) -> None:
+    async def remove_directory(self, path: str, *, expect: int | None = None, born: int | None = None) -> None:
         """Delete an empty directory; one round trip."""
         options = CreateOptions.DIRECTORY_FILE | CreateOptions.OPEN_REPARSE_POINT
         delete = set_info(FileDispositionInformation(delete=True))
-        await self._chain([self._create(path, DELETE_ACCESS, options=options), delete, CLOSE_RELATED])
 
-    async def rename(self, old: str, new: str, *, replace: bool) -> None:
+        async def removed() -> bool:
+            return await self._is_gone(path, expect, born)
+
+        await self._once([self._create(path, DELETE_ACCESS, options=options), delete, CLOSE_RELATED], removed)
+
+    async def rename(
+        self, old: str, new: str, *, replace: bool, expect: int | None = None, born: int | None = None
+    ) -> None:
         """Rename a file or directory; without `replace` an existing `new` is EEXIST. One round trip."""
         rename = set_info(FileRenameInformation(replace, self._full(new)))
         request = self._create(old, DELETE_ACCESS, options=CreateOptions.OPEN_REPARSE_POINT)
-        await self._chain([request, rename, CLOSE_RELATED])
+
+        async def renamed() -> bool:
+            source, target = await self._found(old), await self._found(new)
+            if _is(source, expect, born):
+                return False  # of two names of one file, rename(2) keeps both: then it may be done again
+            if _is(target, expect, born):
+                return True
+            raise unknown()
+
+        await self._once([request, rename, CLOSE_RELATED], renamed)
         self._moved(old, new)
+
+    async def _is_gone(self, path: str, expect: int | None, born: int | None) -> bool:
+        """Whether a name is gone, by whomever; ConnectionLost if what has it may be another file."""
+        found = await self._found(path)
+        if found is not None and not _is(found, expect, born):
+            raise unknown()
+        return found is None
+
+
+def _is(told: FileAttributes | None, expect: int | None, born: int | None) -> bool:
+    """Whether a file is the expected one; a number alone may have been given to another file by now."""
+    return told is not None and expect is not None and told.file_id == expect and born in (None, told.created)

@@ -19,6 +19,7 @@ from typing import Final
 
 import trio
 
+from smb3fs.channels.pool import Repeat
 from smb3fs.connection import Answer
 from smb3fs.errors import ConnectionLost, Smb3fsError, Status, StatusError, WireError
 from smb3fs.handles.attributes import FileAttributes
@@ -90,8 +91,8 @@ class ServerSide(Chains):
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
         if not self._copies:
             raise unsupported()
-        generation = source.generation
         key, told = await self._source(source)
+        generation = source.generation
         size = min(size, told.size - offset)
         if size <= 0:
             return 0
@@ -130,7 +131,7 @@ class ServerSide(Chains):
             IoctlRequest(FSCTL_SRV_REQUEST_RESUME_KEY, source.file_id, b"", RESUME_KEY_ROOM),
         ]
         try:
-            answers = await self._on(source, chain)
+            answers = await self._on(source, chain, Repeat.SAFE)
         except StatusError as error:
             self._copies = error.status not in NO_COPIES
             raise _as_refusal(error) from error
@@ -173,7 +174,7 @@ class ServerSide(Chains):
             try:
                 if handle.generation != generation:
                     raise ConnectionLost("the source was named on a connection that is gone")
-                (outcomes[index],) = await self._pool.see_through([requests[index]], handle)
+                (outcomes[index],) = await self._pool.see_through([requests[index]], handle, Repeat.NEVER)
             except Smb3fsError as error:
                 outcomes[index] = error
 
@@ -199,7 +200,7 @@ class ServerSide(Chains):
                 self._query(handle),
                 IoctlRequest(FSCTL_QUERY_ALLOCATED_RANGES, handle.file_id, asked, RANGES_ROOM),
             ]
-            _, answers = await self._pool.call(chain, handle=handle)
+            _, answers = await self._pool.call(chain, handle=handle, repeat=Repeat.SAFE)
             raise_first(chain[:1], answers[:1])
             size = self._told(answers[0]).size
             if offset >= size:

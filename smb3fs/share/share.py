@@ -1,6 +1,5 @@
 """All verbs on one share."""
 
-from smb3fs.share.locks import Locks
 from smb3fs.share.metadata import Metadata
 from smb3fs.share.names import Names
 from smb3fs.share.posix import Posix
@@ -11,5 +10,5 @@ from smb3fs.share.space import Space
 from smb3fs.share.streams import Streams
 
 
-class Share(Posix, Names, Locks, Metadata, Streams, Snapshots, Reopening, ServerSide, Space):
+class Share(Posix, Names, Space, Metadata, Streams, Snapshots, Reopening, ServerSide):
     """The verbs on one share, as `vfs.backend.ShareVerbs` asks for them."""

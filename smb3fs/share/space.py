@@ -12,11 +12,13 @@ from typing import Final
 
 import trio
 
+from smb3fs.channels.pool import Repeat
 from smb3fs.connection import Answer
 from smb3fs.errors import Smb3fsError, Status, StatusError
 from smb3fs.handles.attributes import FileAttributes
 from smb3fs.handles.opens import Open
-from smb3fs.share.chains import Chains, raise_first, set_info
+from smb3fs.share.chains import raise_first, set_info
+from smb3fs.share.locks import Locks
 from smb3fs.share.serverside import MAX_OFFSET, unsupported
 from smb3fs.wire.create import FileAttribute
 from smb3fs.wire.header import Request
@@ -32,7 +34,7 @@ CANNOT: Final = frozenset(
 SPARSE_FILE: Final = int(FileAttribute.SPARSE_FILE)
 
 
-class Space(Chains):
+class Space(Locks):
     """What can be done about the space of an open file; ranges from `offset` to before `end`, in bytes."""
 
     async def punch(self, handle: Open, offset: int, end: int) -> None:
@@ -52,7 +54,7 @@ class Space(Chains):
 
     async def allocate(self, handle: Open, offset: int, end: int, *, keep_size: bool) -> None:
         """See to it that there is space for a range, and unless `keep_size` make the file as long as that takes."""
-        (answer,) = await self._on(handle, [self._query(handle)])
+        (answer,) = await self._on(handle, [self._query(handle)], Repeat.SAFE)
         told = self._told(answer)
         if told.attributes & SPARSE_FILE:
             raise unsupported()
@@ -87,17 +89,16 @@ class Space(Chains):
         locked what is behind there.
         """
         guard = LockElement(end, MAX_OFFSET - end, EXCLUSIVE_LOCK | FAIL_IMMEDIATELY)
-        lock: list[Request] = [LockRequest(handle.file_id, [guard]), self._query(handle)]
-        answers = await self._pool.see_through(lock, handle)
-        if answers[0].status != Status.SUCCESS:
+        (locked,) = await self._take(handle, [LockRequest(handle.file_id, [guard])])
+        if locked.status != Status.SUCCESS:
             raise unsupported()
         try:
-            raise_first(lock, answers)
-            yield self._told(answers[1])
+            (answer,) = await self._on(handle, [self._query(handle)], Repeat.SAFE)
+            yield self._told(answer)
         finally:
             unlock = LockRequest(handle.file_id, [guard._replace(flags=UNLOCK)])
             with trio.CancelScope(shield=True), suppress(Smb3fsError):
-                await self._pool.see_through([unlock], handle)
+                await self._take(handle, [unlock])
 
     async def _set_through(
         self, handle: Open, info: FileAllocationInformation | FileEndOfFileInformation

@@ -175,21 +175,28 @@ class ShareVerbs(Protocol):
     async def make_directory(self, path: str, mode: int, /) -> FileAttributes:
         """Create a directory."""
 
-    async def remove_file(self, path: str, /) -> None:
-        """Delete a file, read-only or not."""
+    async def remove_file(self, path: str, /, *, expect: int | None = None, born: int | None = None) -> None:
+        """Delete a file, read-only or not.
 
-    async def remove_directory(self, path: str, /) -> None:
-        """Delete an empty directory."""
+        By its file id and time of birth it is known again where the connection is lost meanwhile.
+        """
 
-    async def rename(self, old: str, new: str, /, *, replace: bool) -> None:
-        """Rename; without `replace` an existing `new` is EEXIST."""
+    async def remove_directory(self, path: str, /, *, expect: int | None = None, born: int | None = None) -> None:
+        """Delete an empty directory, known again likewise."""
+
+    async def rename(
+        self, old: str, new: str, /, *, replace: bool, expect: int | None = None, born: int | None = None
+    ) -> None:
+        """Rename what is known again likewise; without `replace` an existing `new` is EEXIST."""
 
     async def set_owned(
         self, path: str, /, *, expect: int | None, mode: int | None, owner: Sid | None, group: Sid | None
     ) -> FileAttributes:
         """Set permission bits, owner and group (None: leave), with the POSIX extensions; EPERM if that cannot be."""
 
-    async def rename_point(self, old: str, new: str, /, *, replace: bool) -> None:
+    async def rename_point(
+        self, old: str, new: str, /, *, replace: bool, expect: int | None = None, born: int | None = None
+    ) -> None:
         """Rename what is a link or special file."""
 
     async def list_directory(self, path: str, /, expect: int | None) -> Pages:

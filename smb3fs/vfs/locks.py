@@ -149,6 +149,16 @@ class Locks:
     def __len__(self) -> int:
         return sum(1 for locks in self.by_inode.values() for _ in locks)
 
+    def counts(self) -> dict[str, int]:
+        """Return how many ranges are held here, of how many files, as how many on the server; and who waits there."""
+        files = [(sum(1 for _ in locks), locks) for locks in self.by_inode.values()]
+        return {
+            "ranges": len(self),
+            "files": sum(1 for ranges, _ in files if ranges),
+            "on_server": sum(len(locks.ledger.pieces) for _, locks in files),
+            "waiting_at_server": sum(len(locks.waits) for _, locks in files),
+        }
+
     def of(self, inode: Inode) -> InodeLocks:
         """Return the locks of a file that is open."""
         locks = self.by_inode.get(inode.number)

@@ -37,6 +37,11 @@ def _refusal(number: int) -> OSError:
     return OSError(number, os.strerror(number))
 
 
+def _known(inode: Inode | None) -> dict[str, int | None]:
+    """Return by what the server can know a file again: its number, and when it was born."""
+    return {} if inode is None else {"expect": inode.expect, "born": inode.created or None}
+
+
 class Found(NamedTuple):
     """What is under a name; `alone` is false if the file is known here by other spellings of it too."""
 
@@ -80,7 +85,8 @@ async def remove_directory(state: State, parent: Inode, name: bytes) -> None:
     _may_delete(state)
     text = await _meant(state, parent, name)
     try:
-        await state.below(parent, text, state.share.remove_directory)
+        known = _known(parent.child(text))
+        await state.below(parent, text, lambda path: state.share.remove_directory(path, **known))
     finally:
         state.changed(parent, text)
     state.gone(parent, text)
@@ -94,7 +100,8 @@ async def remove_file(state: State, parent: Inode, name: bytes) -> None:
         # With the POSIX extensions the server itself does what we do for an open file.
         inode = None if state.posix else parent.child(text)
         if inode is None or not state.files.of(inode) or not await _remove_open(state, inode, parent, text):
-            await state.below(parent, text, state.share.remove_file)
+            known = _known(parent.child(text))
+            await state.below(parent, text, lambda path: state.share.remove_file(path, **known))
             state.gone(parent, text)
     finally:
         state.changed(parent, text)
@@ -123,9 +130,9 @@ async def _remove_open(state: State, inode: Inode, parent: Inode, name: str) -> 
         log.debug("an open file cannot be renamed before it is removed: %s", describe(error))
         return False
     try:
-        await state.below(parent, hidden, state.share.remove_file)
+        await state.below(parent, hidden, lambda path: state.share.remove_file(path, **_known(inode)))
     except (OSError, Smb3fsError):
-        await _put_back(state, parent, hidden, name)
+        await _put_back(state, inode, parent, hidden, name)
         raise
     except BaseException:
         _leave_aside(state, hidden, name)
@@ -142,7 +149,7 @@ async def _set_aside(state: State, inode: Inode, parent: Inode, name: str) -> st
     new_path = state.inodes.path_below(parent, hidden)
     with state.moving():
         try:
-            await _rename_for_certain(state, parent, name, new_path)
+            await _rename_for_certain(state, inode, parent, name, new_path)
         except BaseException:
             state.aside.pop(hidden, None)  # its last close may have forgotten it
             raise
@@ -151,11 +158,13 @@ async def _set_aside(state: State, inode: Inode, parent: Inode, name: str) -> st
     return hidden
 
 
-async def _rename_for_certain(state: State, parent: Inode, name: str, new_path: str) -> None:
+async def _rename_for_certain(state: State, inode: Inode, parent: Inode, name: str, new_path: str) -> None:
     """Rename to a name that nobody else has; after a loss the server is asked whether that was done."""
     while True:
         try:
-            return await state.below(parent, name, lambda path: state.share.rename(path, new_path, replace=False))
+            return await state.below(
+                parent, name, lambda path: state.share.rename(path, new_path, replace=False, **_known(inode))
+            )
         except ConnectionLost as error:
             log.debug("whether a rename to %s was done is asked on the next connection: %s", new_path, describe(error))
         try:
@@ -167,11 +176,13 @@ async def _rename_for_certain(state: State, parent: Inode, name: str, new_path: 
             return None
 
 
-async def _put_back(state: State, parent: Inode, hidden: str, name: str) -> None:
+async def _put_back(state: State, inode: Inode, parent: Inode, hidden: str, name: str) -> None:
     """Undo `_set_aside`, as far as the server lets us."""
     new_path = state.inodes.path_below(parent, name)
     try:
-        await state.below(parent, hidden, lambda path: state.share.rename(path, new_path, replace=False))
+        await state.below(
+            parent, hidden, lambda path: state.share.rename(path, new_path, replace=False, **_known(inode))
+        )
     except BaseException as error:
         _leave_aside(state, hidden, name)
         if not isinstance(error, OSError | Smb3fsError):
@@ -244,12 +255,13 @@ class Move:
         source = parent.child(old)
         plain = source is None or source.kind in (stat.S_IFREG, stat.S_IFDIR)
         self._rename = state.share.rename if plain else state.share.rename_point
+        self._known = _known(source)
         self._parents_can_go = {parent, new_parent} != {state.inodes.root}
 
     async def rename(self, *, replace: bool) -> None:
         """Have the server rename."""
         try:
-            await self._rename(self.old_path, self.new_path, replace=replace)
+            await self._rename(self.old_path, self.new_path, replace=replace, **self._known)
         except StatusError as error:
             if too_long(error, self.new):
                 raise _refusal(errno.ENAMETOOLONG) from error
@@ -291,13 +303,15 @@ class Move:
         try:
             await self.rename(replace=False)
         except (OSError, Smb3fsError):
-            await _put_back(self.state, self.new_parent, hidden, self.new)
+            await _put_back(self.state, target, self.new_parent, hidden, self.new)
             raise
         except BaseException:
             _leave_aside(self.state, hidden, self.new)
             raise
         try:
-            await self.state.below(self.new_parent, hidden, self.state.share.remove_file)
+            await self.state.below(
+                self.new_parent, hidden, lambda path: self.state.share.remove_file(path, **_known(target))
+            )
         except (OSError, Smb3fsError):
             # The rename itself is done.
             _leave_aside(self.state, hidden, self.new)

@@ -92,17 +92,32 @@ async def test_what_is_lost_on_the_way_is_sent_again_only_if_that_does_no_harm(r
 
 
 @trio_test
-async def test_what_was_never_sent_is_not_sent_again_either_unless_it_may_be() -> None:
-    """Queued behind a full socket or lost on the way: the caller cannot tell, and it is not told otherwise."""
+async def test_what_has_left_for_the_socket_may_have_been_sent() -> None:
+    """Waiting behind a full socket or lost on the way: the caller cannot tell, and it is not told otherwise."""
     made_peers = series(None, 0)
     async with world(lambda: made_peers.pop(0)) as made:
         made.peer.transport.make_room(0)
-        calls = [Asked(made, LOOK), Asked(made, LOOK, repeat=Repeat.SAFE)]
+        call = Asked(made, LOOK)
         await settle()
         made.peers[0].transport.hang_up()
         await trio.sleep(2)
-        assert isinstance(calls[0].error, ConnectionLost)
-        assert calls[1].generation == 2
+        assert isinstance(call.error, ConnectionLost)
+
+
+@pytest.mark.parametrize("repeat", Repeat)
+@trio_test
+async def test_what_waited_for_credits_was_never_sent_and_may_always_be(repeat: Repeat) -> None:
+    made_peers = series(None, 0)
+    async with world(lambda: made_peers.pop(0), credits=2) as made:
+        first = Asked(made, LOOK)
+        await settle()
+        second = Asked(made, LOOK, repeat=repeat)
+        await settle()
+        assert len(made.peer.messages) == 1
+        made.peer.transport.hang_up()
+        await trio.sleep(2)
+        assert isinstance(first.error, ConnectionLost)
+        assert second.statuses == [0, 0]
 
 
 @trio_test
@@ -182,17 +197,32 @@ async def test_a_handle_of_another_session_is_refused_at_once() -> None:
 
 
 @trio_test
-async def test_a_handle_is_refused_at_once_while_there_is_no_session() -> None:
+async def test_a_handle_waits_for_the_session_in_which_it_may_be_claimed() -> None:
     async with world(recover=False) as made:
+        claimed, forgotten = OfGeneration(1), OfGeneration(1)
         made.peer.transport.hang_up()
         await settle()
-        began = trio.current_time()
+        calls = [Asked(made, [FlushRequest(FILE)], handle=handle) for handle in (claimed, forgotten)]
+        with trio.move_on_after(5) as scope:
+            await made.pool.ready(claimed)
+        assert scope.cancelled_caught
+        made.pool.post([CloseRequest(FILE)], claimed)
+        assert all(call.waiting for call in calls)
+        claimed.generation = 2
+        await made.recovery.start()
+        await settle()
+        assert calls[0].statuses == [0]
+        assert isinstance(calls[1].error, ConnectionLost)
+        assert [message.commands for message in made.peer.messages] == [["FLUSH"]]
+
+
+@trio_test
+async def test_who_cannot_be_cancelled_does_not_wait_for_ever() -> None:
+    async with world(recover=False) as made:
+        made.pool.detach()
         with pytest.raises(ConnectionLost):
-            await made.pool.call([FlushRequest(FILE)], handle=OfGeneration(1))
-        with pytest.raises(ConnectionLost):
-            await made.pool.ready(OfGeneration(1))
-        assert trio.current_time() == began
-        made.pool.post([CloseRequest(FILE)], OfGeneration(1))
+            await made.pool.ready(OfGeneration(1), patience=30)
+        assert trio.current_time() == 30
 
 
 @trio_test

@@ -17,6 +17,7 @@ from smb3fs.channels.pool import Pool
 from smb3fs.channels.session import Session, Tree
 from smb3fs.errors import ConnectionLost
 from smb3fs.handles.claims import Claims, Tally
+from smb3fs.identity import ClientIdentity
 from smb3fs.recovery import Recovery
 from smb3fs.trace import Trace
 from smb3fs.wire.negotiate import Dialect, SigningAlgorithm
@@ -34,6 +35,7 @@ class OfGeneration:
     """What is valid in the session of that number."""
 
     generation: int
+    doubts: int = 0
 
 
 class Kept:
@@ -62,6 +64,8 @@ class World:
         self.pool = Pool(repeats)
         self.trace = Trace()
         self.kept = Kept()
+        self.client = ClientIdentity(b"G" * 16)
+        """For tests that have their connections count losses."""
         self.recovery = Recovery(self.pool, self._connect, self._renew, self._rotated, self.kept, self.trace)
         self.renewals: list[float] = []
         self.rotated = False

@@ -30,6 +30,7 @@ SNAPSHOT: dict[str, Any] = {
     "unwaited": 7,
     "bytes": {"read": 5 << 30, "written": 100},
     "open_handles": 3,
+    "locks": {"ranges": 5, "files": 2, "on_server": 4, "waiting_at_server": 1},
     "last_errors": [{"time": 0, "text": "the link went away"}],
     "events": [],
 }
@@ -132,6 +133,7 @@ def test_what_people_read() -> None:
         "signing AES_GMAC",
         "encryption none",
         "open handles 3",
+        "locks 5 ranges of 2 files, 4 on the server, 1 waited for there",
         "round trips 99",
         "not waited for 7",
         "read 5.0 GiB",

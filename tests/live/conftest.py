@@ -33,7 +33,8 @@ def missing() -> list[str]:
     if not os.path.exists(program("mount.smb3fs")):
         lacks.append(f"{program('mount.smb3fs')} (tools/setup installs it)")
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
-    lacks += [name for name in ("smbd", "smbclient", "ip", "nft", "nsenter") if not shutil.which(name, path=path)]
+    programs = ("smbd", "smbclient", "smbtorture", "ip", "nft", "nsenter")
+    lacks += [name for name in programs if not shutil.which(name, path=path)]
     return lacks
 
 

@@ -154,6 +154,29 @@ def test_the_third_party_sees_them_and_is_seen(scene: Scene) -> None:
     adversary.close(theirs)
 
 
+def test_smbtorture_beside_them(scene: Scene, samba: Samba, locker: Callable[[Path], Locker]) -> None:
+    """Samba's own tests of locks do all that the protocol allows on the same share; ours stay what they are."""
+    one, two = (locker(path) for path in scene.paths)
+    assert one.ask("lock", EX | NB, 0, 10) == 0
+    two.begin("lock", EX, 5, 10)
+    account = f"--authentication-file={samba.credentials}"
+    done = subprocess.run(
+        ["smbtorture", samba.source(), account, "--configfile=/dev/null", "smb2.lock"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    results = [line.partition(":")[0] for line in done.stdout.splitlines()]
+    assert done.returncode == 0, done.stdout
+    assert results.count("success") >= 20
+    assert scene.here.status()["locks"]["on_server"] == 1
+    assert scene.there.status()["locks"]["waiting_at_server"] == 1
+    assert one.ask("lock", UN, 0, 10) == 0
+    assert two.result() == 0
+    assert one.ask("lock", EX | NB, 5, 1) == errno.EAGAIN
+
+
 def test_the_servers_own_processes_see_them_and_are_seen(scene: Scene) -> None:
     with scene.behind.open("r+b") as local, scene.paths[0].open("r+b") as file:
         assert lock(file.fileno(), EX | NB, 0, 10) == 0
@@ -338,6 +361,23 @@ def test_writing_through_any_descriptor_of_the_file(scene: Scene) -> None:
             if descriptor >= 0:
                 os.close(descriptor)
     assert scene.here.status()["open_handles"] == 0
+
+
+def test_status_counts_them(scene: Scene, locker: Callable[[Path], Locker]) -> None:
+    none = {"ranges": 0, "files": 0, "on_server": 0, "waiting_at_server": 0}
+    one, two, other = locker(scene.paths[0]), locker(scene.paths[0]), locker(scene.paths[1])
+    assert one.ask("lock", SH | NB, 0, 10) == two.ask("lock", SH | NB, 5, 10) == 0
+    assert other.ask("lock", EX | NB, 100, 10) == 0
+    # What the processes of one mount have locked together is locked once on the server, or piece by piece.
+    assert scene.here.status()["locks"] == {**none, "ranges": 2, "files": 1, "on_server": 2}
+    one.begin("lock", SH, 100, 1)
+    assert wait_until(lambda: scene.here.status()["locks"]["waiting_at_server"] == 1, 5)
+    other.end()
+    assert one.result() == 0
+    for process in (one, two):
+        process.end()
+    assert wait_until(lambda: scene.here.status()["locks"] == none, 5)
+    assert scene.there.status()["locks"] == none
 
 
 def test_a_killed_process_leaves_no_lock(scene: Scene, locker: Callable[[Path], Locker]) -> None:

@@ -64,13 +64,15 @@ class FakeShare:
         await self._do("security", path, parts, expect)
         return b"descriptor"
 
-    async def remove_directory(self, path: str) -> None:
+    async def remove_directory(self, path: str, *, expect: int | None = None, born: int | None = None) -> None:
         await self._do("remove_directory", path)
 
-    async def remove_file(self, path: str) -> None:
+    async def remove_file(self, path: str, *, expect: int | None = None, born: int | None = None) -> None:
         await self._do("remove_file", path)
 
-    async def rename(self, old: str, new: str, *, replace: bool) -> None:
+    async def rename(
+        self, old: str, new: str, *, replace: bool, expect: int | None = None, born: int | None = None
+    ) -> None:
         await self._do("rename", old, new)
 
     async def link(self, path: str, new: str, expect: int | None) -> FileAttributes:

@@ -201,7 +201,7 @@ def replaced(node: Node, _: Open) -> None:
 
 
 def in_doubt(_: Node, handle: Open) -> None:
-    handle.in_doubt = True
+    handle.doubts = 1
 
 
 def locked(_: Node, handle: Open) -> None:

@@ -453,7 +453,7 @@ class FakeShare(FakeLocks, FakeAttached, FakeServerSide):
         child.links += 1
         return child.told()
 
-    async def remove_file(self, path: str) -> None:
+    async def remove_file(self, path: str, *, expect: int | None = None, born: int | None = None) -> None:
         await self.exchange("remove_file")
         child = self.find(path)
         if child.is_directory:
@@ -467,7 +467,7 @@ class FakeShare(FakeLocks, FakeAttached, FakeServerSide):
         else:
             del node.children[found]
 
-    async def remove_directory(self, path: str) -> None:
+    async def remove_directory(self, path: str, *, expect: int | None = None, born: int | None = None) -> None:
         await self.exchange("remove_directory")
         child = self.find(path)
         if not child.is_directory:
@@ -479,7 +479,9 @@ class FakeShare(FakeLocks, FakeAttached, FakeServerSide):
         assert found is not None
         del node.children[found]
 
-    async def rename(self, old: str, new: str, *, replace: bool) -> None:
+    async def rename(
+        self, old: str, new: str, *, replace: bool, expect: int | None = None, born: int | None = None
+    ) -> None:
         await self.exchange("rename")
         moved = self.find(old)
         node, name = self.split(new)
@@ -513,7 +515,9 @@ class FakeShare(FakeLocks, FakeAttached, FakeServerSide):
         )
         return child.told()
 
-    async def rename_point(self, old: str, new: str, *, replace: bool) -> None:
+    async def rename_point(
+        self, old: str, new: str, *, replace: bool, expect: int | None = None, born: int | None = None
+    ) -> None:
         self.points_renamed += 1
         await self.rename(old, new, replace=replace)
 

@@ -46,7 +46,7 @@ def test_a_storm(tmp_path: Path, processes: int, seconds: float, caplog: pytest.
                 running.append(subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
                 count["started"] += 1
             time.sleep(0.1)
-            for victim in random.sample(running, max(1, processes // 12)):
+            for victim in random.sample(running, max(1, processes // 40)):
                 victim.send_signal(random.choice(SIGNALS))
             for one in [one for one in running if one.poll() is not None]:
                 running.remove(one)
@@ -61,12 +61,17 @@ def test_a_storm(tmp_path: Path, processes: int, seconds: float, caplog: pytest.
             empty_dentry_cache(m.path)
         workers = m.driver.workers  # type: ignore[attr-defined]
         deadline = time.monotonic() + 40  # the kernel closes and forgets in its own time
-        while m.share.opens or len(m.vfs.state.inodes) > 1 or len(m.vfs.state.files) or workers.running:
+        state = m.vfs.state
+        while m.share.opens or len(state.inodes) > 1 or len(state.files) or state.locks.by_inode or workers.running:
             assert time.monotonic() < deadline, (
-                f"left over: {len(m.share.opens)} opens of the server, {[*m.vfs.state.inodes]}, "
-                f"{len(m.vfs.state.files)} files, {[*workers.running]}"
+                f"left over: {len(m.share.opens)} opens of the server, {[*state.inodes]}, "
+                f"{len(state.files)} files, {state.locks.counts()}, {[*workers.running]}"
             )
             time.sleep(0.05)
+        assert not any(locks.held for locks in m.share.locks.values())
+        assert not m.share.waiting
+        assert not state.locks._waiting
+        assert not state.aside
         ahead = [one.listing for one in m.vfs._ahead._watched.values()]  # listed for lookups to come
         assert all(directory in ahead for directory in m.vfs.state.directories)
         assert not workers._parked

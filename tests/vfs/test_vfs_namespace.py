@@ -343,7 +343,7 @@ async def test_the_answer_to_setting_aside_is_lost(verb: str, done: bool, monkey
     fh = await world.open("two", os.O_RDWR)
     real, lost = world.share.rename, [ConnectionLost("gone")]
 
-    async def rename(old: str, new: str, *, replace: bool) -> None:
+    async def rename(old: str, new: str, *, replace: bool, **_: int | None) -> None:
         """Lose the answer of the first to a hidden name."""
         if ".smb3fs-" not in new or not lost:
             return await real(old, new, replace=replace)

@@ -1,0 +1,146 @@
+"""Opens that may have to outlive their connection, and CREATEs whose double execution matters.
+
+A CREATE that asks to be remembered carries a CreateGuid of its own and travels alone: if its answer is lost, it is sent
+again with the flag of a repetition, and the server gives the answer of the first time. It does so only until the open
+is used for the first time, so what belongs to it follows when the answer is there. Where the share does not promise to
+remember, what makes something travels as one chain with it, and is sent again as well: of two only one can succeed, so
+that a success is the only one, and a refusal of the repetition means that nobody knows.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import Any, Final, TypeVar
+
+from smb3fs.channels.pool import Repeat
+from smb3fs.channels.session import Session
+from smb3fs.connection import Answer
+from smb3fs.errors import ConnectionLost, Status, StatusError
+from smb3fs.handles.attributes import FileAttributes
+from smb3fs.handles.opens import Open
+from smb3fs.share.chains import CLOSE_RELATED, STAT_ACCESS, Chains
+from smb3fs.wire.create import CreateContext, CreateOptions, CreateRequest, Disposition
+from smb3fs.wire.durable import (
+    DURABLE_HANDLE,
+    DURABLE_HANDLE_V2,
+    PERSISTENT,
+    DurableHandleRequest,
+    DurableHandleRequestV2,
+)
+from smb3fs.wire.header import Request
+from smb3fs.wire.negotiate import Capability, Dialect
+from smb3fs.wire.tree import ShareCapability
+
+T = TypeVar("T")
+
+GUID_SIZE: Final = 16
+# By these a server says that there is no such name, or none any more.
+GONE: Final = frozenset(
+    {Status.OBJECT_NAME_NOT_FOUND, Status.OBJECT_PATH_NOT_FOUND, Status.NO_SUCH_FILE, Status.DELETE_PENDING}
+)
+PERSISTENT_HANDLES: Final = int(Capability.PERSISTENT_HANDLES)
+CONTINUOUS_AVAILABILITY: Final = int(ShareCapability.CONTINUOUS_AVAILABILITY)
+# Dispositions of which a second execution does what the first did.
+OPENING: Final = frozenset({Disposition.OPEN, Disposition.OPEN_IF})
+
+
+class Opening(Chains):
+    """How what is to last is opened."""
+
+    def persists(self, session: Session) -> bool:
+        """Whether opens of a session are kept for good: the server and the share must promise it."""
+        return bool(
+            self._persistent
+            and session.agreed.capabilities & PERSISTENT_HANDLES
+            and session.tree.capabilities & CONTINUOUS_AVAILABILITY
+        )
+
+    def _lasting(self, request: CreateRequest, session: Session) -> CreateRequest:
+        """Return a CREATE that asks the server to keep the open after a loss, and to recognise the CREATE itself."""
+        if self._timewarp:
+            return request
+        if session.agreed.dialect < Dialect.SMB_3_0:
+            asked = CreateContext(DURABLE_HANDLE, DurableHandleRequest().encode())
+        else:
+            flags = PERSISTENT if self.persists(session) else 0
+            data = DurableHandleRequestV2(self._handle_timeout, flags, os.urandom(GUID_SIZE)).encode()
+            asked = CreateContext(DURABLE_HANDLE_V2, data)
+        return replace(request, contexts=(*request.contexts, asked))
+
+    async def _open_alone(self, request: CreateRequest, path: str, *, writable: bool = False) -> Open:
+        """Open or create with a CREATE that is executed once, whatever is lost, and is to outlive the connection.
+
+        ConnectionLost says that nobody knows whether the file was made.
+        """
+        asked = self._lasting(request, await self._pool.ready())
+        session, answer, repeated = await self._pool.create(asked)
+        if repeated and answer.status != Status.SUCCESS:
+            if request.disposition not in OPENING:
+                raise unknown()
+            # Refused may be what was to be given back; the name is still there to be opened anew.
+            asked = self._lasting(request, session)
+            session, answer, _ = await self._pool.create(asked)
+        return self._opened(asked, answer, path, session, writable=writable)
+
+    async def _make(self, request: CreateRequest, path: str, rest: Sequence[Request]) -> tuple[Open, list[Answer]]:
+        """Make something by a CREATE and requests on what it opens, which are given as related ones.
+
+        Return the open and the answers to the latter, whatever their status. One round trip, or two on a share that
+        keeps opens for good, where each can be repeated.
+        """
+        if self.persists(await self._pool.ready()):
+            handle = await self._open_alone(request, path, writable=True)
+            try:
+                chain = [_on(handle, follower) for follower in rest]
+                return handle, (await self._pool.call(chain, handle=handle, repeat=Repeat.REPLAY))[1]
+            except BaseException:
+                self.close(handle)
+                raise
+        session, answers = await self._pool.call([request, *rest], repeat=Repeat.UNIQUE)
+        return self._opened(request, answers[0], path, session, writable=True), answers[1:]
+
+    async def _once(self, chain: Sequence[Request], done: Callable[[], Awaitable[bool]]) -> list[Answer] | None:
+        """Send a chain until it is done, once; raise the first error in it. None: it was done, but the answer is lost.
+
+        `done` tells so by a look at the server, or raises ConnectionLost where nobody can tell.
+        """
+        for _ in self._pool.attempts():
+            try:
+                return (await self._chain(chain))[1]
+            except ConnectionLost as error:
+                if error.sent and await done():
+                    return None
+        raise unknown()
+
+    async def _found(self, path: str) -> FileAttributes | None:
+        """Return the attributes of what has a name, a link itself rather than what is behind it; one round trip."""
+        request = self._create(path, STAT_ACCESS, options=CreateOptions.OPEN_REPARSE_POINT)
+        try:
+            _, answers = await self._chain([request, self._query(), CLOSE_RELATED], repeat=Repeat.SAFE)
+        except StatusError as error:
+            if error.status in GONE:
+                return None
+            raise unknown() from error
+        return self._told(answers[1])
+
+    async def _anew(self, verb: Callable[[], Awaitable[T]]) -> T:
+        """Do what may be done twice, from the start if it is lost with the handle that it uses."""
+        for _ in self._pool.attempts():
+            try:
+                return await verb()
+            except ConnectionLost as error:
+                lost = error
+        raise lost
+
+
+def _on(handle: Open, request: Any) -> Request:
+    """Return a related request as one on a handle."""
+    made: Request = replace(request, file_id=handle.file_id)
+    return made
+
+
+def unknown() -> ConnectionLost:
+    """Return what befalls those of whose request nobody knows whether it was carried out."""
+    return ConnectionLost("the connection was lost before the answer, and nobody knows what was done")

@@ -1,0 +1,70 @@
+"""Hundreds of processes on two mounts do everything at once and are killed in the middle of it, for minutes."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from lab.mounting import wait_until
+from lab.server import Samba
+
+from .conftest import DRIVER, Mounter
+
+PROGRAM = Path(__file__).parents[1] / "vfs" / "storm.py"
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+PROCESSES = 200
+# SMB3FS_STORM=600 makes it ten minutes.
+SECONDS = float(os.environ.get("SMB3FS_STORM", "60"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("fuse=pyfuse3" in DRIVER, reason="pyfuse3 leaves locks to the kernel")
+def test_a_storm_on_two_mounts(mounted: Mounter, samba: Samba) -> None:
+    mounts = [mounted(), mounted("noposix")]
+    folder = samba.directory() / f"storm-{os.urandom(4).hex()}"
+    (mounts[0].path / folder.name).mkdir()
+    count: Counter[str] = Counter()
+    running: list[subprocess.Popen[bytes]] = []
+    until = time.monotonic() + SECONDS
+    while time.monotonic() < until:
+        while len(running) < PROCESSES:
+            top = random.choice(mounts).path / folder.name
+            words = [sys.executable, PROGRAM, top, str(count["started"]), "3600"]
+            running.append(subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+            count["started"] += 1
+        time.sleep(0.2)
+        for victim in random.sample(running, 4):
+            victim.send_signal(random.choice(SIGNALS))
+        for one in [one for one in running if one.poll() is not None]:
+            running.remove(one)
+            count["ended by a signal"] += one.returncode < 0
+            count["ended otherwise"] += one.returncode >= 0
+    for one in running:
+        one.kill()
+    for one in running:
+        one.wait(120)
+    subprocess.run(["rm", "-rf", mounts[0].path / folder.name], check=True)
+    for mount in mounts:
+        # The kernel closes in its own time.
+        assert wait_until(lambda mount=mount: mount.status()["open_handles"] == 0, 60), mount.status()["handles"]
+        assert wait_until(lambda mount=mount: mount.status()["channels"][0]["in_flight"] == 0, 60)
+        # It keeps names that others have removed until it wants the memory, or this.
+        subprocess.run(["mount", "-i", "-o", "remount,rw", mount.path], check=True)
+        assert wait_until(lambda mount=mount: mount.status()["inodes"] == 1, 60), mount.status()["inodes"]
+        told = mount.status()
+        assert not any(told["locks"].values()), told["locks"]
+        assert told["reconnects"] == 0
+        assert told["last_errors"] == []
+        count.update(told["requests"])
+    assert samba.open_files() == []
+    print(f"\n{dict(count)}")
+    for mount in mounts:
+        mount.unmount()
+    assert not folder.exists()

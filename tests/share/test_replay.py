@@ -1,0 +1,434 @@
+"""What is done again after a loss: everything that changes something happens exactly once, or its caller is told.
+
+In each test a message of the verb, the n-th, is lost with the connection: the request before the server has seen it,
+or the answer after it was carried out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import pytest
+import trio
+from lasting_server import LastingServer, Memory
+from peer import Message, settle, trio_test
+from stage import Stage, staged, usual_tree
+from tree_server import Tree
+from world import agreed
+
+from smb3fs.channels.session import Session
+from smb3fs.errors import ConnectionLost, Status, StatusError
+from smb3fs.handles.ledger import Piece, Step
+from smb3fs.handles.opens import Durability, Open
+from smb3fs.share.share import Share
+from smb3fs.wire.durable import DURABLE_HANDLE_V2, DurableHandleRequestV2
+from smb3fs.wire.negotiate import Capability
+from smb3fs.wire.reparse import SymbolicLink
+from smb3fs.wire.tree import ShareCapability
+
+LOST = pytest.mark.parametrize("lost", ["request", "answer"])
+
+
+class Losing:
+    """A share on a server that loses one message."""
+
+    def __init__(self, stage: Stage, memory: Memory) -> None:
+        self.stage = stage
+        self.memory = memory
+
+    @property
+    def share(self) -> Share:
+        return self.stage.share
+
+    @property
+    def tree(self) -> Tree:
+        return self.stage.tree
+
+    def lose(self, what: str, command: str = "", *, number: int = 1) -> None:
+        """Lose the n-th message from now on that has the command in it; forget what was done until now."""
+        self.memory.executed.clear()
+        self.memory.flags.clear()
+        left = [number]
+
+        def decide(message: Message) -> str:
+            if command and command not in message.commands:
+                return ""
+            left[0] -= 1
+            return what if left[0] == 0 else ""
+
+        self.memory.lose = decide
+
+    def done(self, *but: str) -> list[str]:
+        """What the server has done since, without what is meant by `but`."""
+        return [what for what in self.memory.executed if what not in but]
+
+
+@asynccontextmanager
+async def losing(*, available: bool = True, keeps: bool = True) -> AsyncIterator[Losing]:
+    """Bring it up; with `available` the share keeps opens for good."""
+    memory = Memory(keeps=keeps)
+    capabilities = Capability.PERSISTENT_HANDLES if available else 0
+    sizes = replace(agreed(), capabilities=agreed().capabilities | capabilities)
+    async with staged(usual_tree(), sizes=sizes, serve=lambda tree: LastingServer(tree, memory)) as stage:
+        connect = stage.world._connect
+
+        async def connected(previous: int) -> Session:
+            session = await connect(previous)
+            if available:
+                session.tree.capabilities |= ShareCapability.CONTINUOUS_AVAILABILITY
+            session.channel.connection.negotiated(large_mtu=True, client=stage.world.client)
+            return session
+
+        stage.world.recovery._connect = connected
+        assert stage.world.pool.session is not None
+        if available:
+            stage.world.pool.session.tree.capabilities |= ShareCapability.CONTINUOUS_AVAILABILITY
+        stage.world.pool.session.channel.connection.negotiated(large_mtu=True, client=stage.world.client)
+        yield Losing(stage, memory)
+
+
+async def opened(made: Losing, path: str = "f") -> Open:
+    """Open a file for reading and writing."""
+    handle = await made.share.open(path, read=True, write=True, expect=None)
+    assert handle.durability == (Durability.PERSISTENT if made.memory.keeps else Durability.NONE)
+    return handle
+
+
+# -- on an open
+
+
+@LOST
+@pytest.mark.parametrize("busy", [0, 3])
+@trio_test
+async def test_a_write_is_repeated_on_the_claimed_open(lost: str, busy: int) -> None:
+    """Also while the server still works on the first one ([MS-SMB2] 3.3.5.2.10)."""
+    async with losing() as made:
+        handle = await opened(made)
+        made.lose(lost, "WRITE")
+        made.memory.busy = busy
+        assert await made.share.write(handle, 2, b"NEW") == 3
+        assert bytes(made.tree.nodes["f"].data) == b"coNEWnts of f"
+        assert not handle.in_doubt
+        *writes, last = [flags for flags in made.memory.flags if flags[0] == "WRITE"]
+        assert last == ("WRITE", 1, True)
+        assert len(writes) == busy + (lost == "answer")
+
+
+@pytest.mark.parametrize("size", [3, 100])
+@LOST
+@trio_test
+async def test_so_are_other_changes_of_it(lost: str, size: int) -> None:
+    async with losing() as made:
+        handle = await opened(made)
+        made.lose(lost, "SET_INFO")
+        assert (await made.share.truncate(handle, size)).size == size
+        made.lose(lost, "SET_INFO")
+        told = await made.share.set_basic_open(handle, modified=1_700_000_000 * 10**9)
+        assert told.modified == 1_700_000_000 * 10**9
+        made.lose(lost)
+        await made.share.flush(handle)
+        made.lose(lost)
+        assert len(await made.share.read(handle, 0, 200)) == size
+        assert not handle.in_doubt
+
+
+@LOST
+@trio_test
+async def test_what_was_sent_on_an_open_that_is_not_kept_is_in_doubt(lost: str) -> None:
+    async with losing(keeps=False) as made:
+        handle = await opened(made)
+        made.lose(lost, "WRITE")
+        with pytest.raises(ConnectionLost):
+            await made.share.write(handle, 0, b"NEW")
+        assert handle.in_doubt
+        assert handle.lost
+
+
+@trio_test
+async def test_what_was_never_sent_is_sent_on_an_open_that_was_reopened() -> None:
+    async with losing(keeps=False) as made:
+        handle = await opened(made)
+        made.stage.server.transport.hang_up()
+        await settle()
+        with trio.fail_after(20):
+            assert await made.share.write(handle, 0, b"NEW") == 3
+        assert bytes(made.tree.nodes["f"].data[:3]) == b"NEW"
+
+
+@LOST
+@trio_test
+async def test_the_sequence_counts_losses_with_requests_outstanding_alone(lost: str) -> None:
+    async with losing() as made:
+        handle = await opened(made)
+        made.stage.server.transport.hang_up()
+        await trio.sleep(3)
+        assert made.stage.world.client.sequence == 0
+        for number in (1, 2):
+            made.lose(lost, "WRITE")
+            await made.share.write(handle, 0, b"x")
+            assert made.stage.world.client.sequence == number
+        # What comes after a repetition is none, and all commands carry the number.
+        await made.share.attributes(handle)
+        assert made.memory.flags[-1] == ("QUERY_INFO", 2, False)
+
+
+# -- locks
+
+HERE = Piece(0, 10, exclusive=True)
+
+
+@LOST
+@trio_test
+async def test_locks_are_taken_and_given_up_once(lost: str) -> None:
+    async with losing() as made:
+        handle = await opened(made)
+        for step, held in ((Step([HERE]), [(0, 10)]), (Step([HERE], unlocks=True), []), (Step([HERE]), [(0, 10)])):
+            made.lose(lost, "LOCK")
+            assert await made.share.change_locks(handle, [step]) == [Status.SUCCESS]
+            assert made.memory.locks[handle.file_id.persistent] == held
+            assert made.done() == ["LOCK"]
+
+
+@trio_test
+async def test_no_two_locks_in_a_row_have_the_same_number() -> None:
+    async with losing() as made:
+        handle = await opened(made)
+        for _ in range(40):
+            for unlocks in (False, True):
+                assert await made.share.change_locks(handle, [Step([HERE], unlocks=unlocks)]) == [Status.SUCCESS]
+                assert made.memory.locks[handle.file_id.persistent] == ([] if unlocks else [(0, 10)])
+
+
+@trio_test
+async def test_a_lock_on_an_open_that_is_not_kept_is_not_sent_twice() -> None:
+    async with losing(keeps=False) as made:
+        handle = await opened(made)
+        made.lose("answer", "LOCK")
+        with pytest.raises(ConnectionLost):
+            await made.share.change_locks(handle, [Step([HERE])])
+        assert made.done() == ["LOCK"]
+
+
+# -- CREATE
+
+
+async def exclusive(share: Share) -> Open:
+    """Create a file that is not there."""
+    return await share.create("new", read=True, write=True, exclusive=True)
+
+
+@LOST
+@trio_test
+async def test_an_exclusive_create_is_recognised(lost: str) -> None:
+    async with losing() as made:
+        made.lose(lost)
+        handle = await exclusive(made.share)
+        assert handle.created
+        assert made.done() == ["CREATE new"]
+        await made.share.write(handle, 0, b"mine")
+        made.share.close(handle)
+        await made.stage.nothing_open()
+        assert not made.memory.kept
+        # A server that would have kept it says that it has not; only then the flag is left out.
+        assert made.memory.statuses == ([Status.FILE_NOT_AVAILABLE] if lost == "request" else [])
+
+
+@trio_test
+async def test_the_flag_comes_back_if_the_first_one_was_under_way() -> None:
+    async with losing() as made:
+        made.lose("answer")
+        late = [2]
+
+        def decide(message: Message) -> int | None:
+            """Say twice that it is not known yet."""
+            late[0] -= 1
+            return Status.FILE_NOT_AVAILABLE if late[0] >= 0 else None
+
+        make = made.stage.world._make_peer
+
+        def busy() -> LastingServer:
+            server = make()
+            assert isinstance(server, LastingServer)
+            server.refuse = lambda message, _: decide(message) if message.commands == ["CREATE"] else None
+            return server
+
+        made.stage.world._make_peer = busy
+        handle = await exclusive(made.share)
+        assert handle.created
+        assert made.done() == ["CREATE new"]
+
+
+@trio_test
+async def test_a_name_that_is_taken_at_the_repetition_may_be_taken_by_us() -> None:
+    async with losing(available=False, keeps=False) as made:
+        made.lose("answer")
+        with pytest.raises(ConnectionLost):
+            await exclusive(made.share)
+        made.lose("request")
+        with pytest.raises(ConnectionLost):
+            await exclusive(made.share)
+        made.lose("never")
+        with pytest.raises(StatusError):
+            await exclusive(made.share)
+
+
+@LOST
+@pytest.mark.parametrize("available", [True, False])
+@trio_test
+async def test_opening_leaves_nothing_open_on_the_server(available: bool, lost: str) -> None:
+    async with losing(available=available) as made:
+        made.lose(lost)
+        handle = await made.share.open("f", read=True, write=False, expect=None, head=5)
+        made.share.close(handle)
+        made.lose(lost)
+        handle = await made.share.create("f", read=True, write=True, exclusive=False)
+        made.share.close(handle)
+        await made.stage.nothing_open()
+        assert not made.memory.kept
+
+
+@trio_test
+async def test_each_create_has_a_guid_of_its_own_and_asks_for_good_where_that_is_promised() -> None:
+    for available in (True, False):
+        async with losing(available=available) as made:
+            asked = []
+            for _ in range(3):
+                handle = (
+                    await opened(made) if available else await made.share.open("f", read=True, write=True, expect=None)
+                )
+                asked.append(DurableHandleRequestV2.parse(dict(handle.request.contexts)[DURABLE_HANDLE_V2]))
+                assert handle.create_guid == asked[-1].create_guid
+                made.share.close(handle)
+            assert len({request.create_guid for request in asked}) == 3
+            assert {request.flags for request in asked} == ({2} if available else {0})
+
+
+@pytest.mark.parametrize("verb", ["directory", "link"])
+@LOST
+@trio_test
+async def test_what_is_made_is_made_once(verb: str, lost: str) -> None:
+    def make(share: Share) -> Awaitable[object]:
+        if verb == "directory":
+            return share.make_directory("new")
+        return share.make_link("new", SymbolicLink("f", "f", relative=True))
+
+    for available in (True, False):
+        async with losing(available=available, keeps=available) as made:
+            made.lose(lost)
+            if lost == "answer" and not available:
+                with pytest.raises(ConnectionLost):
+                    await make(made.share)
+            else:
+                await make(made.share)
+            assert made.done("CLOSE", "IOCTL") == ["CREATE new"]
+            await made.stage.nothing_open()
+            assert not made.memory.kept
+
+
+# -- names
+
+
+def known(made: Losing, path: str) -> dict[str, int | None]:
+    """By what a file is known again."""
+    return {"expect": made.tree.nodes[path].number, "born": None}
+
+
+Verb = Callable[[Losing], Awaitable[object]]
+
+
+async def rename(made: Losing) -> None:
+    await made.share.rename("f", "g", replace=True, **known(made, "f"))
+
+
+async def unlink(made: Losing) -> None:
+    await made.share.remove_file("f", **known(made, "f"))
+
+
+async def rmdir(made: Losing) -> None:
+    await made.share.remove_directory("empty", **known(made, "empty"))
+
+
+async def link(made: Losing) -> None:
+    assert (await made.share.link("f", "g", made.tree.nodes["f"].number)).links == 2
+
+
+CHANGES = {rename: ({"f"}, {"g"}), unlink: ({"f"}, set()), rmdir: ({"empty"}, set()), link: (set(), {"g"})}
+
+
+@pytest.mark.parametrize("available", [True, False])
+@pytest.mark.parametrize("verb", CHANGES, ids=lambda verb: verb.__name__)
+@LOST
+@trio_test
+async def test_names_change_once(lost: str, verb: Verb, available: bool) -> None:
+    async with losing(available=available, keeps=available) as made:
+        before, (gone, came) = set(made.tree.nodes), CHANGES[verb]  # type: ignore[index]
+        made.lose(lost)
+        await verb(made)
+        assert set(made.tree.nodes) == before - gone | came
+        assert made.done("CLOSE") == ["SET_INFO"]
+        await made.stage.nothing_open()
+
+
+def replaced(made: Losing) -> None:
+    """Another client puts another file there."""
+    made.tree.add("f", b"another's")
+    made.tree.add("empty", directory=True)
+    made.tree.add("g", b"another's")
+
+
+@pytest.mark.parametrize("verb", CHANGES, ids=lambda verb: verb.__name__)
+@trio_test
+async def test_what_another_client_has_put_there_meanwhile_is_not_touched(verb: Verb) -> None:
+    async with losing() as made:
+        made.lose("answer")
+        lose = made.memory.lose
+
+        def decide(message: Message) -> str:
+            what = lose(message)
+            if not what and made.memory.executed.count("SET_INFO") and "theirs" not in made.tree.nodes:
+                made.tree.add("theirs")
+                replaced(made)
+            return what
+
+        made.memory.lose = decide
+        with pytest.raises(ConnectionLost):
+            await verb(made)
+        assert made.done("CLOSE") == ["SET_INFO"]
+        assert bytes(made.tree.nodes["g"].data) == b"another's"
+
+
+@LOST
+@trio_test
+async def test_who_does_not_know_the_file_is_told_that_nobody_knows(lost: str) -> None:
+    async with losing() as made:
+        made.lose(lost)
+        with pytest.raises(ConnectionLost):
+            await made.share.rename("f", "g", replace=True)
+        assert ("g" in made.tree.nodes) == (lost == "answer")
+
+
+@LOST
+@trio_test
+async def test_changes_by_path_are_made_again_from_the_start(lost: str) -> None:
+    async with losing() as made:
+        expect = made.tree.nodes["f"].number
+        for number in (1, 2):
+            made.lose(lost, number=number)
+            assert (await made.share.truncate_path("f", 4, expect)).size == 4
+            made.lose(lost, number=number)
+            assert (await made.share.set_basic("f", expect=expect, modified=10**18)).modified == 10**18
+        await made.stage.nothing_open()
+
+
+@LOST
+@trio_test
+async def test_a_close_that_was_lost_is_made_good(lost: str) -> None:
+    async with losing() as made:
+        handle = await opened(made)
+        made.lose(lost, "CLOSE")
+        made.share.close(handle)
+        await trio.sleep(5)
+        assert not made.memory.kept
+        await made.stage.nothing_open()
