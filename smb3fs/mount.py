@@ -129,6 +129,8 @@ class Mount:
             wsize=options.wsize,
             snapshot=self.snapshot_time,
             mfsymlinks=options.mfsymlinks,
+            persistent=options.persistent is not False,
+            handle_timeout=options.handle_timeout,
         )
         line = Line(pool, share, opens, self.logins, options.timeout, self.trace)
         line.connector = Connector(
@@ -187,12 +189,23 @@ class Mount:
             with trio.fail_after(self.options.timeout):
                 if self.snapshot_time is not None:
                     check_chosen(self.snapshot_time, await share.snapshots())
+                self._check_persistent()
                 await self._use_posix()
                 root, volume = await share.root()
             self.vfs.set_root(root)
             self.vfs.state.learn(volume)
         except trio.TooSlowError as error:  # the connection was lost right after it was made
             raise DeadlineExceeded("the server did not answer in time") from error
+
+    def _check_persistent(self) -> None:
+        """Raise MountError where `persistenthandles` asks for what the server or the share does not have."""
+        session = self.line.pool.session
+        if self.options.persistent and session is not None and not self.line.share.persists(session):
+            raise MountError(
+                "the server does not offer persistent handles on this share; leave option persistenthandles out, or "
+                "make the share continuously available (Samba 4.25 and later: persistent handles = yes, continuous "
+                "availability = yes)"
+            )
 
     async def _use_posix(self) -> None:
         """Use the POSIX extensions where the server has them and the options let us."""

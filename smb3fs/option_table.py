@@ -146,9 +146,11 @@ OPTIONS: Final[tuple[Option, ...]] = (
     # The limits of the Linux client.
     value("max_credits", into("max_credits", number(20, 60_000))),
     # What happens when the server goes away or moves.
-    refused("persistenthandles resilienthandles", f"keeping files open over a lost connection is {_LATER}"),
-    stated("nopersistenthandles noresilienthandles", "files that are open when the connection is lost answer EIO"),
-    refused("handletimeout", f"keeping files open over a lost connection is {_LATER}"),
+    flag("persistenthandles", persistent=True),
+    flag("nopersistenthandles", persistent=False),
+    stated("resilienthandles noresilienthandles", "durable handles are asked for, which do more"),
+    # In milliseconds; the limit of the Linux client, 16 minutes.
+    value("handletimeout", into("handle_timeout", number(0, 960_000))),
     refused("witness", f"the Witness service is {_LATER}"),
     flag("dfs", follow_links=True),
     flag("nodfs", follow_links=False),

@@ -68,6 +68,10 @@ class MountOptions:
     retrans: int | None = None
     echo_interval: float = 10.0
     max_credits: int | None = None
+    # Whether the server keeps open files for good: True, or no mount; None where it offers to. For how many
+    # milliseconds it is asked to keep them after a loss (0: for as long as it likes).
+    persistent: bool | None = None
+    handle_timeout: int = 0
     # What files look like to local programs.
     uid: int
     gid: int

@@ -125,6 +125,10 @@ USED: dict[str, dict[str, Any]] = {
     "srcaddr=192.0.2.9": {"source_address": "192.0.2.9"},
     "srcaddr=[fe80::1%eth0]": {"source_address": "fe80::1%eth0"},
     "max_credits=20": {"max_credits": 20},
+    "persistenthandles": {"persistent": True},
+    "nopersistenthandles": {"persistent": False},
+    "handletimeout=0": {},
+    "handletimeout=960000": {"handle_timeout": 960_000},
     "max_credits=60000": {"max_credits": 60000},
     "dynperm": {"dynperm": True},
     "dynperm,nodynperm": {},
@@ -185,7 +189,7 @@ LOGIN = {
 # Accepted, with one line for the log.
 STATED = """
     upcall_target=app nosharesock tcpnodelay noblocksend noautotune netbiosname=X servern=Y nbsessinit
-    sign esize=1 min_enc_offload=1 nocompress nomultichannel max_channels=1 nopersistenthandles noresilienthandles
+    sign esize=1 min_enc_offload=1 nocompress nomultichannel max_channels=1 resilienthandles noresilienthandles
     nocifsacl noacl noidsfromsid nomodefromsid
     setuids nosetuids rwpidforward posixpaths noposixpaths nolease nohandlecache handlecache
     max_cached_dirs=16 closetimeo=1 locallease fsc forcemandatorylock forcemand iocharset=utf8 utf8
@@ -200,7 +204,7 @@ DROPPED = """
 """.split()
 REFUSED = """
     multiuser sharesock signloosely ignore_signature
-    compress multichannel max_channels=4 rdma persistenthandles resilienthandles handletimeout=1000
+    compress multichannel max_channels=4 rdma
     witness cifsacl acl idsfromsid setuidfromacl modefromsid modesid backupuid=0
     backupgid=0
     nounicode sfu nativesocket symlink=unix symlink=sfu symlink=nfs symlink=wsl reparse=wsl
@@ -210,7 +214,7 @@ REFUSED = """
 """.split()
 WRONG = """
     retrans=-1 retrans=x srcaddr=name srcaddr= max_credits=19 max_credits=60001 unc=//other/share path=//server/other
-    source=x target= hard=1 dynperm=yes
+    source=x target= hard=1 dynperm=yes handletimeout=960001 handletimeout=x
     port=0 port=65536 port=x port ip=name ip=1.2.3 timeout=0 timeout=x timeout=-1 timeout=3601 echo_interval=0
     vers=3.1 vers=2 vers=4 vers= vers=3.1.1-2.1 vers=2.1- vers=2.1-3 vers=-3.0
     seal=1 cipher=rot13 cipher=aes-128-gcm:aes-128-gcm cipher= sec=x

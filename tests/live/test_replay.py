@@ -1,0 +1,187 @@
+"""What is done again after a loss, on a server that keeps open files for good: everything happens exactly once."""
+
+from __future__ import annotations
+
+import os
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from lab.mounting import Mount, MountFailedError
+from lab.server import Samba
+
+from .conftest import Mounter
+from .middleman import Middleman, command_of
+
+CREATE, WRITE, SET_INFO = 5, 9, 17
+MESSAGE_ID = slice(24, 32)
+LOST = pytest.mark.parametrize("lost", ["request", "answer"])
+BLOCK = 32 * 1024
+
+
+class Thief(Middleman):
+    """Ends the connection at the next change: before the server has seen it, or before we see the answer."""
+
+    def __init__(self, server: str) -> None:
+        super().__init__(server, to_server=self.sees_request, to_client=self.sees_answer)
+        self.steals = ""
+        self.stolen = 0
+        self.timeouts: set[int] = set()
+        """What the server was asked for with DH2Q, in milliseconds."""
+        self._awaited = b""
+
+    def sees_request(self, frame: bytearray) -> None:
+        """Steal it, or choose it for its answer to be stolen."""
+        at = frame.find(b"DH2Q")
+        if command_of(frame) == CREATE and at >= 0:
+            self.timeouts.add(struct.unpack_from("<I", frame, at + 8)[0])
+        if not self.steals or command_of(frame) not in (CREATE, WRITE, SET_INFO):
+            return
+        if self.steals == "request":
+            self._steal()
+        self.steals, self._awaited = "", bytes(frame[MESSAGE_ID])
+
+    def sees_answer(self, frame: bytearray) -> None:
+        """Steal the one that is waited for."""
+        if self._awaited and frame[MESSAGE_ID] == self._awaited and frame[8:12] != struct.pack("<I", 0x103):
+            self._awaited = b""
+            self._steal()
+
+    def _steal(self) -> None:
+        """End the connection."""
+        self.steals = ""
+        self.stolen += 1
+        raise ConnectionAbortedError
+
+    def cut(self) -> None:
+        """End it whatever passes."""
+        for sock in self._sockets[-2:]:
+            try:
+                sock.shutdown(2)
+            except OSError:
+                continue
+
+
+@contextmanager
+def robbed(mounted: Mounter, server: Samba, *options: str) -> Iterator[tuple[Mount, Thief]]:
+    """Mount the share that keeps open files through a thief."""
+    with Thief(server.address) as thief:
+        yield mounted(*thief.options(), *options, server=server, share="persistent"), thief
+        mounted.finish()
+
+
+def exclusive(path: Path) -> None:
+    with (path / "new").open("xb") as file:
+        file.write(b"mine")
+    assert (path / "new").read_bytes() == b"mine"
+
+
+def rename(path: Path) -> None:
+    (path / "old").rename(path / "new")
+    assert not (path / "old").exists()
+
+
+def append(path: Path) -> None:
+    with (path / "old").open("ab") as file:
+        file.write(b"more")
+    assert (path / "old").read_bytes() == b"oldmore"
+
+
+def truncate(path: Path) -> None:
+    os.truncate(path / "old", 1)
+    assert (path / "old").read_bytes() == b"o"
+
+
+def through_open(path: Path) -> None:
+    with (path / "old").open("r+b", buffering=0) as file:
+        file.truncate(2)
+        file.seek(0)
+        file.write(b"OLDER")
+        os.utime(file.fileno(), (1, 1))
+    assert (path / "old").stat().st_mtime == 1
+
+
+CHANGES: dict[str, tuple[Callable[[Path], object], set[str]]] = {
+    "exclusive": (exclusive, {"old", "empty", "new"}),
+    "mkdir": (lambda path: (path / "new").mkdir(), {"old", "empty", "new"}),
+    "symlink": (lambda path: (path / "new").symlink_to("old"), {"old", "empty", "new"}),
+    "link": (lambda path: (path / "new").hardlink_to(path / "old"), {"old", "empty", "new"}),
+    "rename": (rename, {"new", "empty"}),
+    "unlink": (lambda path: (path / "old").unlink(), {"empty"}),
+    "rmdir": (lambda path: (path / "empty").rmdir(), {"old"}),
+    "append": (append, {"old", "empty"}),
+    "truncate": (truncate, {"old", "empty"}),
+    "through an open": (through_open, {"old", "empty"}),
+}
+
+
+@LOST
+def test_each_change_happens_once(later_samba: Samba, mounted: Mounter, lost: str) -> None:
+    with robbed(mounted, later_samba) as (mount, thief):
+        for number, (name, (change, left)) in enumerate(CHANGES.items(), 1):
+            path = mount.path / f"{lost}-{name}"
+            path.mkdir()
+            (path / "empty").mkdir()
+            (path / "old").write_bytes(b"old")
+            os.stat(path / "old")
+            thief.steals = lost
+            change(path)
+            assert thief.stolen == number, name
+            assert set(os.listdir(path)) == left, name
+        status = mount.status()
+        assert status["reconnects"] >= len(CHANGES)
+        assert status["recovery"]["lost"] == 0
+        assert status["open_handles"] == 0
+
+
+def test_a_storm_of_writes_while_the_link_is_cut_again_and_again(later_samba: Samba, mounted: Mounter) -> None:
+    with robbed(mounted, later_samba) as (mount, thief):
+        file = mount.path / "storm"
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        stop, failures, written = threading.Event(), [], dict[int, int]()
+
+        def write(worker: int) -> None:
+            """Write blocks of this worker's own, again and again with other contents."""
+            turn = 0
+            while not stop.is_set():
+                turn += 1
+                block = worker * 8 + turn % 8
+                try:
+                    os.pwrite(descriptor, struct.pack("<II", block, turn) * (BLOCK // 8), block * BLOCK)
+                except OSError as error:
+                    failures.append(error)
+                    return
+                written[block] = turn
+
+        workers = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+        for worker in workers:
+            worker.start()
+        for _ in range(12):
+            stop.wait(0.4)
+            thief.cut()
+        stop.set()
+        for worker in workers:
+            worker.join(timeout=60)
+        os.close(descriptor)
+        assert failures == []
+        assert mount.status()["reconnects"] >= 8
+        data = (later_samba.directory("persistent") / "storm").read_bytes()
+        for block, turn in written.items():
+            assert data[block * BLOCK :][:BLOCK] == struct.pack("<II", block, turn) * (BLOCK // 8), block
+
+
+def test_what_the_options_ask_for(later_samba: Samba, samba: Samba, mounted: Mounter) -> None:
+    for options, kept, asked in (
+        ((), True, 0),
+        (("persistenthandles", "handletimeout=7000"), True, 7000),
+        (("nopersistenthandles",), False, 0),
+    ):
+        with robbed(mounted, later_samba, *options) as (mount, thief):
+            with (mount.path / "file").open("wb"):
+                assert (mount.status()["handles"]["persistent"] == 1) == kept
+            assert thief.timeouts == {asked}
+    with pytest.raises(MountFailedError, match="persistenthandles"):
+        mounted("persistenthandles", server=samba)
