@@ -12,6 +12,8 @@ import errno
 import math
 import os
 import socket
+import struct
+from contextlib import suppress
 from itertools import count
 from typing import Any, Final, TypeAlias
 
@@ -22,6 +24,9 @@ from smb3fs.channels.tcp import TcpTransport, tune
 # Seconds between the beginnings of two attempts, and how long the answer of a resolver that was heard before is
 # waited for.
 STAGGER: Final = 0.5
+
+# struct linger: closing takes no time, and is a reset.
+NO_LINGER: Final = struct.pack("ii", 1, 0)
 
 # Family and address, as the socket module has them.
 Address: TypeAlias = tuple[int, Any]
@@ -39,19 +44,34 @@ class Dialler:
         # The address that answered last, which comes first the next time, or last if no session came of it.
         self._last: Address | None = None
         self._disappointing = False
+        # Sockets of connections that were given up while the server could not be told.
+        self._abandoned: list[socket.socket] = []
 
     async def connect(self, *, attempt_timeout: float, dead_after: float) -> TcpTransport:
         """Connect to the first address that answers.
 
-        Each address gets at least `attempt_timeout` seconds; `dead_after` is how long sent data may stay unacknowledged
-        before the kernel gives the connection up. Raises OSError with the errno of the last failure (socket.gaierror
-        where the name does not resolve).
+        Each address gets at least `attempt_timeout` seconds. After `dead_after` without an acknowledgement its user
+        should give a connection up; after twice that time the kernel does. Raises OSError with the errno of the last
+        failure (socket.gaierror where the name does not resolve).
         """
         await self._resolve()
         race = _Race(self._ordered(), self._source, dead_after)
         sock, self._last = await race.run(attempt_timeout)
         self._disappointing = False
-        return TcpTransport(sock)
+        self._reset_abandoned()
+        return TcpTransport(sock, self._abandoned.append)
+
+    def _reset_abandoned(self) -> None:
+        """End the connections that were given up, now that the server hears us.
+
+        For one that it believes in it waits for minutes: Samba keeps the process that serves it, hands our next
+        connection to that one, and does not give back what was open in a process that is still there.
+        """
+        for sock in self._abandoned:
+            with suppress(OSError):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
+            sock.close()
+        self._abandoned.clear()
 
     def disappointed(self) -> None:
         """Take notice that no session came of the last connection: other addresses come first the next time."""

@@ -26,6 +26,8 @@ MAX_FRAME: Final = 0xFFFFFF
 STAGING_SIZE: Final = 32 * 1024
 # How many unsent bytes the kernel may hold before the socket stops being writable: enough for a 1 MiB write.
 NOT_SENT_LOW_WATER: Final = 1024 * 1024
+# Up to the field `tcpi_unacked` of struct tcp_info (linux/tcp.h), in segments.
+UNACKED: Final = struct.Struct("=24xI")
 # Linux takes at most 1024 buffers in one call (UIO_MAXIOV).
 MAX_VECTORS: Final = 1024
 # Linux 6.15 and later, linux/tcp.h: how far apart retransmissions get, at least 1000 milliseconds. Without it they come
@@ -39,9 +41,11 @@ LIMIT_BEFORE_NEGOTIATE: Final = 128 * 1024
 class TcpTransport:
     """One TCP connection that carries SMB2 messages."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, abandon: Callable[[socket.socket], None] | None = None) -> None:
+        """`abandon` takes the socket over if the server cannot be told at present that it is closed."""
         sock.setblocking(False)
         self._socket = sock
+        self._abandon = abandon
         self._description = _describe(sock)
         self._staging = memoryview(bytearray(STAGING_SIZE))
         self._start = 0
@@ -144,7 +148,18 @@ class TcpTransport:
         if not self._closed:
             self._closed = True
             trio.lowlevel.notify_closing(self._socket)
-            self._socket.close()
+            if self._abandon is not None and _unacknowledged(self._socket):
+                self._abandon(self._socket)
+            else:
+                self._socket.close()
+
+
+def _unacknowledged(sock: socket.socket) -> bool:
+    """Whether something was sent of which the other end has not said that it came."""
+    try:
+        return bool(UNACKED.unpack(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, UNACKED.size))[0])
+    except (OSError, struct.error):
+        return False
 
 
 def _behind(buffers: list[Buffer], sent: int) -> list[Buffer]:
@@ -169,7 +184,7 @@ def tune(sock: trio.socket.SocketType, dead_after: float) -> None:
     """Set the options that every connection of ours wants."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOT_SENT_LOW_WATER)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(dead_after * 1000))
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(dead_after * 2000))
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     with suppress(OSError):  # an older kernel
         sock.setsockopt(socket.IPPROTO_TCP, TCP_RTO_MAX_MS, LONGEST_RETRANSMISSION_MS)

@@ -45,7 +45,8 @@ def _lines(snapshot: Mapping[str, Any]) -> Iterator[str]:
         ("signing", snapshot.get("signing")),
         ("encryption", (snapshot["encryption"] or "none") if "encryption" in snapshot else None),
         ("reconnects", snapshot.get("reconnects")),
-        ("open handles", snapshot.get("open_handles")),
+        ("recovery", _recovery(snapshot.get("recovery") or {})),
+        ("open handles", _handles(snapshot.get("open_handles"), snapshot.get("handles") or {})),
         ("locks", _locks(snapshot.get("locks"))),
         ("round trips", snapshot.get("round_trips")),
         ("not waited for", snapshot.get("unwaited")),
@@ -87,6 +88,25 @@ def _locks(counts: Mapping[str, int] | None) -> str | None:
         f"{counts.get('ranges', 0)} ranges of {counts.get('files', 0)} files,"
         f" {counts.get('on_server', 0)} on the server" + (f", {waiting} waited for there" if waiting else "")
     )
+
+
+def _recovery(told: Mapping[str, Any]) -> str | None:
+    """Return what became of the handles that were open at losses; nothing as long as there was no loss."""
+    if not told or not told.get("longest"):
+        return None
+    counts = ", ".join(f"{told.get(name, '?')} {name}" for name in ("claimed", "reopened", "lost"))
+    return (
+        f"handles: {counts}; took {told.get('latest', 0):.1f} s, at most {told['longest']:.1f} s; "
+        f"generation {told.get('generation', '?')}"
+    )
+
+
+def _handles(count: int | None, by_durability: Mapping[str, int]) -> str | None:
+    """Return how many handles are open, and how many of them outlive their connection."""
+    if count is None:
+        return None
+    durable = ", ".join(f"{number} {name}" for name, number in by_durability.items() if number and name != "none")
+    return f"{count} ({durable.replace('_', ' ')})" if durable else str(count)
 
 
 def _span(seconds: float | None) -> str | None:

@@ -66,6 +66,8 @@ class Tally:
     claimed: int = 0
     reopened: int = 0
     lost: int = 0
+    example: str = ""
+    """One that was lost, and why."""
 
     def __bool__(self) -> bool:
         """Whether there was anything."""
@@ -73,7 +75,8 @@ class Tally:
 
     def __str__(self) -> str:
         """Write it for the log."""
-        return f"{self.claimed} handles claimed, {self.reopened} reopened, {self.lost} lost"
+        told = f"{self.claimed} handles claimed, {self.reopened} reopened, {self.lost} lost"
+        return f"{told}, for one {self.example}" if self.example else told
 
     def add(self, other: Tally) -> None:
         """Count another one in."""
@@ -147,6 +150,7 @@ class Claims:
             return
         handle.lost = wrong
         tally.lost += 1
+        tally.example = f"{handle.path}: {wrong}"
         log.info("%s cannot be used any more: %s", handle.path, wrong)
 
     # -- claiming

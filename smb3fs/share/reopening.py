@@ -5,14 +5,15 @@ from __future__ import annotations
 from smb3fs.channels.session import Session
 from smb3fs.errors import StatusError
 from smb3fs.handles.opens import Open
-from smb3fs.share.chains import Chains, raise_first
+from smb3fs.share.chains import raise_first
+from smb3fs.share.opening import Opening
 from smb3fs.wire.create import CreateContext
 from smb3fs.wire.create_contexts import QUERY_ON_DISK_ID
 from smb3fs.wire.header import Request
 from smb3fs.wire.io import CloseRequest
 
 
-class Reopening(Chains):
+class Reopening(Opening):
     """What recovery asks of a share, in a session on which no other traffic flows yet."""
 
     async def reopen(self, session: Session, handle: Open) -> Open:
@@ -28,6 +29,8 @@ class Reopening(Chains):
             contexts=(CreateContext(QUERY_ON_DISK_ID),),
         )
         request.share_access = before.share_access
+        if handle.create_guid or handle.durability:
+            request = self._lasting(request, session)
         chain: list[Request] = [request, self._query()]
         answers = await session.call(chain)
         fresh = self._opened(request, answers[0], handle.path, session, writable=handle.writable)

@@ -29,7 +29,7 @@ async def test_connected_it_carries_messages_and_says_between_whom() -> None:
             ours = transport._socket
             assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
             assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
-            assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 7000
+            assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 14000
             with suppress(OSError):  # a kernel before Linux 6.15
                 assert ours.getsockopt(socket.IPPROTO_TCP, TCP_RTO_MAX_MS) == 1000
             transport.close()
@@ -235,6 +235,35 @@ async def test_a_resolver_that_is_gone_too_is_not_waited_for() -> None:
         assert trio.current_time() == STAGGER
         await trio.sleep(100)
         (await dialler.connect(attempt_timeout=5, dead_after=10)).close()
+
+
+@real_time_test
+async def test_a_connection_that_was_given_up_is_reset_as_soon_as_the_server_hears_us() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        dialler = Dialler(*server.getsockname())
+        transport = await dialler.connect(attempt_timeout=5, dead_after=7)
+        peer, _ = server.accept()
+        with peer:
+            dialler._abandoned.append(transport._socket)
+            transport._closed = True
+            (await dialler.connect(attempt_timeout=5, dead_after=7)).close()
+            peer.settimeout(5)
+            with pytest.raises(ConnectionResetError):
+                peer.recv(1)
+
+
+@real_time_test
+async def test_a_connection_whose_data_have_come_is_closed_at_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        dialler = Dialler(*server.getsockname())
+        transport = await dialler.connect(attempt_timeout=5, dead_after=7)
+        peer, _ = server.accept()
+        with peer:
+            transport.send_now([b"hello"])
+            assert peer.recv(100)
+            transport.close()
+            assert dialler._abandoned == []
+            assert peer.recv(100) == b""
 
 
 @real_time_test

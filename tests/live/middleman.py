@@ -19,6 +19,9 @@ READ = 8
 DIALECT_COUNT_OFFSET = 66
 DIALECTS_OFFSET = 100
 
+# A message with data in it.
+LONG = 10_000
+
 Alter = Callable[[bytearray], None]
 
 
@@ -45,6 +48,7 @@ class Middleman:
         self.to_server = to_server
         self.to_client = to_client
         self._server = server
+        self._cut = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         self._sockets: list[socket.socket] = []
@@ -60,6 +64,10 @@ class Middleman:
             with suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
             sock.close()
+
+    def cut_next(self) -> None:
+        """Pass only the first half of the next long message to the server, and then reset the connection."""
+        self._cut.set()
 
     def options(self) -> list[str]:
         """What makes a mount go through here."""
@@ -84,6 +92,12 @@ class Middleman:
                 alter: Alter | None = getattr(self, direction)
                 if alter is not None:
                     alter(frame)
+                if direction == "to_server" and len(frame) > LONG and self._cut.is_set():
+                    self._cut.clear()
+                    sink.sendall(len(frame).to_bytes(4, "big") + frame[: len(frame) // 2])
+                    source.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    source.close()  # with nothing to linger for, which is a reset
+                    break
                 sink.sendall(len(frame).to_bytes(4, "big") + frame)
         for sock in (source, sink):
             with suppress(OSError):

@@ -1,0 +1,185 @@
+"""Open files outlive their connection: whatever breaks it, who has them open notices no more than a pause."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lab.mounting import Mount, wait_until
+from lab.server import PERSISTENT, Samba
+
+from .conftest import Mounter
+from .middleman import Middleman
+from .oracle import outcome
+
+BLOCK = 50_000
+# A call waits for as long as it takes; that it does so not for ever, the guard against hanging sees to.
+PATIENT = ("hard", "timeout=6", "echo_interval=1")
+
+
+def block(number: int) -> bytes:
+    """A piece of content that is like no other."""
+    return number.to_bytes(4, "big") * (BLOCK // 4)
+
+
+@contextmanager
+def healthy(samba: Samba) -> Iterator[None]:
+    """The server is mended afterwards, whatever was done to it."""
+    try:
+        yield
+    finally:
+        samba.network.connect()
+        if not samba.running:
+            samba.start()
+
+
+def cut_link(samba: Samba) -> None:
+    samba.network.cut()
+    time.sleep(4)  # longer than the kernel's patience, which is half of timeout=
+    samba.network.connect()
+
+
+def swallow(samba: Samba) -> None:
+    samba.network.drop()
+    try:
+        time.sleep(4)
+    finally:
+        samba.network.pass_again()
+
+
+def kill_session(samba: Samba) -> None:
+    for process in samba.session_processes():
+        os.kill(process, signal.SIGKILL)
+
+
+def stop_and_start(samba: Samba) -> None:
+    samba.restart()
+
+
+def recovery_of(mount: Mount) -> dict[str, Any]:
+    """What the mount says of its losses."""
+    told: dict[str, Any] = mount.status()["recovery"]
+    return told
+
+
+def write_through(mount: Mount, name: str, accident: Callable[[], None], times: int) -> None:
+    """Write one block after the other to one open file, and read some back, while accidents happen."""
+    over = threading.Event()
+
+    def happen() -> None:
+        try:
+            for _ in range(times):
+                time.sleep(0.5)
+                before = recovery_of(mount)["generation"]
+                accident()
+                wait_until(lambda before=before: recovery_of(mount)["generation"] > before, 30)  # type: ignore[misc]
+        finally:
+            over.set()
+
+    thread = threading.Thread(target=happen)
+    with (mount.path / name).open("w+b", buffering=0) as file:
+        thread.start()
+        number = 0
+        while not over.is_set() or number < 20:
+            assert file.write(block(number)) == BLOCK
+            if number % 7 == 3:
+                assert os.pread(file.fileno(), BLOCK, (number - 3) * BLOCK) == block(number - 3)
+                os.fsync(file.fileno())
+            number += 1
+            time.sleep(0.005)
+        thread.join()
+        assert os.fstat(file.fileno()).st_size == number * BLOCK
+    whole = b"".join(block(index) for index in range(number))
+    assert (mount.path / name).read_bytes() == whole
+
+
+@pytest.mark.parametrize("accident", [cut_link, swallow, kill_session, stop_and_start])
+def test_an_open_file_goes_on_on_a_persistent_share(
+    later_samba: Samba, mounted: Mounter, accident: Callable[[Samba], None]
+) -> None:
+    mount = mounted(*PATIENT, server=later_samba, share=PERSISTENT)
+    with healthy(later_samba):
+        write_through(mount, accident.__name__, lambda: accident(later_samba), 2)
+    told = recovery_of(mount)
+    assert told["lost"] == 0
+    assert told["claimed"] >= 2
+    assert mount.status()["handles"]["persistent"] == 0
+
+
+def test_an_open_file_goes_on_when_a_frame_is_cut_in_half(later_samba: Samba, mounted: Mounter) -> None:
+    with Middleman(later_samba.address) as between:
+        mount = mounted(*PATIENT, *between.options(), server=later_samba, share=PERSISTENT)
+        write_through(mount, "cut", between.cut_next, 6)
+        told = recovery_of(mount)
+        assert told["lost"] == 0
+        assert told["claimed"] >= 6
+        mount.unmount()
+
+
+def test_locks_are_held_over_a_loss(later_samba: Samba, mounted: Mounter) -> None:
+    one, two = (mounted(*PATIENT, server=later_samba, share=PERSISTENT) for _ in range(2))
+    (one.path / "locked").write_bytes(b"content")
+    with (one.path / "locked").open("r+b") as mine, (two.path / "locked").open("r+b") as theirs:
+        fcntl.lockf(mine, fcntl.LOCK_EX | fcntl.LOCK_NB, 4, 2)
+        for _ in range(2):
+            swallow(later_samba)
+            assert outcome(fcntl.lockf, theirs, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 3) == "EAGAIN"
+            assert outcome(fcntl.lockf, theirs, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 0) is None
+            assert os.pread(mine.fileno(), 7, 0) == b"content"
+        fcntl.lockf(mine, fcntl.LOCK_UN)
+        assert outcome(fcntl.lockf, theirs, fcntl.LOCK_EX | fcntl.LOCK_NB, 4, 2) is None
+    assert recovery_of(one)["lost"] == recovery_of(two)["lost"] == 0
+
+
+def test_what_is_closed_while_the_server_is_away_is_in_nobodys_way(later_samba: Samba, mounted: Mounter) -> None:
+    mount = mounted(*PATIENT, server=later_samba, share=PERSISTENT)
+    with healthy(later_samba):
+        file = (mount.path / "left").open("wb", buffering=0)
+        file.write(b"content")
+        fcntl.lockf(file, fcntl.LOCK_EX)
+        later_samba.stop()
+        assert wait_until(lambda: mount.status()["state"] == "reconnecting", 20)
+        descriptor = os.dup(file.fileno())
+        threading.Thread(target=file.close).start()
+        os.close(descriptor)
+        later_samba.start()
+        assert wait_until(lambda: mount.status()["state"] == "connected", 20)
+        assert wait_until(lambda: later_samba.open_files() == [], 20)
+    with mounted(*PATIENT, server=later_samba, share=PERSISTENT).path.joinpath("left").open("r+b") as other:
+        fcntl.lockf(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def test_a_copy_survives_five_deaths_of_its_session(later_samba: Samba, mounted: Mounter, tmp_path: Path) -> None:
+    size = 48 << 20
+    source = tmp_path / "source"
+    source.write_bytes(os.urandom(1 << 20) * (size >> 20))
+    mount = mounted(*PATIENT, server=later_samba, share=PERSISTENT)
+    copied, killed = mount.path / "copy", 0
+    copy = subprocess.Popen(["dd", f"if={source}", f"of={copied}", "bs=64k", "conv=fsync", "status=none"])
+    while killed < 5 and copy.poll() is None:
+        reached = size * killed // 6
+        behind = later_samba.directory(PERSISTENT) / "copy"
+        if behind.exists() and behind.stat().st_size > reached:
+            kill_session(later_samba)
+            killed += 1
+        time.sleep(0.002)
+    assert copy.wait(timeout=120) == 0
+    assert checksum(copied) == checksum(source)
+    assert checksum(later_samba.directory(PERSISTENT) / "copy") == checksum(source)
+    assert recovery_of(mount)["lost"] == 0
+    assert killed == 5
