@@ -22,6 +22,7 @@ from benchlib import machine, memory, report
 from benchlib.bulk import Copy, Read, Write
 from benchlib.clients import MOUNTED, Client, RcloneWrites, Smb3fs
 from benchlib.runner import Runner
+from benchlib.sections import with_others
 from benchlib.small import Create, List, OpenRead, Stat, Unlink
 from benchlib.smbclient import Smbclient
 from benchlib.workload import Operation, Pattern, Sizes
@@ -180,6 +181,7 @@ def main() -> int:
     if arguments.json:
         arguments.json.write_text(json.dumps(report.as_json(found), indent=1) + "\n")
     if arguments.markdown:
-        arguments.markdown.write_text(text)
+        before = arguments.markdown.read_text() if arguments.markdown.exists() else ""
+        arguments.markdown.write_text(with_others(text, before))
     print(text)
     return 0

@@ -10,7 +10,7 @@ import time
 from abc import ABC, abstractmethod
 from contextlib import suppress
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 from lab.mounting import LeftBehindError, Mount
 from lab.server import Samba
@@ -111,9 +111,13 @@ class Smb3fs(MountedClient):
         """The daemon."""
         return self._mount.daemons()
 
+    def status(self) -> dict[str, Any]:
+        """What `smb3fs status` says."""
+        return self._mount.status()
+
     def round_trips(self) -> int:
         """As `smb3fs status` counts them."""
-        return int(self._mount.status()["round_trips"])
+        return int(self.status()["round_trips"])
 
 
 class ForegroundClient(MountedClient):

@@ -1,0 +1,33 @@
+"""Sections of docs/bench.md that commands of their own write, and that the others leave as they are."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# The headings of sections that the main report does not write.
+OTHERS: Final = ("## Copies by the server",)
+
+
+def section_of(document: str, heading: str) -> str:
+    """Return a section with its heading, up to the next one of its level; nothing if it is not there."""
+    lines = document.splitlines()
+    if heading not in lines:
+        return ""
+    start = lines.index(heading)
+    end = next((n for n in range(start + 1, len(lines)) if lines[n].startswith("## ")), len(lines))
+    return "\n".join(lines[start:end]).strip()
+
+
+def with_section(document: str, section: str) -> str:
+    """Return a document in which a section stands in the place of the one with its heading, or at the end."""
+    old = section_of(document, section.splitlines()[0])
+    section = section.strip()
+    return document.replace(old, section) if old else f"{document.rstrip()}\n\n{section}\n"
+
+
+def with_others(document: str, before: str) -> str:
+    """Return a new main report with the sections that others have written into the one before."""
+    for heading in OTHERS:
+        if section := section_of(before, heading):
+            document = with_section(document, section)
+    return document
