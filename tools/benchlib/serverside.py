@@ -93,7 +93,7 @@ def as_markdown(samples: dict[str, list[Sample]], mib: int, rounds: int, version
         [
             HEADING,
             f"Written by `tools/bench server-side --mib {mib} --rounds {rounds}` on {now}: one file of {mib} MiB,"
-            f"\ncopied within a share in memory, over a link that tc (tbf) shapes to 1 Gbit/s in both directions; medians"
+            f"\ncopied within a share in memory, over a link that tc (tbf) shapes to 1 Gbit/s both ways; medians"
             f"\nof {rounds} rounds [least..most], each on a mount of its own, every byte compared. {version}.",
             table(columns, rows),
         ]
