@@ -12,6 +12,7 @@ from typing import Any, Final, cast
 
 import trio
 
+from smb3fs.channels.channel import Channel
 from smb3fs.channels.connector import Connector, Target
 from smb3fs.channels.kerberos import Tickets
 from smb3fs.channels.logins import Logins
@@ -23,7 +24,7 @@ from smb3fs.channels.session import Session
 from smb3fs.errors import ConnectionLost, DeadlineExceeded, MountError, Smb3fsError
 from smb3fs.fuse.drivers import Driver, driver_named
 from smb3fs.handles.claims import Claims, Tally
-from smb3fs.handles.leases import LeaseTable
+from smb3fs.handles.leases import LeaseTable, lease_name
 from smb3fs.handles.opens import Durability, OpenTable
 from smb3fs.identity import ClientIdentity
 from smb3fs.options import MountOptions
@@ -36,6 +37,7 @@ from smb3fs.trace import Trace
 from smb3fs.vfs.backend import ShareVerbs
 from smb3fs.vfs.names import NameMapping, Names
 from smb3fs.vfs.operations import Vfs
+from smb3fs.wire.lease import Break, OplockBreakNotification
 from smb3fs.wire.negotiate import Cipher, SigningAlgorithm
 from smb3fs.wire.snapshots import time_token
 
@@ -54,11 +56,12 @@ class Line:
         self.pool = pool
         self.share = share
         self.opens = opens
-        self.leases = LeaseTable()
-        claims = Claims(opens, self.leases, share.reopen, patience=timeout / 3)
+        claims = Claims(opens, share.reopen, patience=timeout / 3)
         self.client = ClientIdentity()
         self.recovery = Recovery(pool, self._connect, self._renew, self._rotated, claims, trace)
         self.connector: Connector | None = None
+        self._trace = trace
+        self._session: Session | None = None
         self._logins = logins
         self._tried = logins.version
 
@@ -74,7 +77,20 @@ class Line:
             error = ConnectionLost("the server has no POSIX extensions any more, which this mount uses")
             session.channel.fail(error)
             raise error
+        self._session = session
+        self.opens.leases.speak(session.agreed.lease_version)
         return session
+
+    def broken(self, channel: Channel, told: Break) -> None:
+        """Take in that the server takes something back, and say at once that it can have it."""
+        if isinstance(told, OplockBreakNotification):
+            self._trace.event(time.time(), "the server sent an oplock break that nobody asked for")
+            return
+        self._trace.breaks[f"{lease_name(told.current_state)} to {lease_name(told.new_state)}"] += 1
+        acknowledgement = self.opens.leases.broken(told)
+        # It may come while what was open is being claimed, in a session that no other traffic flows in yet.
+        if acknowledgement is not None and self._session is not None and self._session.channel is channel:
+            self._session.post([acknowledgement])
 
     async def _renew(self, session: Session) -> None:
         """Renew a session; for Recovery likewise."""
@@ -119,7 +135,7 @@ class Mount:
     def _line(self, place: Place) -> Line:
         """Make the parts that carry requests to one place."""
         options = self.options
-        pool, opens = Pool(options.retrans, options.timeout), OpenTable()
+        pool, opens = Pool(options.retrans, options.timeout), OpenTable(LeaseTable(wanted=options.leases))
         share = Share(
             pool,
             opens,
@@ -156,6 +172,7 @@ class Mount:
             self.logins,
             self.trace,
             line.recovery.lost,
+            line.broken,
         )
         return line
 
@@ -267,12 +284,21 @@ class Mount:
             "handles": self._handles(),
             "inodes": len(self.vfs.state.inodes),
             "locks": self.vfs.state.locks.counts(),
+            "leases": self._leases(),
+            "breaks": dict(trace.breaks),
             "reconnects": trace.reconnects,
             "recovery": self._recovery(),
             "dropped_names": trace.dropped_names,
             "events": [{"time": event.time, "text": event.text} for event in trace.events],
             "last_errors": [{"time": event.time, "text": event.text} for event in trace.errors],
         }
+
+    def _leases(self) -> dict[str, int]:
+        """Return how many files have which lease; "none" are those whose lease was taken back or not granted."""
+        counts: Counter[int] = Counter()
+        for line in self._lines():
+            counts += line.opens.leases.counts()
+        return {lease_name(state): counts[state] for state in sorted(counts, reverse=True)}
 
     def _links(self) -> dict[str, str | None]:
         """Return the links that have been followed, and where each leads at present."""

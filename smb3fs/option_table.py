@@ -96,7 +96,7 @@ def refused(names: str, sentence: str) -> Option:
 
 _LATER: Final = "not supported by this version; leave it out"
 _ACL: Final = f"mapping access lists to owner and mode is {_LATER}, and use uid=, gid=, file_mode= and dir_mode="
-_LEASE: Final = "this version asks the server for no leases, so no handle stays open after the last close"
+_HANDLES: Final = "this version keeps no handle open after the last close"
 _ATIME: Final = "access times are kept by the server, not by the kernel"
 _SMB1: Final = "it belongs to SMB 1 and NetBIOS, which are not used"
 _SELINUX: Final = f"one security label for the whole mount is {_LATER}"
@@ -192,8 +192,10 @@ OPTIONS: Final[tuple[Option, ...]] = (
     # The limits of the Linux client.
     value("bsize", into("bsize", number(16 << 10, 16 << 20))),
     value("rasize", into("rasize", number(0, 64 << 20))),
-    stated("nolease nohandlecache", _LEASE),
-    stated("handlecache max_cached_dirs closetimeo locallease", _LEASE),
+    flag("nolease", leases=False),
+    stated("nohandlecache", _HANDLES),
+    stated("handlecache max_cached_dirs closetimeo", _HANDLES),
+    stated("locallease", "leases are the server's; this version gives programs none by fcntl"),
     flag("strictsync", strictsync=True),
     flag("nostrictsync", strictsync=False),
     stated("fsc", "there is no FS-Cache"),

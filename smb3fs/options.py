@@ -99,6 +99,8 @@ class MountOptions:
     snapshot: str | None = None
     # What may be remembered without a lease, and for how long.
     cache: str = "strict"
+    # Whether leases are asked for.
+    leases: bool = True
     # Whether fsync waits for the server's disk.
     strictsync: bool = True
     # Whether nothing can be deleted.

@@ -28,10 +28,12 @@ class Trace:
 
     A round trip is an exchange (one message with one or more chained requests) whose answer somebody waits for from the
     moment it is sent; one that nobody waits for, such as the CLOSE behind a release, and one that is sent ahead of the
-    need for it, such as the next pages of a listing, is counted in `unwaited` instead.
+    need for it, such as the next pages of a listing, is counted in `unwaited` instead. `breaks` counts what the server
+    has taken back of leases, by what they were and became.
     """
 
     requests: Counter[str] = field(default_factory=Counter)
+    breaks: Counter[str] = field(default_factory=Counter)
     round_trips: int = 0
     unwaited: int = 0
     bytes_read: int = 0

@@ -18,7 +18,7 @@ import outcome
 import trio
 
 from smb3fs.channels.transport import Transport
-from smb3fs.connection import Answer, Completed, Connection, Event, Exchange
+from smb3fs.connection import Answer, Completed, Connection, Event, Exchange, Unsolicited
 from smb3fs.errors import ConnectionLost, SecurityError, Smb3fsError, WireError
 from smb3fs.trace import Trace
 from smb3fs.wire.codec import Buffer
@@ -26,6 +26,7 @@ from smb3fs.wire.control import EchoRequest
 from smb3fs.wire.create import AccessMask, CreateOptions, CreateRequest, CreateResponse, Disposition
 from smb3fs.wire.header import Command
 from smb3fs.wire.io import CloseRequest
+from smb3fs.wire.lease import Break, parse_break
 
 # Messages that the reader may take in a row before it lets other tasks run: about a millisecond of work.
 BURST: Final = 32
@@ -51,7 +52,9 @@ class Channel:
         timeout: float,
         echo_interval: float,
         on_lost: Callable[[Channel, Smb3fsError], None],
+        on_break: Callable[[Channel, Break], None] | None = None,
     ) -> None:
+        """`on_lost` is told once why the channel has ended, `on_break` of every lease or oplock that is taken back."""
         self.transport = transport
         self.connection = Connection()
         self.error: Smb3fsError | None = None
@@ -60,6 +63,7 @@ class Channel:
         self._dead_after = timeout / 2
         self._echo_interval = echo_interval
         self._on_lost = on_lost
+        self._on_break = on_break
         self._queue: deque[Exchange] = deque()
         self._urgent: deque[Exchange] = deque()
         self._put_off: list[Exchange] = []
@@ -291,8 +295,7 @@ class Channel:
     def _handle(self, event: Event) -> None:
         """Act on one event of the connection."""
         if not isinstance(event, Completed):
-            # We ask for no oplock and no lease, so a break can only be a mistake of the server's; it needs no answer.
-            self._trace.event(time.time(), "the server sent an oplock break that nobody asked for")
+            self._take_break(event)
             return
         exchange = event.exchange
         task = self._waiters.pop(exchange, None)
@@ -306,6 +309,18 @@ class Channel:
             self._echo = None
         if exchange.waited:
             self._close_orphan(exchange)
+
+    def _take_break(self, event: Unsolicited) -> None:
+        """Hand up what the server sent unasked; nothing but a break is sent so."""
+        try:
+            if event.header.command != Command.OPLOCK_BREAK:
+                raise WireError(f"the server sent command {event.header.command} unasked")
+            told = parse_break(event.pdu)
+        except WireError as error:
+            self.fail(error)
+            return
+        if self._on_break is not None:
+            self._on_break(self, told)
 
     def _close_orphan(self, exchange: Exchange) -> None:
         """Close the handle that an abandoned CREATE was granted after all ([MS-SMB2] 3.2.4.24)."""

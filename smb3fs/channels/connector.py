@@ -37,6 +37,7 @@ from smb3fs.trace import Trace
 from smb3fs.wire.create import RELATED_FILE_ID, AccessMask, CreateRequest, Disposition
 from smb3fs.wire.header import Request
 from smb3fs.wire.io import CloseRequest
+from smb3fs.wire.lease import Break
 from smb3fs.wire.tree import ShareType
 
 # How long one address may take to answer a connection attempt before the next is tried; a quarter of `timeout` where
@@ -83,6 +84,7 @@ class Connector:
         logins: Logins,
         trace: Trace,
         on_lost: Callable[[Channel, Smb3fsError], None],
+        on_break: Callable[[Channel, Break], None] | None = None,
     ) -> None:
         self._nursery = nursery
         self._target = target
@@ -90,6 +92,7 @@ class Connector:
         self._logins = logins
         self._trace = trace
         self._on_lost = on_lost
+        self._on_break = on_break
         self._follower = Follower(self._reach, follow=target.follow)
         self._previous = ("", 0)
         self._diallers: dict[str, Dialler] = {}
@@ -178,6 +181,7 @@ class Connector:
             timeout=target.timeout,
             echo_interval=target.echo_interval,
             on_lost=self._on_lost,
+            on_break=self._on_break,
         )
         if target.max_credits is not None:
             channel.connection.credits.limit(target.max_credits)

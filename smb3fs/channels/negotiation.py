@@ -92,6 +92,13 @@ class Negotiated:
     posix: bool = False
 
     @property
+    def lease_version(self) -> int:
+        """The version of the contexts by which leases are asked for; 0 where the server has none."""
+        if not self.capabilities & Capability.LEASING or self.dialect < Dialect.SMB_2_1:
+            return 0
+        return 2 if self.dialect >= Dialect.SMB_3_0 else 1
+
+    @property
     def large_mtu(self) -> bool:
         """Whether a request may cost several credits, hence be about more than 64 KiB; 2.0.2 knows no such thing."""
         return self.dialect > Dialect.SMB_2_0_2 and bool(self.capabilities & Capability.LARGE_MTU)

@@ -48,6 +48,8 @@ def _lines(snapshot: Mapping[str, Any]) -> Iterator[str]:
         ("recovery", _recovery(snapshot.get("recovery") or {})),
         ("open handles", _handles(snapshot.get("open_handles"), snapshot.get("handles") or {})),
         ("locks", _locks(snapshot.get("locks"))),
+        ("leases", _counts(snapshot.get("leases"))),
+        ("breaks", _counts(snapshot.get("breaks"))),
         ("round trips", snapshot.get("round_trips")),
         ("not waited for", snapshot.get("unwaited")),
         ("read", _bytes((snapshot.get("bytes") or {}).get("read"))),
@@ -107,6 +109,11 @@ def _handles(count: int | None, by_durability: Mapping[str, int]) -> str | None:
         return None
     durable = ", ".join(f"{number} {name}" for name, number in by_durability.items() if number and name != "none")
     return f"{count} ({durable.replace('_', ' ')})" if durable else str(count)
+
+
+def _counts(counts: Mapping[str, int] | None) -> str | None:
+    """Return counts in one line, None for nothing to count."""
+    return ", ".join(f"{name}: {count:,}" for name, count in counts.items()) if counts else None
 
 
 def _span(seconds: float | None) -> str | None:

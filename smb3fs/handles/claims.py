@@ -29,7 +29,6 @@ from smb3fs.channels.session import Session
 from smb3fs.connection import Answer
 from smb3fs.errors import ConnectionLost, Smb3fsError, Status, StatusError, WireError, status_name
 from smb3fs.handles.attributes import FileAttributes
-from smb3fs.handles.leases import LeaseTable
 from smb3fs.handles.opens import Durability, Open, OpenTable
 from smb3fs.wire.create import CreateContext, CreateOptions, CreateRequest, CreateResponse, Disposition, FileId
 from smb3fs.wire.durable import (
@@ -40,7 +39,6 @@ from smb3fs.wire.durable import (
     DurableHandleReconnectV2,
 )
 from smb3fs.wire.io import CloseRequest
-from smb3fs.wire.lease import LEASE_CONTEXT, LeaseContext, LeaseContextV2, parse_lease
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +89,6 @@ class Claims:
     def __init__(
         self,
         opens: OpenTable,
-        leases: LeaseTable,
         reopen: Callable[[Session, Open], Awaitable[Open]],
         *,
         patience: float,
@@ -101,13 +98,12 @@ class Claims:
         `patience` bounds the time that one open may take, for which all traffic is held up.
         """
         self._opens = opens
-        self._leases = leases
         self._reopen = reopen
         self._patience = patience
 
     def suspend(self) -> None:
         """Take notice that the session is gone."""
-        self._leases.suspended()
+        self._opens.leases.suspended()
 
     async def reclaim(self, session: Session) -> Tally:
         """Bring everything over; raises ConnectionLost if the session dies before that is done."""
@@ -148,7 +144,7 @@ class Claims:
         if handle.closed:
             self._opens.forget(handle)
             return
-        handle.lost = wrong
+        self._opens.lose(handle, wrong)
         tally.lost += 1
         tally.example = f"{handle.path}: {wrong}"
         log.info("%s cannot be used any more: %s", handle.path, wrong)
@@ -172,8 +168,7 @@ class Claims:
         handle.file_id.persistent, handle.file_id.volatile = told.file_id
         handle.generation = session.generation
         handle.seen = _updated(handle.seen, told)
-        if handle.lease is not None:
-            self._leases.regranted(handle.lease, _lease_told(told))
+        self._opens.leases.regranted(handle, told.contexts)
         if handle.closed:
             session.post([CloseRequest(handle.file_id)], lambda: self._opens.forget(handle))
         return ""
@@ -187,8 +182,7 @@ class Claims:
             flags = PERSISTENT if handle.durability == Durability.PERSISTENT else 0
             data = DurableHandleReconnectV2(file_id, handle.create_guid, flags).encode()
             claim = CreateContext(DURABLE_HANDLE_RECONNECT_V2, data)
-        lease = handle.lease
-        leases = () if lease is None else (self._leases.context(lease, lease.kept),)
+        leases = self._opens.leases.claims(handle)
         return replace(handle.request, disposition=Disposition.OPEN, contexts=(claim, *leases))
 
     # -- reopening
@@ -200,6 +194,7 @@ class Claims:
         except StatusError as error:
             _check_alive(error)
             return f"opening it again is refused ({status_name(error.status)})"
+        self._opens.leases.handed_over(fresh, handle)
         self._opens.forget(fresh)
         if _state(fresh.seen) != _state(handle.seen):
             session.post([CloseRequest(fresh.file_id)])
@@ -207,7 +202,7 @@ class Claims:
         handle.file_id.persistent, handle.file_id.volatile = fresh.file_id
         handle.generation = session.generation
         handle.request, handle.create_guid, handle.durability = fresh.request, fresh.create_guid, fresh.durability
-        handle.lease, handle.seen = fresh.lease, fresh.seen
+        handle.seen = fresh.seen
         return ""
 
 
@@ -236,11 +231,6 @@ def _state(seen: FileAttributes) -> tuple[int, int, int, int]:
     """Return what shows whether two answers are about the same contents; times are 0 where they are not known."""
     # The size of an empty file is as good as any other.
     return seen.file_id, seen.size + 1, seen.modified, seen.changed
-
-
-def _lease_told(told: CreateResponse) -> LeaseContext | LeaseContextV2 | None:
-    """Return what an answer to CREATE says of a lease, if anything."""
-    return next((parse_lease(context.data) for context in told.contexts if context.name == LEASE_CONTEXT), None)
 
 
 def _updated(seen: FileAttributes, told: CreateResponse) -> FileAttributes:

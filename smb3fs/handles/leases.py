@@ -46,11 +46,11 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import Final
+from typing import Final, Protocol
 
 from smb3fs.wire.create import CreateContext
 from smb3fs.wire.lease import (
@@ -63,6 +63,7 @@ from smb3fs.wire.lease import (
     LeaseContextV2,
     LeaseFlag,
     LeaseState,
+    parse_lease,
 )
 
 # As ints: arithmetic with enum's flags costs microseconds.
@@ -85,11 +86,17 @@ class Reason(Enum):
     RELEASED = auto()
 
 
+class Holder(Protocol):
+    """What may hold a lease: an open."""
+
+    lease: Lease | None
+
+
 @dataclass(slots=True, eq=False)
 class Lease:
     """The lease on one file under one name; `path` is as in `Open`, `file_id` the file's number, 0 if it is not known.
 
-    `opens` counts the opens that hold it, `asked` the CREATEs on their way that ask for it. `known` tells whether the
+    `opens` are those that hold it, `asked` counts the CREATEs on their way that ask for it. `known` tells whether the
     server has said anything of it yet in this session; `early` is what breaks have left of it before that, with the
     epoch of the latest of them.
     """
@@ -100,7 +107,7 @@ class Lease:
     file_id: int = 0
     state: int = NONE
     epoch: int = 0
-    opens: int = 0
+    opens: set[Holder] = field(default_factory=set)
     asked: int = 0
     known: bool = False
     kept: int = NONE
@@ -109,6 +116,12 @@ class Lease:
 
 
 Subscriber = Callable[[Lease, int, int, Reason], None]
+
+
+def lease_name(state: int) -> str:
+    """Return a state as people write it: RWH, or none."""
+    letters = ((LeaseState.READ, "R"), (LeaseState.WRITE, "W"), (LeaseState.HANDLE, "H"))
+    return "".join(letter for bit, letter in letters if state & bit) or "none"
 
 
 def later_by(epoch: int, other: int) -> int:
@@ -123,6 +136,7 @@ class LeaseTable:
         """Make an empty table; where leases are not `wanted`, none is ever asked for."""
         self._wanted = wanted
         self._version = 0
+        self._live = False
         self._by_key: dict[bytes, Lease] = {}
         self._by_name: dict[str, list[Lease]] = {}
         self._subscribers: list[Subscriber] = []
@@ -140,8 +154,8 @@ class LeaseTable:
         return self._wanted and self._version > 0
 
     def speak(self, version: int) -> None:
-        """Use contexts of this version from now on."""
-        self._version = version
+        """Use contexts of this version from now on, in a new session."""
+        self._version, self._live = version, True
 
     def subscribe(self, subscriber: Subscriber) -> None:
         """Have every change of a lease told: the lease, its state before and after, and why."""
@@ -228,17 +242,30 @@ class LeaseTable:
                 lease.early = None
             self._drop_unused(lease)
 
-    def granted(self, lease: Lease, told: LeaseContext | LeaseContextV2, file_id: int = 0) -> bool:
-        """Take in the answer to a CREATE, and count the open that it made; False if the answer is of another lease.
+    def granted(
+        self, handle: Holder, asked: Sequence[CreateContext], told: Mapping[bytes, bytes], file_id: int
+    ) -> None:
+        """Take in what the answer to a CREATE tells, and have the open hold its lease, if it was granted one.
 
-        Such an open has no lease: of a file of another number, the server must not say that it has this one.
+        `asked` are the contexts of the request, `told` those of the answer; `file_id` is the number of the file, 0 if
+        it is not known. A lease on a file of another number is not believed in.
         """
-        if told.key != lease.key or (file_id and lease.file_id and file_id != lease.file_id):
-            return False
+        if LEASE_CONTEXT not in told:
+            return
+        answer = parse_lease(told[LEASE_CONTEXT])
+        lease = self._by_key.get(answer.key)
+        if lease is None or dict(asked).get(LEASE_CONTEXT, b"")[:KEY_SIZE] != lease.key:
+            return
+        if file_id and lease.file_id and file_id != lease.file_id:
+            return
         lease.file_id = lease.file_id or file_id
-        lease.opens += 1
-        self._hear(lease, told, held=lease.opens > 1)
-        return True
+        held = bool(lease.opens)
+        handle.lease = lease
+        lease.opens.add(handle)
+        if self._live:
+            self._hear(lease, answer, held=held)
+        elif isinstance(answer, LeaseContextV2):  # it came at the last moment, and can only be claimed
+            lease.kept, lease.epoch = answer.state, answer.epoch
 
     def _hear(self, lease: Lease, told: LeaseContext | LeaseContextV2, *, held: bool) -> None:
         """Take in what an answer says of a lease, which other opens have `held` until now or not."""
@@ -264,12 +291,24 @@ class LeaseTable:
             self._change(lease, NONE, Reason.MISSED)
         self._change(lease, state, Reason.GRANTED)
 
-    def released(self, lease: Lease) -> None:
-        """Take one open less into account: it is closed, or lost."""
-        lease.opens -= 1
+    def released(self, handle: Holder) -> None:
+        """Take notice that an open is closed, or lost, so that it holds its lease no more; twice is as once."""
+        lease = handle.lease
+        if lease is None or handle not in lease.opens:
+            return
+        lease.opens.discard(handle)
         if not lease.opens:
             self._change(lease, NONE, Reason.RELEASED)
         self._drop_unused(lease)
+
+    def handed_over(self, fresh: Holder, handle: Holder) -> None:
+        """Have an open hold the lease of another one that takes its place on the server, in place of its own."""
+        if fresh.lease is not handle.lease:
+            self.released(handle)
+            handle.lease = fresh.lease
+        if fresh.lease is not None:
+            fresh.lease.opens.add(handle)
+        self.released(fresh)
 
     def _drop_unused(self, lease: Lease) -> None:
         """Forget a lease that nobody holds, as the server does."""
@@ -303,28 +342,37 @@ class LeaseTable:
 
     def suspended(self) -> None:
         """Give up all states: the connection is lost, and what others do is not told us any more. Keys are kept."""
+        self._live = False
         for lease in self:
             if lease.known:
                 lease.known, lease.kept = False, lease.state
             lease.early = None
             self._change(lease, NONE, Reason.SUSPENDED)
 
-    def regranted(self, lease: Lease, told: LeaseContext | LeaseContextV2 | None) -> None:
-        """Take in the answer to a claim of an open that holds the lease; None if it said nothing of one."""
-        if told is None or told.key != lease.key:
+    def claims(self, handle: Holder) -> Sequence[CreateContext]:
+        """Return the context that the claim of an open must carry: one if it has a lease, else none."""
+        return () if handle.lease is None else (self.context(handle.lease, handle.lease.kept),)
+
+    def regranted(self, handle: Holder, contexts: Sequence[CreateContext]) -> None:
+        """Take in the contexts of the answer to the claim of an open."""
+        lease, told = handle.lease, dict(contexts).get(LEASE_CONTEXT)
+        if lease is None or told is None or handle not in lease.opens:
+            return
+        answer = parse_lease(told)
+        if answer.key != lease.key:
             return
         unchanged = (
             not lease.known
             and lease.early is None
-            and isinstance(told, LeaseContextV2)
-            and told.epoch == lease.epoch
-            and not lease.kept & ~told.state
+            and isinstance(answer, LeaseContextV2)
+            and answer.epoch == lease.epoch
+            and not lease.kept & ~answer.state
         )
         if unchanged:
             lease.known = True
-            self._change(lease, told.state, Reason.CLAIMED)
+            self._change(lease, answer.state, Reason.CLAIMED)
         else:
-            self._hear(lease, told, held=True)
+            self._hear(lease, answer, held=True)
         lease.early = None
 
     def _change(self, lease: Lease, state: int, reason: Reason) -> None:

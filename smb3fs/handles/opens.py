@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 from smb3fs.handles.attributes import FileAttributes
-from smb3fs.handles.leases import Lease
+from smb3fs.handles.leases import Lease, LeaseTable
 from smb3fs.handles.ledger import Ledger
 from smb3fs.handles.lock_sequence import LockSequence
 from smb3fs.wire.create import CreateRequest, HeldFileId
@@ -37,7 +37,7 @@ class Open:
     `file_id` is valid only in the session of the same `generation`; a claim after a loss changes both in their place.
     `path` is relative to the root of the mount; `request` is the CREATE that made the open, and `create_guid` the 16
     bytes by which the server knows it again, none where it was not asked to. `ledger` is there if it has been chosen to
-    carry locks, `lease` if it holds one. `created` tells whether the CREATE made
+    carry locks, `lease` if the server has granted one. `created` tells whether the CREATE made
     the file rather than found it. `head` is what the file began with at that moment, if it was asked for and could be
     read; `seen` the server's last answer about the file. `doubts` counts the
     changes of which nobody knows what became; `lost` why the open is gone for good, "" while it is not.
@@ -88,9 +88,11 @@ def promised(request: CreateRequest, granted: Mapping[bytes, bytes]) -> tuple[by
 
 
 class OpenTable:
-    """The opens of one line to a server that have not been closed."""
+    """The opens of one line to a server that have not been closed; with them their leases go."""
 
-    def __init__(self) -> None:
+    def __init__(self, leases: LeaseTable | None = None) -> None:
+        """Make an empty table, for opens whose leases are in another one."""
+        self.leases = leases if leases is not None else LeaseTable(wanted=False)
         self._opens: set[Open] = set()
         # Closed here, but nobody knows yet whether the server has heard of it, which would keep them after a loss.
         self._leaving: set[Open] = set()
@@ -114,6 +116,7 @@ class OpenTable:
             return False
         handle.closed = True
         self._opens.discard(handle)
+        self.leases.released(handle)
         if handle.durability and not handle.lost:
             self._leaving.add(handle)
         return True
@@ -122,7 +125,13 @@ class OpenTable:
         """Take a handle out of which the server has nothing any more."""
         handle.closed = True
         self._opens.discard(handle)
+        self.leases.released(handle)
         self._leaving.discard(handle)
+
+    def lose(self, handle: Open, why: str) -> None:
+        """Give up a handle that stands for nothing on the server any more, whose user has not closed it yet."""
+        handle.lost = why
+        self.leases.released(handle)
 
     def of_earlier_sessions(self, generation: int) -> list[Open]:
         """Return what is to be brought over into the session of that number, closed handles included."""

@@ -17,6 +17,7 @@ from smb3fs.channels.session import Session
 from smb3fs.connection import Answer
 from smb3fs.errors import Status, StatusError
 from smb3fs.handles.attributes import FileAttributes
+from smb3fs.handles.leases import RH, RWH, Lease
 from smb3fs.handles.opens import Open, OpenTable, promised
 from smb3fs.trace import Trace
 from smb3fs.wire.codec import ns_to_filetime, utf16
@@ -29,6 +30,7 @@ from smb3fs.wire.create import (
     CreateResponse,
     Disposition,
     HeldFileId,
+    OplockLevel,
 )
 from smb3fs.wire.create_contexts import QUERY_ON_DISK_ID, TIMEWARP_TOKEN, DiskId, TimewarpToken
 from smb3fs.wire.header import Command, Request
@@ -44,6 +46,7 @@ from smb3fs.wire.infoclass import (
     FileRenameInformation,
 )
 from smb3fs.wire.io import CloseRequest
+from smb3fs.wire.lease import LEASE_CONTEXT, LeaseState
 from smb3fs.wire.posix import POSIX_GUID, FilePosixInformation, PosixCreate, PosixCreated
 from smb3fs.wire.query import InfoType, QueryInfoRequest, QueryInfoResponse, SetInfoRequest
 
@@ -66,6 +69,9 @@ WRITE_ACCESS: Final = int(
 )
 STAT_ACCESS: Final = int(AccessMask.READ_ATTRIBUTES | AccessMask.SYNCHRONIZE)
 SYNCHRONIZE: Final = int(AccessMask.SYNCHRONIZE)
+WRITE_DATA: Final = int(AccessMask.WRITE_DATA)
+# Who asks for no more than this neither breaks a lease nor is granted one ([MS-SMB2] 3.3.5.9, Samba's stat opens).
+NEITHER_BREAKS: Final = int(AccessMask.READ_ATTRIBUTES | AccessMask.WRITE_ATTRIBUTES | AccessMask.SYNCHRONIZE)
 SET_ACCESS: Final = int(AccessMask.READ_ATTRIBUTES | AccessMask.WRITE_ATTRIBUTES | AccessMask.SYNCHRONIZE)
 LIST_ACCESS: Final = int(AccessMask.LIST_DIRECTORY | AccessMask.READ_ATTRIBUTES | AccessMask.SYNCHRONIZE)
 DELETE_ACCESS: Final = int(AccessMask.DELETE | AccessMask.READ_ATTRIBUTES | AccessMask.SYNCHRONIZE)
@@ -109,6 +115,7 @@ class Chains:
         """
         self._pool = pool
         self._opens = opens
+        self._leases = opens.leases
         self._trace = trace
         self._prefix = prefix
         self._rsize = rsize
@@ -148,8 +155,18 @@ class Chains:
         options: int = 0,
         contexts: Sequence[CreateContext] = (),
         mode: int = 0,
+        lease: Lease | None = None,
     ) -> CreateRequest:
-        """Build the CREATE that begins a chain; `mode` has the permission bits of a file that it makes."""
+        """Build the CREATE that begins a chain; `mode` has the permission bits of a file that it makes.
+
+        `lease` is the one that it asks for. Without one it names that which the file is open with, if it is, and asks
+        for no more than there is of it: without its key we would break our own lease.
+        """
+        if lease is not None:
+            contexts = (*contexts, self._leases.context(lease, RWH if access & WRITE_DATA else RH))
+        elif disposition == Disposition.OPEN and access & ~NEITHER_BREAKS:
+            lease = self._leases.find(path)
+            contexts = contexts if lease is None else (*contexts, self._leases.context(lease, lease.state))
         if self._timewarp:
             contexts = (*contexts, *self._timewarp)
         if self._posix:
@@ -157,10 +174,25 @@ class Chains:
             # A server that goes by modes may find that somebody without any right to a file has not this one either,
             # and then refuses what POSIX leaves to its owner, or to the owner of its directory. Nothing needs it.
             access &= ~SYNCHRONIZE
-        return CreateRequest(self._full(path), access, disposition, options, contexts=contexts)
+        oplock_level = OplockLevel.NONE if lease is None else OplockLevel.LEASE
+        return CreateRequest(
+            self._full(path), access, disposition, options, oplock_level=oplock_level, contexts=contexts
+        )
+
+    async def _send(self, chain: Sequence[Request], *, repeat: Repeat = Repeat.NEVER) -> tuple[Session, list[Answer]]:
+        """Send a chain that begins with a CREATE, once more without the key of a lease if it is that which is refused.
+
+        The key is another file's if somebody has moved that away, and put this one in its place.
+        """
+        session, answers = await self._pool.call(chain, repeat=repeat)
+        request = chain[0]
+        if answers[0].status == Status.INVALID_PARAMETER and isinstance(request, CreateRequest) and is_leased(request):
+            session, answers = await self._pool.call([without_lease(request), *chain[1:]], repeat=repeat)
+        return session, answers
 
     def _moved(self, old: str, new: str) -> None:
         """Have the opens of what was renamed known by its new name."""
+        self._leases.renamed(old, new)
         self._opens.moved((old, self._full(old)), (new, self._full(new)), self._separator)
 
     def _query(self, handle: Open | None = None) -> QueryInfoRequest:
@@ -201,6 +233,7 @@ class Chains:
         )
         handle.create_guid, handle.durability = promised(request, contexts)
         self._opens.add(handle)
+        self._leases.granted(handle, request.contexts, contexts, file_id)
         return handle
 
     def usable(self, handle: Open) -> bool:
@@ -209,12 +242,14 @@ class Chains:
 
     def close(self, handle: Open, *, hurry: bool = True) -> None:
         """Queue the CLOSE of a handle; nobody waits for its answer. It takes a moment where there is no `hurry`."""
+        # An open that comes before that moment has another key, and would have to wait until we have given this W back.
+        hurry = hurry or (handle.lease is not None and bool(handle.lease.state & LeaseState.WRITE))
         if self._opens.remove(handle):
             self._pool.post([CloseRequest(handle.file_id)], handle, lambda: self._opens.forget(handle), hurry=hurry)
 
     async def _chain(self, chain: Sequence[Request], *, repeat: Repeat = Repeat.NEVER) -> tuple[Session, list[Answer]]:
         """Send a chain that opens and closes by itself; raise the first error in it."""
-        session, answers = await self._pool.call(chain, repeat=repeat)
+        session, answers = await self._send(chain, repeat=repeat)
         try:
             raise_first(chain, answers)
         except StatusError:
@@ -256,6 +291,17 @@ class Chains:
             self.close(handle)
         raise_first(chain[:2], answers[:2])
         return self._told(answers[1])
+
+
+def is_leased(request: CreateRequest) -> bool:
+    """Whether a CREATE asks for a lease or names one."""
+    return request.oplock_level == OplockLevel.LEASE
+
+
+def without_lease(request: CreateRequest) -> CreateRequest:
+    """Return a CREATE that has nothing to do with any lease."""
+    contexts = [context for context in request.contexts if context.name != LEASE_CONTEXT]
+    return replace(request, oplock_level=OplockLevel.NONE, contexts=contexts)
 
 
 def raise_first(chain: Sequence[Request], answers: Sequence[Answer]) -> None:

@@ -8,6 +8,7 @@ from smb3fs.channels.pool import Repeat
 from smb3fs.connection import Answer
 from smb3fs.errors import Status, StatusError, WireError
 from smb3fs.handles.attributes import FileAttributes
+from smb3fs.handles.leases import Lease
 from smb3fs.handles.opens import Open
 from smb3fs.share.chains import (
     CLOSE_RELATED,
@@ -18,11 +19,13 @@ from smb3fs.share.chains import (
     SET_ACCESS,
     STAT_ACCESS,
     WRITE_ACCESS,
+    WRITE_DATA,
     basic_information,
     check_expected,
     internal_id,
     raise_first,
 )
+from smb3fs.share.leasing import Leasing
 from smb3fs.share.links import Links
 from smb3fs.share.listing import PAGE_SIZE, Listing
 from smb3fs.wire.codec import Buffer
@@ -60,7 +63,7 @@ class VolumeSpace(NamedTuple):
     files_free: int = 0
 
 
-class Files(Links):
+class Files(Links, Leasing):
     """What can be asked of and done to files, by path or by handle."""
 
     # -- looking
@@ -132,11 +135,20 @@ class Files(Links):
         With `head` the handle brings along up to as many of the file's first bytes, in the same round trip, unless the
         share keeps opens for good. The number of links in its attributes is not known.
         """
+        return await self.leased(
+            path, expect, lambda lease: self._open(path, lease, read=read, write=write, expect=expect, head=head)
+        )
+
+    async def _open(
+        self, path: str, lease: Lease | None, *, read: bool, write: bool, expect: int | None, head: int
+    ) -> Open:
+        """Open an existing file with that lease or none."""
         request = self._create(
             path,
             _access(read, write),
             options=CreateOptions.NON_DIRECTORY_FILE,
             contexts=(CreateContext(QUERY_ON_DISK_ID),),
+            lease=lease,
         )
         if head and not self.persists(await self._pool.ready()):
             # What is only read can be opened anew after a loss; a round trip is worth more.
@@ -178,16 +190,28 @@ class Files(Links):
         With `readonly_attribute` a new file is made read-only, for later opens; the handle itself may write. `mode` is
         for servers that keep one.
         """
+        attributes = FileAttribute.READONLY if readonly_attribute else FileAttribute.NORMAL
+        disposition = Disposition.CREATE if exclusive else Disposition.OPEN_IF
+        access = _access(read, write)
+        return await self.leased(
+            path, None, lambda lease: self._create_and_open(path, lease, access, disposition, attributes, mode)
+        )
+
+    async def _create_and_open(
+        self, path: str, lease: Lease | None, access: int, disposition: int, file_attributes: int, mode: int
+    ) -> Open:
+        """Create a file and open it with that lease or none."""
         request = self._create(
             path,
-            _access(read, write),
-            disposition=Disposition.CREATE if exclusive else Disposition.OPEN_IF,
+            access,
+            disposition=disposition,
             options=CreateOptions.NON_DIRECTORY_FILE,
             contexts=(CreateContext(QUERY_ON_DISK_ID),),
             mode=mode,
+            lease=lease,
         )
-        request.file_attributes = FileAttribute.READONLY if readonly_attribute else FileAttribute.NORMAL
-        handle = await self._open_alone(request, path, writable=write)
+        request.file_attributes = file_attributes
+        handle = await self._open_alone(request, path, writable=bool(access & WRITE_DATA))
         if not handle.created or not handle.attributes_at_open.file_id:
             # An older file may have more links, and some servers do not tell the id with the answer.
             try:

@@ -111,7 +111,7 @@ class Links(Opening):
         """Open what is at a path if it has the id `expect`; one round trip."""
         request = self._create(path, access, options=options)
         chain: list[Request] = [request, QUERY_INTERNAL]
-        session, answers = await self._pool.call(chain, repeat=Repeat.SAFE)
+        session, answers = await self._send(chain, repeat=Repeat.SAFE)
         handle = self._opened(request, answers[0], path, session)
         try:
             raise_first(chain[1:], answers[1:])
@@ -290,7 +290,7 @@ class Links(Opening):
         """
         rename = FileRenameInformation(replace, self._full(new))
         request = self._create(old, MAKE_ACCESS, options=CreateOptions.OPEN_REPARSE_POINT)
-        session, answers = await self._pool.call([request, GET_POINT])
+        session, answers = await self._send([request, GET_POINT])
         if answers[0].status != Status.SUCCESS:
             # Whoever may not write to it may rename it all the same, and a link on the server's own disk stays one.
             request = self._create(old, DELETE_ACCESS, options=CreateOptions.OPEN_REPARSE_POINT)

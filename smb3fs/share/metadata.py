@@ -160,7 +160,7 @@ class Metadata(Chains):
             *queries,
             CLOSE_RELATED,
         ]
-        session, answers = await self._pool.call(chain, repeat=Repeat.SAFE)
+        session, answers = await self._send(chain, repeat=Repeat.SAFE)
         self._close_leftover(answers, session)
         raise_first(chain[:2], answers[:2])
         self._check_id(expect, answers[1])
@@ -172,7 +172,7 @@ class Metadata(Chains):
         """Open the file `expect` and return the answers to queries about it as well, whatever their status."""
         request = self._create(path, LOOK | access, options=CreateOptions.OPEN_REPARSE_POINT)
         chain: list[Request] = [request, QUERY_INTERNAL, *queries]
-        session, answers = await self._pool.call(chain, repeat=Repeat.SAFE)
+        session, answers = await self._send(chain, repeat=Repeat.SAFE)
         handle = self._opened(request, answers[0], path, session)
         try:
             raise_first(chain[1:2], answers[1:2])

@@ -60,6 +60,11 @@ class Names(Opening):
 
     async def remove_file(self, path: str, *, expect: int | None = None, born: int | None = None) -> None:
         """Delete a file, read-only or not (as POSIX has it); the name goes, never what a link behind it points to."""
+        await self._remove_file(path, expect, born)
+        self._leases.removed(path)
+
+    async def _remove_file(self, path: str, expect: int | None, born: int | None) -> None:
+        """Do it."""
         options = CreateOptions.NON_DIRECTORY_FILE | CreateOptions.OPEN_REPARSE_POINT
         delete = set_info(FileDispositionInformation(delete=True))
 
@@ -82,7 +87,7 @@ class Names(Opening):
         options = CreateOptions.DIRECTORY_FILE | CreateOptions.OPEN_REPARSE_POINT
         request = self._create(path, DELETE_ACCESS, options=options)
         chain: list[Request] = [request, QUERY_TAG]
-        session, answers = await self._pool.call(chain, repeat=Repeat.SAFE)
+        session, answers = await self._send(chain, repeat=Repeat.SAFE)
         handle = self._opened(request, answers[0], path, session)
         try:
             raise_first(chain[1:], answers[1:])

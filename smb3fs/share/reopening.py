@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from smb3fs.channels.session import Session
-from smb3fs.errors import StatusError
+from smb3fs.errors import Status, StatusError
 from smb3fs.handles.opens import Open
-from smb3fs.share.chains import raise_first
+from smb3fs.share.chains import is_leased, raise_first, without_lease
 from smb3fs.share.opening import Opening
 from smb3fs.wire.create import CreateContext
 from smb3fs.wire.create_contexts import QUERY_ON_DISK_ID
@@ -27,12 +27,16 @@ class Reopening(Opening):
             before.desired_access,
             options=before.create_options,
             contexts=(CreateContext(QUERY_ON_DISK_ID),),
+            lease=handle.lease,
         )
         request.share_access = before.share_access
         if handle.create_guid or handle.durability:
             request = self._lasting(request, session)
         chain: list[Request] = [request, self._query()]
         answers = await session.call(chain)
+        if answers[0].status == Status.INVALID_PARAMETER and is_leased(request):
+            request = without_lease(request)
+            answers = await session.call([request, *chain[1:]])
         fresh = self._opened(request, answers[0], handle.path, session, writable=handle.writable)
         try:
             raise_first(chain[1:], answers[1:])

@@ -204,10 +204,12 @@ class OplockBreakResponse(_OplockBreak):
     """The acknowledgement has arrived (2.2.25.1)."""
 
 
+Break = LeaseBreakNotification | OplockBreakNotification
+
 _STRUCTURE_SIZE: Final = Struct("<H")
 
 
-def parse_break(pdu: memoryview) -> LeaseBreakNotification | OplockBreakNotification:
+def parse_break(pdu: memoryview) -> Break:
     """Read what a server sends unasked, beginning at its header, as the kind of break that its size tells."""
     (size,) = unpack_at(_STRUCTURE_SIZE, pdu, HEADER_SIZE)
     if size == 44:

@@ -39,6 +39,7 @@ from smb3fs.wire.header import (
 )
 from smb3fs.wire.io import CloseRequest, CloseResponse, FlushRequest, ReadRequest, WriteRequest
 from smb3fs.wire.ioctl import IoctlRequest
+from smb3fs.wire.lease import Break
 from smb3fs.wire.lock import LockRequest
 from smb3fs.wire.negotiate import Cipher, NegotiateRequest, SigningAlgorithm
 from smb3fs.wire.query import QueryDirectoryRequest, QueryInfoRequest, SetInfoRequest
@@ -345,6 +346,7 @@ class Link:
     trace: Trace
     losses: list[Smb3fsError]
     nursery: trio.Nursery
+    breaks: list[Break] = field(default_factory=list)
     lost: trio.Event = field(default_factory=trio.Event)
 
     def exchange(self, *requests: Request, seal: bool = False, urgent: bool = False) -> Exchange:
@@ -367,11 +369,19 @@ async def linked(
         losses.append(error)
         lost.set()
 
-    channel = Channel(peer.transport, trace, timeout=timeout, echo_interval=echo_interval, on_lost=on_lost)
+    breaks: list[Break] = []
+    channel = Channel(
+        peer.transport,
+        trace,
+        timeout=timeout,
+        echo_interval=echo_interval,
+        on_lost=on_lost,
+        on_break=lambda _, told: breaks.append(told),
+    )
     if peer.keys is not None:
         channel.connection.session = peer.keys.client
     async with trio.open_nursery() as nursery:
-        link = Link(channel, peer, trace, losses, nursery, lost)
+        link = Link(channel, peer, trace, losses, nursery, breaks, lost)
         nursery.start_soon(channel.run)
         if credits is not None:
             channel.connection.negotiated(large_mtu=True)

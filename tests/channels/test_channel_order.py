@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from peer import Call, Link, Message, Peer, created, linked, make_keys, settle, trio_test
 
 from smb3fs.channels.channel import BURST, FILE_ONLY, MOST_PUT_OFF, READING
-from smb3fs.errors import ConnectionLost
+from smb3fs.errors import ConnectionLost, WireError
 from smb3fs.wire.control import EchoRequest
 from smb3fs.wire.create import RELATED_FILE_ID, AccessMask, CreateRequest, Disposition, FileId
 from smb3fs.wire.header import FLAG_RESPONSE, HEADER_SIZE, UNSOLICITED_MESSAGE_ID, Command, Header, Request
 from smb3fs.wire.io import CloseRequest, FlushRequest, ReadRequest, WriteRequest
+from smb3fs.wire.lease import LeaseBreakNotification, OplockBreakNotification
 
 FILE = FileId(3, 4)
 READ_SIZE = HEADER_SIZE + len(ReadRequest(FILE, 0, 10).encode())
@@ -87,14 +88,33 @@ async def test_what_is_waited_for_and_what_is_not_is_counted() -> None:
         assert link.channel.in_flight == 0
 
 
+def unasked(command: int, body: bytes) -> bytes:
+    """What a server sends of its own accord: neither signed nor of any session."""
+    return Header(command, UNSOLICITED_MESSAGE_ID, flags=FLAG_RESPONSE).encode() + body
+
+
 @trio_test
-async def test_a_break_that_nobody_can_expect_is_remembered_and_does_no_harm() -> None:
+async def test_breaks_are_handed_up_in_their_order_signed_or_not() -> None:
+    told = [LeaseBreakNotification(1, 1, bytes(16), 7, 3), OplockBreakNotification(0, FILE)]
     async with linked(Peer(make_keys())) as link:
-        header = Header(Command.OPLOCK_BREAK, UNSOLICITED_MESSAGE_ID, flags=FLAG_RESPONSE)
-        link.peer.transport.put(header.encode() + bytes(24))
+        for one in told:
+            link.peer.transport.put(unasked(Command.OPLOCK_BREAK, one.encode()))
         await settle()
-        assert [event.text for event in link.trace.events] == ["the server sent an oplock break that nobody asked for"]
+        assert link.breaks == told
         assert link.losses == []
+
+
+@pytest.mark.parametrize(
+    ("command", "body"),
+    [(Command.OPLOCK_BREAK, bytes(24)), (Command.OPLOCK_BREAK, b""), (Command.CLOSE, bytes(60))],
+)
+@trio_test
+async def test_what_is_no_break_ends_the_connection(command: int, body: bytes) -> None:
+    async with linked(Peer(make_keys())) as link:
+        link.peer.transport.put(unasked(command, body))
+        await settle()
+        assert [type(error) for error in link.losses] == [WireError]
+        assert link.breaks == []
 
 
 # -- what nobody is in a hurry about

@@ -106,6 +106,7 @@ USED: dict[str, dict[str, Any]] = {
     "nouser_xattr": {"user_xattr": False},
     "snapshot=@GMT-2026.01.31-18.00.00": {"snapshot": "@GMT-2026.01.31-18.00.00", "read_only": True},
     "snapshot=134142048000000000,rw": {"snapshot": "134142048000000000", "read_only": True},
+    "nolease": {"leases": False},
     "cache=none": {"cache": "none"},
     "cache=strict": {"cache": "strict"},
     "actimeo=30": {"acregmax": 30.0, "acdirmax": 30.0},
@@ -191,7 +192,7 @@ STATED = """
     upcall_target=app nosharesock tcpnodelay noblocksend noautotune netbiosname=X servern=Y nbsessinit
     sign esize=1 min_enc_offload=1 nocompress nomultichannel max_channels=1 resilienthandles noresilienthandles
     nocifsacl noacl noidsfromsid nomodefromsid
-    setuids nosetuids rwpidforward posixpaths noposixpaths nolease nohandlecache handlecache
+    setuids nosetuids rwpidforward posixpaths noposixpaths nohandlecache handlecache
     max_cached_dirs=16 closetimeo=1 locallease fsc forcemandatorylock forcemand iocharset=utf8 utf8
     unicode nosfu nonativesocket nosparse intr nointr relatime
     norelatime strictatime nostrictatime lazytime nolazytime mand nomand iversion noiversion silent loud

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from smb3fs.handles.leases import NONE, RH, RWH, Lease, LeaseTable, Reason, later_by
+from smb3fs.wire.create import CreateContext
 from smb3fs.wire.lease import (
     ACK_REQUIRED,
     LEASE_CONTEXT,
@@ -46,6 +47,27 @@ def answer(lease: Lease, state: int, epoch: int, flags: int = 0, *, version: int
     return LeaseContextV2(lease.key, state, flags, NO_KEY, epoch & 0xFFFF)
 
 
+@dataclass(eq=False)
+class Handle:
+    """An open."""
+
+    lease: Lease | None = None
+
+
+def grant(leases: LeaseTable, lease: Lease, told: LeaseContext | LeaseContextV2, file_id: int = 0) -> Handle:
+    """Take in the answer to a CREATE that asked for a lease; the open that it made."""
+    handle = Handle()
+    asked = [CreateContext(LEASE_CONTEXT, LeaseContext(lease.key, RWH).encode())]
+    leases.granted(handle, asked, {LEASE_CONTEXT: told.encode()}, file_id)
+    return handle
+
+
+def claim(leases: LeaseTable, lease: Lease, told: LeaseContext | LeaseContextV2) -> None:
+    """Take in the answer to the claim of an open that holds a lease."""
+    (handle, *_) = lease.opens
+    leases.regranted(handle, [CreateContext(LEASE_CONTEXT, told.encode())])
+
+
 def a_break(lease: Lease, state: int, epoch: int, *, ack: bool = True) -> LeaseBreakNotification:
     """The break of a lease."""
     return LeaseBreakNotification(epoch & 0xFFFF, ACK_REQUIRED if ack else 0, lease.key, RWH, state)
@@ -55,7 +77,7 @@ def held(leases: LeaseTable, state: int, epoch: int = HERE, *, version: int = 2)
     """A lease that was granted."""
     lease = leases.make("f", "")
     with leases.asking(lease):
-        assert leases.granted(lease, answer(lease, state, epoch, version=version))
+        grant(leases, lease, answer(lease, state, epoch, version=version))
     return lease
 
 
@@ -93,7 +115,7 @@ def test_the_first_answer_gives_what_it_says_less_what_breaks_took(version: int)
                 acknowledged = leases.broken(a_break(lease, broken, HERE + by))
                 assert acknowledged == LeaseBreakAcknowledgment(lease.key, broken)
                 assert lease.state == NONE
-            leases.granted(lease, answer(lease, granted, HERE, version=version))
+            grant(leases, lease, answer(lease, granted, HERE, version=version))
         assert lease.state == (granted if broken is None else granted & broken)
 
 
@@ -102,7 +124,7 @@ def test_a_later_answer_counts_as_far_as_it_is_later() -> None:
         leases = table()
         lease, told = held(leases, before), Told(leases)
         with leases.asking(lease):
-            leases.granted(lease, answer(lease, after, HERE + by, breaking))
+            grant(leases, lease, answer(lease, after, HERE + by, breaking))
         if by < 0:
             expected = before
         elif by == 0 or breaking:
@@ -124,11 +146,11 @@ def test_an_answer_without_an_epoch_gives_what_breaks_left_of_it() -> None:
         with leases.asking(lease):
             if broken is not None:
                 leases.broken(a_break(lease, broken, 0))
-            leases.granted(lease, answer(lease, after, 0, version=1))
+            grant(leases, lease, answer(lease, after, 0, version=1))
         assert lease.state == (after if broken is None else after & broken)
         # It is of this CREATE alone that the break took something.
         with leases.asking(lease):
-            leases.granted(lease, answer(lease, after, 0, version=1))
+            grant(leases, lease, answer(lease, after, 0, version=1))
         assert lease.state == after
 
 
@@ -150,7 +172,7 @@ def test_a_lease_breaks_in_steps_and_rises_again() -> None:
     for number, state in enumerate((RH, R, NONE), 1):
         leases.broken(a_break(lease, state, HERE + number))
     with leases.asking(lease):
-        leases.granted(lease, answer(lease, RWH, HERE + 4))
+        grant(leases, lease, answer(lease, RWH, HERE + 4))
     assert [(old, new) for old, new, _ in told.events] == [(RWH, RH), (RH, R), (R, NONE), (NONE, RWH)]
     assert lease.epoch == 3
 
@@ -170,24 +192,56 @@ def test_a_loss_suspends_and_a_claim_gives_back(version: int) -> None:
         leases.suspended()
         assert lease.state == NONE
         leases.suspended()  # the connection for the claim was lost as well
+        leases.speak(version)
         if broken is not None:
             leases.broken(a_break(lease, broken, HERE + by + 1))
-        leases.regranted(lease, answer(lease, after, HERE + by, version=version))
+        claim(leases, lease, answer(lease, after, HERE + by, version=version))
         assert lease.state == (after if broken is None else after & broken)
         claimed = version == 2 and by == 0 and broken is None and not before & ~after
         assert [event[2] for event in told.events if event[0] == NONE] == (
             [Reason.CLAIMED if claimed else Reason.GRANTED] if lease.state else []
         )
         # Another open of the same file is claimed as well, and says the same.
-        leases.regranted(lease, answer(lease, after, HERE + by, version=version))
+        claim(leases, lease, answer(lease, after, HERE + by, version=version))
         assert not lease.state & ~after
+
+
+def test_what_is_granted_at_the_last_moment_can_only_be_claimed() -> None:
+    leases = table()
+    lease = leases.make("f", "")
+    with leases.asking(lease):
+        leases.suspended()
+        grant(leases, lease, answer(lease, RWH, 5))
+    assert lease.state == NONE
+    leases.speak(2)
+    (handle,) = lease.opens
+    (asked,) = leases.claims(handle)
+    assert parse_lease(asked.data).key == lease.key
+    claim(leases, lease, answer(lease, RWH, 5))
+    assert (lease.state, lease.epoch) == (RWH, 5)
+    assert leases.claims(Handle()) == ()
+
+
+def test_an_open_that_takes_the_place_of_another_one_takes_its_lease_over() -> None:
+    leases = table()
+    lease = held(leases, RWH)
+    (old,) = lease.opens
+    leases.suspended()
+    leases.speak(2)
+    fresh = grant(leases, lease, answer(lease, RH, 7))
+    leases.handed_over(fresh, old)
+    assert (lease.opens, lease.state) == ({old}, RH)
+    leases.handed_over(Handle(), old)
+    assert (old.lease, len(leases)) == (None, 0)
 
 
 def test_a_claim_that_says_nothing_of_a_lease_has_none() -> None:
     leases = table()
     lease = held(leases, RWH)
     leases.suspended()
-    leases.regranted(lease, None)
+    (handle,) = lease.opens
+    leases.regranted(handle, [])
+    leases.regranted(handle, [CreateContext(LEASE_CONTEXT, LeaseContextV2(bytes(16), RWH).encode())])
     assert lease.state == NONE
 
 
@@ -195,8 +249,9 @@ def test_the_next_open_after_a_loss_is_like_the_first() -> None:
     leases = table()
     lease = held(leases, RWH)
     leases.suspended()
+    leases.speak(2)
     with leases.asking(lease):
-        leases.granted(lease, answer(lease, RH, HERE - 7))
+        grant(leases, lease, answer(lease, RH, HERE - 7))
     assert (lease.state, lease.epoch) == (RH, HERE - 7)
 
 
@@ -206,14 +261,16 @@ def test_the_next_open_after_a_loss_is_like_the_first() -> None:
 def test_a_lease_lives_as_long_as_an_open_or_a_create_holds_it() -> None:
     leases = table()
     lease, told = held(leases, RWH), Told(leases)
+    (handle,) = lease.opens
     assert leases.find("f") is lease
     with leases.asking(lease):
-        leases.released(lease)
+        leases.released(handle)
+        leases.released(handle)
         # The server may have forgotten it with its last open, and number the next one anew.
         assert (lease.state, leases.find("f")) == (NONE, lease)
-        leases.granted(lease, answer(lease, R, HERE))
-    assert (lease.state, lease.opens) == (R, 1)
-    leases.released(lease)
+        newer = grant(leases, lease, answer(lease, R, HERE))
+    assert (lease.state, lease.opens) == (R, {newer})
+    leases.released(newer)
     assert (len(leases), leases.find("f")) == (0, None)
     assert [reason for _, _, reason in told.events] == [Reason.RELEASED, Reason.GRANTED, Reason.RELEASED]
     with suppress(ValueError), leases.asking(leases.make("g", "")):
@@ -253,10 +310,16 @@ def test_an_answer_about_another_file_or_key_gives_no_lease() -> None:
     leases = table()
     lease = leases.make("f", "", 7)
     with leases.asking(lease):
-        assert not leases.granted(lease, answer(lease, RWH, 1), file_id=8)
-        assert not leases.granted(lease, LeaseContextV2(bytes(16), RWH), file_id=7)
-        assert (lease.state, lease.opens) == (NONE, 0)
-        assert leases.granted(lease, answer(lease, RWH, 1), file_id=7)
+        other = leases.make("g", "", 7)
+        refused = [
+            grant(leases, lease, answer(lease, RWH, 1), file_id=8),
+            grant(leases, lease, LeaseContextV2(bytes(16), RWH), file_id=7),
+            grant(leases, lease, answer(other, RWH, 1), file_id=7),  # ours, but not what was asked for
+        ]
+        leases.granted(without := Handle(), [], {}, 7)
+        assert [handle.lease for handle in (*refused, without)] == [None] * 4
+        assert (lease.state, lease.opens) == (NONE, set())
+        assert grant(leases, lease, answer(lease, RWH, 1), file_id=7).lease is lease
 
 
 def test_contexts_carry_the_keys_of_file_and_directory_and_the_epoch() -> None:
@@ -328,6 +391,7 @@ class Disorder(RuleBasedStateMachine):
         self.server = Server(epoch=0xFFFD)
         self.cached: int | None = None
         self.requests: list[Asked | str] = []
+        self.handles: list[Handle] = []
         self.leases.subscribe(self.on_change)
 
     def on_change(self, _lease: Lease, _old: int, new: int, reason: Reason) -> None:
@@ -347,11 +411,11 @@ class Disorder(RuleBasedStateMachine):
         scope.__enter__()
         self.requests.append(Asked(scope, self.lease.epoch))
 
-    @precondition(lambda self: self.lease.opens)
+    @precondition(lambda self: self.handles)
     @rule()
     def close(self) -> None:
         """Send a CLOSE."""
-        self.leases.released(self.lease)
+        self.leases.released(self.handles.pop())
         self.requests.append("close")
 
     @precondition(lambda self: self.requests)
@@ -401,7 +465,7 @@ class Disorder(RuleBasedStateMachine):
         server = self.server
         message, asked = server.on_the_way.pop(data.draw(st.integers(0, len(server.on_the_way) - 1)))
         if asked is not None:
-            self.leases.granted(self.lease, message)
+            self.handles.append(grant(self.leases, self.lease, message))
             asked.scope.__exit__(None, None, None)
             return
         if twice:

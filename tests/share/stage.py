@@ -12,7 +12,6 @@ from world import World, agreed, world
 
 from smb3fs.channels.negotiation import Negotiated
 from smb3fs.handles.claims import Claims
-from smb3fs.handles.leases import LeaseTable
 from smb3fs.handles.opens import OpenTable
 from smb3fs.share.share import Share
 from smb3fs.wire.create import FileAttribute
@@ -79,5 +78,5 @@ async def staged(
     async with world(lambda: serve(tree), sizes=sizes or agreed(), credits=credits, recover=recover) as made:
         opens = OpenTable()
         share = Share(made.pool, opens, made.trace, prefix=prefix, snapshot=snapshot)
-        made.kept.claims = Claims(opens, LeaseTable(), share.reopen, patience=10)
+        made.kept.claims = Claims(opens, share.reopen, patience=10)
         yield Stage(made, tree, share, opens)
