@@ -12,6 +12,7 @@ from world import World, agreed, world
 
 from smb3fs.channels.negotiation import Negotiated
 from smb3fs.handles.claims import Claims
+from smb3fs.handles.leases import LeaseTable
 from smb3fs.handles.opens import OpenTable
 from smb3fs.share.share import Share
 from smb3fs.wire.create import FileAttribute
@@ -72,11 +73,12 @@ async def staged(
     recover: bool = True,
     serve: Callable[[Tree], TreeServer] = AttachedServer,
     snapshot: int | None = None,
+    leases: bool = False,
 ) -> AsyncIterator[Stage]:
-    """Bring a share up on a tree."""
+    """Bring a share up on a tree; with `leases` it asks for some."""
     tree = tree or usual_tree()
     async with world(lambda: serve(tree), sizes=sizes or agreed(), credits=credits, recover=recover) as made:
-        opens = OpenTable()
+        opens = OpenTable(LeaseTable(wanted=leases))
         share = Share(made.pool, opens, made.trace, prefix=prefix, snapshot=snapshot)
         made.kept.claims = Claims(opens, share.reopen, patience=10)
         yield Stage(made, tree, share, opens)
