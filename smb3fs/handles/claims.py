@@ -54,9 +54,6 @@ DIED: Final = frozenset(
 NOT_YET: Final = frozenset({Status.FILE_NOT_AVAILABLE, Status.INSUFFICIENT_RESOURCES, Status.NETWORK_BUSY})
 # Seconds between two attempts at what the server is not ready for: first, and at most.
 FIRST_PAUSE: Final = 0.02
-# How long a server is asked again for a persistent open that it does not know: Samba knows none whose former process
-# has not noticed yet that its client is gone, and would then keep it from everybody, ourselves included.
-UNKNOWN_PATIENCE: Final = 0.3
 LONGEST_PAUSE: Final = 0.5
 
 
@@ -158,11 +155,9 @@ class Claims:
         """Claim an open; return the server's refusal, or nothing."""
         request = self._claiming(handle)
         pause = FIRST_PAUSE
-        unknown_until = trio.current_time() + (UNKNOWN_PATIENCE if handle.durability == Durability.PERSISTENT else 0)
         while True:
             (answer,) = await session.call([request])
-            unknown = answer.status == Status.OBJECT_NAME_NOT_FOUND and trio.current_time() < unknown_until
-            if answer.status not in NOT_YET and not unknown:
+            if answer.status not in NOT_YET:
                 break
             await trio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
