@@ -7,7 +7,6 @@ import pytest
 from smb3fs.errors import WireError
 from smb3fs.wire import fuse_ranges as fuse
 from smb3fs.wire import serverside as wire
-from smb3fs.wire.create import FileId
 
 KEY = bytes(range(24))
 
@@ -37,13 +36,6 @@ def test_the_limits_that_smbd_tells() -> None:
     told = bytes.fromhex("00010000 00001000 00000001")
     assert wire.CopyChunksDone.parse(told) == (256, 1 << 20, 16 << 20)
     assert wire.CopyChunksDone(256, 1 << 20, 16 << 20).encode() == told
-
-
-def test_extents_to_be_shared() -> None:
-    duplicate = wire.DuplicateExtents(FileId(1, 2), 0x10000, 0x20000, 0x30000)
-    expected = bytes.fromhex("0100000000000000 0200000000000000 0000010000000000 0000020000000000 0000030000000000")
-    assert duplicate.encode() == expected
-    assert wire.DuplicateExtents.parse(expected) == duplicate
 
 
 def test_sparse_or_not() -> None:

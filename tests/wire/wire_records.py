@@ -257,7 +257,6 @@ KINDS = [
     _data(serverside.ResumeKey, KEY),
     _data(serverside.CopyChunks, KEY, st.lists(st.builds(serverside.Chunk, U64, U64, U32), max_size=4)),
     _data(serverside.CopyChunksDone, U32, U32, U32),
-    _data(serverside.DuplicateExtents, FILE_ID, U64, U64, U64),
     _data(serverside.SetSparse, BOOL),
     _data(serverside.ZeroData, U64, U64),
     _data(serverside.AllocatedRange, U64, U64),
