@@ -318,6 +318,9 @@ async def _shrink(state: State, locks: InodeLocks) -> None:
     try:
         await _take(state, locks, locks.carrier, steps)
     except ConnectionLost:
+        # Nobody knows what the handle still has locked; closed, it has nothing.
+        if locks.carrier is not None and locks.ours:
+            state.share.close(locks.carrier)
         locks.lose_carrier()
 
 

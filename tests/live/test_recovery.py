@@ -20,7 +20,6 @@ from lab.server import PERSISTENT, Samba
 
 from .conftest import Mounter
 from .middleman import Middleman
-from .oracle import outcome
 
 BLOCK = 50_000
 # A call waits for as long as it takes; that it does so not for ever, the guard against hanging sees to.
@@ -124,21 +123,6 @@ def test_an_open_file_goes_on_when_a_frame_is_cut_in_half(later_samba: Samba, mo
         assert told["lost"] == 0
         assert told["claimed"] >= 6
         mount.unmount()
-
-
-def test_locks_are_held_over_a_loss(later_samba: Samba, mounted: Mounter) -> None:
-    one, two = (mounted(*PATIENT, server=later_samba, share=PERSISTENT) for _ in range(2))
-    (one.path / "locked").write_bytes(b"content")
-    with (one.path / "locked").open("r+b") as mine, (two.path / "locked").open("r+b") as theirs:
-        fcntl.lockf(mine, fcntl.LOCK_EX | fcntl.LOCK_NB, 4, 2)
-        for _ in range(2):
-            swallow(later_samba)
-            assert outcome(fcntl.lockf, theirs, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 3) == "EAGAIN"
-            assert outcome(fcntl.lockf, theirs, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 0) is None
-            assert os.pread(mine.fileno(), 7, 0) == b"content"
-        fcntl.lockf(mine, fcntl.LOCK_UN)
-        assert outcome(fcntl.lockf, theirs, fcntl.LOCK_EX | fcntl.LOCK_NB, 4, 2) is None
-    assert recovery_of(one)["lost"] == recovery_of(two)["lost"] == 0
 
 
 def test_what_is_closed_while_the_server_is_away_is_in_nobodys_way(later_samba: Samba, mounted: Mounter) -> None:
