@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from lab.mounting import Mount, MountFailedError
+from lab.mounting import Mount, MountFailedError, wait_until
 from lab.server import Samba
 
 from .conftest import Mounter
@@ -159,15 +159,15 @@ def test_a_storm_of_writes_while_the_link_is_cut_again_and_again(later_samba: Sa
         workers = [threading.Thread(target=write, args=(number,)) for number in range(4)]
         for worker in workers:
             worker.start()
-        for _ in range(12):
-            stop.wait(0.4)
+        for number in range(8):
+            stop.wait(0.2)
             thief.cut()
+            assert wait_until(lambda number=number: mount.status()["reconnects"] > number, 30)
         stop.set()
         for worker in workers:
             worker.join(timeout=60)
         os.close(descriptor)
         assert failures == []
-        assert mount.status()["reconnects"] >= 8
         data = (later_samba.directory("persistent") / "storm").read_bytes()
         for block, turn in written.items():
             assert data[block * BLOCK :][:BLOCK] == struct.pack("<II", block, turn) * (BLOCK // 8), block
