@@ -168,7 +168,9 @@ class Claims:
         handle.file_id.persistent, handle.file_id.volatile = told.file_id
         handle.generation = session.generation
         handle.seen = _updated(handle.seen, told)
-        self._opens.leases.regranted(handle, told.contexts)
+        acknowledgement = self._opens.leases.regranted(handle, told.contexts)
+        if acknowledgement is not None:
+            session.post([acknowledgement])
         if handle.closed:
             session.post([CloseRequest(handle.file_id)], lambda: self._opens.forget(handle))
         return ""

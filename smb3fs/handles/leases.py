@@ -26,6 +26,7 @@ epoch: an answer gives what it says, less what breaks took while it was on its w
     the connection is lost            none           NONE, and the key is kept; the next answer is like the first one
     the open is claimed back          same           what is granted, and what was kept meanwhile is true still
     the open is claimed back          other          what is granted, as if for the first time
+    ... with BREAK_IN_PROGRESS        any            NONE, acknowledged at once: that break may not come again
     the last open is closed           none           NONE, and the lease is gone unless a CREATE is on its way: to its
                                                      answer an epoch that is the same is as good as a later one
 
@@ -353,14 +354,19 @@ class LeaseTable:
         """Return the context that the claim of an open must carry: one if it has a lease, else none."""
         return () if handle.lease is None else (self.context(handle.lease, handle.lease.kept),)
 
-    def regranted(self, handle: Holder, contexts: Sequence[CreateContext]) -> None:
-        """Take in the contexts of the answer to the claim of an open."""
+    def regranted(self, handle: Holder, contexts: Sequence[CreateContext]) -> LeaseBreakAcknowledgment | None:
+        """Take in the contexts of the answer to the claim of an open; return what is to be sent for it, if anything.
+
+        A break that was under way when the connection was lost is perhaps not sent again, while others wait for its
+        end. How much is to be given up we have not heard, so it is all.
+        """
         lease, told = handle.lease, dict(contexts).get(LEASE_CONTEXT)
         if lease is None or told is None or handle not in lease.opens:
-            return
+            return None
         answer = parse_lease(told)
         if answer.key != lease.key:
-            return
+            return None
+        breaking = bool(answer.flags & LeaseFlag.BREAK_IN_PROGRESS)
         unchanged = (
             not lease.known
             and lease.early is None
@@ -368,12 +374,16 @@ class LeaseTable:
             and answer.epoch == lease.epoch
             and not lease.kept & ~answer.state
         )
-        if unchanged:
+        if unchanged and not breaking:
             lease.known = True
             self._change(lease, answer.state, Reason.CLAIMED)
         else:
             self._hear(lease, answer, held=True)
         lease.early = None
+        if not breaking:
+            return None
+        self._change(lease, NONE, Reason.BROKEN)
+        return LeaseBreakAcknowledgment(lease.key, NONE)
 
     def _change(self, lease: Lease, state: int, reason: Reason) -> None:
         """Give a lease another state, and tell."""

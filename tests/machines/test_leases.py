@@ -62,10 +62,12 @@ def grant(leases: LeaseTable, lease: Lease, told: LeaseContext | LeaseContextV2,
     return handle
 
 
-def claim(leases: LeaseTable, lease: Lease, told: LeaseContext | LeaseContextV2) -> None:
-    """Take in the answer to the claim of an open that holds a lease."""
+def claim(
+    leases: LeaseTable, lease: Lease, told: LeaseContext | LeaseContextV2
+) -> LeaseBreakAcknowledgment | None:
+    """Take in the answer to the claim of an open that holds a lease; what is to be sent for it."""
     (handle, *_) = lease.opens
-    leases.regranted(handle, [CreateContext(LEASE_CONTEXT, told.encode())])
+    return leases.regranted(handle, [CreateContext(LEASE_CONTEXT, told.encode())])
 
 
 def a_break(lease: Lease, state: int, epoch: int, *, ack: bool = True) -> LeaseBreakNotification:
@@ -233,6 +235,20 @@ def test_an_open_that_takes_the_place_of_another_one_takes_its_lease_over() -> N
     assert (lease.opens, lease.state) == ({old}, RH)
     leases.handed_over(Handle(), old)
     assert (old.lease, len(leases)) == (None, 0)
+
+
+@pytest.mark.parametrize("epoch", [5, 6, 9])
+def test_a_break_that_was_lost_with_the_connection_is_acknowledged_with_the_claim(epoch: int) -> None:
+    leases = table()
+    lease = held(leases, RWH)
+    leases.suspended()
+    leases.speak(2)
+    told = LeaseContextV2(lease.key, RWH, LeaseFlag.BREAK_IN_PROGRESS, epoch=epoch)
+    assert claim(leases, lease, told) == LeaseBreakAcknowledgment(lease.key, NONE)
+    assert lease.state == NONE
+    # The break comes after all: others wait for nothing any more, and the server thinks nothing of another word.
+    assert leases.broken(a_break(lease, NONE, epoch + 1)) is not None
+    assert claim(leases, lease, LeaseContextV2(lease.key, NONE, epoch=epoch + 1)) is None
 
 
 def test_a_claim_that_says_nothing_of_a_lease_has_none() -> None:
