@@ -34,6 +34,11 @@ class ClientIdentity:
         """Count a loss with requests outstanding."""
         self.sequence = min(self.sequence + 1, LAST_SEQUENCE)
 
+    def resume(self, guid: bytes, sequence: int) -> None:
+        """Go on as a daemon that was killed, which had come to `sequence` and may have left requests unanswered."""
+        self.guid, self.sequence = guid, sequence
+        self.step()
+
     def renew(self, opens: int) -> bool:
         """Take a new GUID if it is time; to be asked while there is no connection, with the number of opens to claim.
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
 
 import trio
@@ -24,7 +25,9 @@ from smb3fs.channels.session import Session
 from smb3fs.errors import ConnectionLost, DeadlineExceeded, MountError, Smb3fsError
 from smb3fs.fuse.drivers import Driver, driver_named
 from smb3fs.handles.claims import Claims, Tally
+from smb3fs.handles.journal import Identity, Journal
 from smb3fs.handles.leases import LeaseTable, lease_name
+from smb3fs.handles.leftovers import close_leftovers
 from smb3fs.handles.opens import Durability, OpenTable
 from smb3fs.identity import ClientIdentity
 from smb3fs.options import MountOptions
@@ -32,7 +35,7 @@ from smb3fs.recovery import Recovery
 from smb3fs.share.branches import Branches
 from smb3fs.share.share import Share
 from smb3fs.share.versions import check_chosen, chosen_time
-from smb3fs.status import serve_status, socket_path
+from smb3fs.status import make_state_directory, serve_status, socket_path, state_path
 from smb3fs.trace import Trace
 from smb3fs.vfs.backend import ShareVerbs
 from smb3fs.vfs.names import NameMapping, Names
@@ -51,11 +54,21 @@ class Line:
     """What carries requests to one place: a pool with the session, what keeps it supplied, and the share on top."""
 
     def __init__(
-        self, pool: Pool, share: Share, opens: OpenTable, logins: Logins, timeout: float, trace: Trace
+        self,
+        pool: Pool,
+        share: Share,
+        opens: OpenTable,
+        journal: Journal,
+        logins: Logins,
+        timeout: float,
+        trace: Trace,
     ) -> None:
         self.pool = pool
         self.share = share
         self.opens = opens
+        self.inherited = Counter[str]()
+        self._journal = journal
+        self._patience = timeout / 3
         claims = Claims(opens, share.reopen, patience=timeout / 3)
         self.client = ClientIdentity()
         self.recovery = Recovery(pool, self._connect, self._renew, self._rotated, claims, trace)
@@ -65,10 +78,25 @@ class Line:
         self._logins = logins
         self._tried = logins.version
 
+    async def start(self) -> None:
+        """Make the first session, and close what a daemon that was killed has left; raises what prevents the former."""
+        left = self._journal.take_over()
+        if left.identity is not None:
+            self.client.resume(left.identity.guid, left.identity.sequence)
+        self.inherited["left"] = len(left.opens)
+        await self.recovery.start(left.identity.session_id if left.identity is not None else 0)
+        session = self.pool.session
+        if not left.opens or session is None:
+            return
+        self.inherited = await close_leftovers(session, left.opens, self._journal.drop_left, self._patience)
+        self._trace.event(time.time(), f"open files of a daemon that was killed: {_inheritance_told(self.inherited)}")
+        if self.pool.session is None:  # that was not the mount's fault
+            await self.recovery.start(session.security.session_id)
+
     async def _connect(self, previous_session_id: int) -> Session:
         """Make a session; for Recovery, which exists before the connector does."""
         assert self.connector is not None  # noqa: S101 (whoever makes a line gives it one)
-        self.client.renew(len(self.opens))
+        self.client.renew(len(self.opens) + self.inherited["left"])
         try:
             session = await self.connector.connect(previous_session_id)
         finally:
@@ -79,6 +107,11 @@ class Line:
             raise error
         self._session = session
         self.opens.leases.speak(session.agreed.lease_version)
+        if self.share.persists(session):
+            # The servers to which links lead number sessions as they like.
+            home = session.place is None or self.connector.is_home(session.place)
+            session_id = session.security.session_id if home else 0
+            self._journal.identify(Identity(self.client.guid, self.client.sequence, session_id))
         return session
 
     def broken(self, channel: Channel, told: Break) -> None:
@@ -106,14 +139,16 @@ class Line:
 
     async def end(self) -> None:
         """Take leave of the server, so that nothing of us is left there."""
-        session = self.pool.session
+        session, heard = self.pool.session, False
         self.pool.close()
         if session is not None:
             with trio.move_on_after(FAREWELL):
                 try:
                     await session.end()
+                    heard = True
                 except (Smb3fsError, OSError) as error:
                     log.info("the server did not hear the farewell: %s", error)
+        self._journal.end(heard=heard)
 
 
 class Mount:
@@ -135,7 +170,9 @@ class Mount:
     def _line(self, place: Place) -> Line:
         """Make the parts that carry requests to one place."""
         options = self.options
-        pool, opens = Pool(options.retrans, options.timeout), OpenTable(LeaseTable(wanted=options.leases))
+        path = state_path(self.target, f"{place.unc}\\{place.path}")
+        journal = Journal(path, lambda: make_state_directory(os.path.dirname(path)))
+        pool, opens = Pool(options.retrans, options.timeout), OpenTable(LeaseTable(wanted=options.leases), journal)
         share = Share(
             pool,
             opens,
@@ -148,7 +185,7 @@ class Mount:
             persistent=options.persistent is not False,
             handle_timeout=options.handle_timeout,
         )
-        line = Line(pool, share, opens, self.logins, options.timeout, self.trace)
+        line = Line(pool, share, opens, journal, self.logins, options.timeout, self.trace)
         line.connector = Connector(
             self._nursery,
             Target(
@@ -179,7 +216,7 @@ class Mount:
     async def _branch(self, path: str) -> Line:
         """Make a line to what a DFS link in the mount leads to."""
         line = self._line(Place(self.options.server, self.options.share, self._path).below(path))
-        await line.recovery.start()
+        await line.start()
         self._nursery.start_soon(line.recovery.run)
         session = line.pool.session
         self.trace.event(time.time(), f"{path} leads to {session.place if session is not None else 'nowhere'}")
@@ -198,7 +235,7 @@ class Mount:
     async def start(self) -> None:
         """Connect, and see that the root of the mount is a directory."""
         share, pool = self.line.share, self.line.pool
-        await self.line.recovery.start()
+        await self.line.start()
         if pool.session is not None and pool.session.tree.namespace:
             self.branches = Branches(share, self._branch, self.trace)
             self.vfs = Vfs(cast(ShareVerbs, self.branches), self.options, self.trace)
@@ -323,6 +360,9 @@ class Mount:
             "lost": total.lost,
             "latest": self.line.recovery.latest,
             "longest": max(recovery.longest for recovery in recoveries),
+            "inherited": {
+                kind: sum(line.inherited[kind] for line in self._lines()) for kind in ("closed", "gone", "left")
+            },
         }
 
     @staticmethod
@@ -335,6 +375,11 @@ class Mount:
             "in_flight": channel.in_flight,
             "credits": channel.connection.credits.available,
         }
+
+
+def _inheritance_told(counts: Mapping[str, int]) -> str:
+    """Return what became of what a killed daemon had left."""
+    return f"{counts['closed']} claimed and closed, {counts['gone']} were there no more, {counts['left']} are left"
 
 
 def _login_told(options: MountOptions, session: Session | None) -> str:

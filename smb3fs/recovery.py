@@ -125,9 +125,9 @@ class Recovery:
             self._survivors.suspend()
             self._trace.event(time.time(), f"connection {channel.transport.description} lost: {error}")
 
-    async def start(self) -> None:
-        """Make the first session; raises what prevents it."""
-        session = await self._connect(0)
+    async def start(self, previous_session_id: int = 0) -> None:
+        """Make the first session, which replaces one of a daemon before this one; raises what prevents it."""
+        session = await self._connect(previous_session_id)
         self._number(session)
         self._attach(session)
 

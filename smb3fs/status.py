@@ -109,6 +109,13 @@ def socket_path(mountpoint: str) -> str:
     return os.path.join(directory, socket_name(resolve_mountpoint(mountpoint, [])))
 
 
+def state_path(mountpoint: str, source: str) -> str:
+    """Return the file in which the daemon of `mountpoint` keeps what one after it must know of `source`."""
+    directory = os.path.join(socket_directory(os.getuid(), os.environ), "state")
+    place = os.fsencode(resolve_mountpoint(mountpoint, [])) + b"\0" + source.casefold().encode("utf-8", "surrogatepass")
+    return os.path.join(directory, hashlib.sha256(place).hexdigest()[:32])
+
+
 # The daemon's side.
 
 
@@ -185,7 +192,7 @@ def _listening(path: str) -> Iterator[trio.socket.SocketType]:
     with its unmount does not stand in the way, and it does not remove its successor's socket either.
     """
     directory = os.path.dirname(path)
-    _make_directory(directory)
+    make_directory(directory, 0o755 if os.getuid() == 0 else 0o700)
     temporary = os.path.join(directory, f".{os.getpid()}.{os.path.basename(path)[:8]}")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as plain:
         with suppress(FileNotFoundError):
@@ -209,10 +216,16 @@ def _listening(path: str) -> Iterator[trio.socket.SocketType]:
                     os.unlink(path)
 
 
-def _make_directory(directory: str) -> None:
-    """Make the directory of the sockets, or check that the one found belongs to us alone."""
+def make_state_directory(directory: str) -> None:
+    """Make the directory that a `state_path` is in, which nobody else may look into; raises OSError."""
+    make_directory(os.path.dirname(directory), 0o755 if os.getuid() == 0 else 0o700)
+    make_directory(directory, 0o700)
+
+
+def make_directory(directory: str, mode: int) -> None:
+    """Make a directory, or check that the one found belongs to us alone."""
     with suppress(FileExistsError):
-        os.mkdir(directory, 0o755 if os.getuid() == 0 else 0o700)
+        os.mkdir(directory, mode)
     found = os.lstat(directory)
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
         raise PermissionError(errno.EPERM, "the directory belongs to somebody else", directory)

@@ -145,7 +145,7 @@ class Connector:
                     return result
         raise first or MountError("there is no login to try")
 
-    def _is_home(self, place: Place) -> bool:
+    def is_home(self, place: Place) -> bool:
         """Whether a place is on the server that the mount names."""
         return place.server.lower() == self._target.place.server.lower()
 
@@ -158,7 +158,7 @@ class Connector:
 
     def _policy_for(self, place: Place) -> Policy:
         """Return the policy for a place's server."""
-        return self._policy if self._is_home(place) else replace(self._policy, server_name=place.server)
+        return self._policy if self.is_home(place) else replace(self._policy, server_name=place.server)
 
     async def _reach(self, place: Place) -> Session:
         """Make a session on the server that a place names; raises Referred where that says that it is elsewhere."""
@@ -171,7 +171,7 @@ class Connector:
         # A session of another server's may have the same number, and would be ended.
         server, session_id = self._previous
         previous = session_id if server in ("", place.server.lower()) else 0
-        dialler = self._dialler(target.host if self._is_home(place) else place.server)
+        dialler = self._dialler(target.host if self.is_home(place) else place.server)
         transport = await dialler.connect(
             attempt_timeout=min(ADDRESS_TIMEOUT, max(1.0, target.timeout / 4)), dead_after=target.timeout / 2
         )

@@ -46,6 +46,7 @@ def _lines(snapshot: Mapping[str, Any]) -> Iterator[str]:
         ("encryption", (snapshot["encryption"] or "none") if "encryption" in snapshot else None),
         ("reconnects", snapshot.get("reconnects")),
         ("recovery", _recovery(snapshot.get("recovery") or {})),
+        ("left before", _inherited((snapshot.get("recovery") or {}).get("inherited") or {})),
         ("open handles", _handles(snapshot.get("open_handles"), snapshot.get("handles") or {})),
         ("locks", _locks(snapshot.get("locks"))),
         ("leases", _counts(snapshot.get("leases"))),
@@ -101,6 +102,13 @@ def _recovery(told: Mapping[str, Any]) -> str | None:
         f"handles: {counts}; took {told.get('latest', 0):.1f} s, at most {told['longest']:.1f} s; "
         f"generation {told.get('generation', '?')}"
     )
+
+
+def _inherited(told: Mapping[str, int]) -> str | None:
+    """Return what became of what a killed daemon had left open; nothing where there was none."""
+    if not any(told.values()):
+        return None
+    return f"handles of a killed daemon: {', '.join(f'{count} {kind}' for kind, count in told.items())}"
 
 
 def _handles(count: int | None, by_durability: Mapping[str, int]) -> str | None:

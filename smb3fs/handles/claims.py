@@ -153,14 +153,7 @@ class Claims:
 
     async def _claim(self, session: Session, handle: Open) -> str:
         """Claim an open; return the server's refusal, or nothing."""
-        request = self._claiming(handle)
-        pause = FIRST_PAUSE
-        while True:
-            (answer,) = await session.call([request])
-            if answer.status not in NOT_YET:
-                break
-            await trio.sleep(pause)
-            pause = min(2 * pause, LONGEST_PAUSE)
+        answer = await answer_when_ready(session, self._claiming(handle))
         _check_alive(answer)
         if answer.status != Status.SUCCESS:
             return f"the server does not give it back ({status_name(answer.status)})"
@@ -171,6 +164,7 @@ class Claims:
         acknowledgement = self._opens.leases.regranted(handle, told.contexts)
         if acknowledgement is not None:
             session.post([acknowledgement])
+        self._opens.note(handle)
         if handle.closed:
             session.post([CloseRequest(handle.file_id)], lambda: self._opens.forget(handle))
         return ""
@@ -205,7 +199,19 @@ class Claims:
         handle.generation = session.generation
         handle.request, handle.create_guid, handle.durability = fresh.request, fresh.create_guid, fresh.durability
         handle.seen = fresh.seen
+        self._opens.note(handle)
         return ""
+
+
+async def answer_when_ready(session: Session, request: CreateRequest) -> Answer:
+    """Return the answer to a claim, which is sent again for as long as the server is not ready for it."""
+    pause = FIRST_PAUSE
+    while True:
+        (answer,) = await session.call([request])
+        if answer.status not in NOT_YET:
+            return answer
+        await trio.sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE)
 
 
 def _check_alive(answer: Answer | StatusError) -> None:

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 from smb3fs.handles.attributes import FileAttributes
+from smb3fs.handles.journal import Journal, LeftOpen
 from smb3fs.handles.leases import Lease, LeaseTable
 from smb3fs.handles.ledger import Ledger
 from smb3fs.handles.lock_sequence import LockSequence
-from smb3fs.wire.create import CreateRequest, HeldFileId
+from smb3fs.wire.create import CreateRequest, FileId, HeldFileId
 from smb3fs.wire.durable import (
     DURABLE_HANDLE,
     DURABLE_HANDLE_V2,
@@ -90,9 +91,10 @@ def promised(request: CreateRequest, granted: Mapping[bytes, bytes]) -> tuple[by
 class OpenTable:
     """The opens of one line to a server that have not been closed; with them their leases go."""
 
-    def __init__(self, leases: LeaseTable | None = None) -> None:
-        """Make an empty table, for opens whose leases are in another one."""
+    def __init__(self, leases: LeaseTable | None = None, journal: Journal | None = None) -> None:
+        """Make an empty table, for opens whose leases are in another one; `journal` is told of persistent ones."""
         self.leases = leases if leases is not None else LeaseTable(wanted=False)
+        self._journal = journal
         self._opens: set[Open] = set()
         # Closed here, but nobody knows yet whether the server has heard of it, which would keep them after a loss.
         self._leaving: set[Open] = set()
@@ -104,8 +106,36 @@ class OpenTable:
         return iter(tuple(self._opens))
 
     def add(self, handle: Open) -> None:
-        """Enter a handle that the server has granted."""
+        """Enter a handle that the server has granted, with its lease."""
         self._opens.add(handle)
+        self.note(handle)
+
+    def note(self, handle: Open) -> None:
+        """Write down what a persistent handle is claimed by, for a daemon that comes after this one."""
+        if self._journal is None or handle.lost:
+            return
+        if handle.durability != Durability.PERSISTENT:
+            self._journal.drop(handle)
+            return
+        request, lease = handle.request, handle.lease
+        told = b"" if lease is None else self.leases.context(lease, lease.state).data
+        self._journal.keep(
+            handle,
+            LeftOpen(
+                FileId(*handle.file_id),
+                handle.create_guid,
+                request.name,
+                request.desired_access,
+                request.share_access,
+                request.create_options,
+                bytes(told),
+            ),
+        )
+
+    def _unnote(self, handle: Open) -> None:
+        """Strike out a handle that the server has no more."""
+        if self._journal is not None:
+            self._journal.drop(handle)
 
     def remove(self, handle: Open) -> bool:
         """Take a handle out before its CLOSE is sent; False when that was done before.
@@ -127,11 +157,13 @@ class OpenTable:
         self._opens.discard(handle)
         self.leases.released(handle)
         self._leaving.discard(handle)
+        self._unnote(handle)
 
     def lose(self, handle: Open, why: str) -> None:
         """Give up a handle that stands for nothing on the server any more, whose user has not closed it yet."""
         handle.lost = why
         self.leases.released(handle)
+        self._unnote(handle)
 
     def of_earlier_sessions(self, generation: int) -> list[Open]:
         """Return what is to be brought over into the session of that number, closed handles included."""
@@ -149,6 +181,7 @@ class OpenTable:
             if handle.path == old[0] or handle.path.startswith(below):
                 handle.path = new[0] + handle.path[len(old[0]) :]
                 handle.request = replace(handle.request, name=new[1] + handle.request.name[len(old[1]) :])
+                self.note(handle)
 
     def durabilities(self) -> Counter[Durability]:
         """Return how many handles there are of each durability."""

@@ -232,8 +232,8 @@ class Chains:
             created=told.create_action == CreateAction.CREATED,
         )
         handle.create_guid, handle.durability = promised(request, contexts)
-        self._opens.add(handle)
         self._leases.granted(handle, request.contexts, contexts, file_id)
+        self._opens.add(handle)
         return handle
 
     def usable(self, handle: Open) -> bool:
