@@ -39,6 +39,7 @@ from smb3fs.wire.durable import (
     DurableHandleReconnectV2,
 )
 from smb3fs.wire.io import CloseRequest
+from smb3fs.wire.posix import POSIX_GUID
 
 log = logging.getLogger(__name__)
 
@@ -167,6 +168,11 @@ class Claims:
         self._opens.note(handle)
         if handle.closed:
             session.post([CloseRequest(handle.file_id)], lambda: self._opens.forget(handle))
+        elif handle.ledger is not None and any(context.name == POSIX_GUID for context in handle.request.contexts):
+            # What is given back is an open without the POSIX extensions. Their locks are in everybody's way there, its
+            # own included, and cannot be unlocked but by this.
+            session.post([CloseRequest(handle.file_id)])
+            return "the server has given it back under other rules for locks"
         return ""
 
     def _claiming(self, handle: Open) -> CreateRequest:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
@@ -83,6 +84,9 @@ QUERY_ALL: Final = QueryInfoRequest(
 QUERY_POSIX: Final = QueryInfoRequest(RELATED_FILE_ID, InfoType.FILE, FilePosixInformation.information_class, 512)
 QUERY_INTERNAL: Final = QueryInfoRequest(RELATED_FILE_ID, InfoType.FILE, FileInternalInformation.information_class, 8)
 CLOSE_RELATED: Final = CloseRequest(RELATED_FILE_ID)
+
+# What no name has but those that are opened by the POSIX extensions, whose separator is the slash.
+POSIX_ALONE: Final = re.compile(r'["*:<>?|\\\x00-\x1f]|[ .](/|\Z)')
 
 
 class Chains:
@@ -291,6 +295,17 @@ class Chains:
             self.close(handle)
         raise_first(chain[:2], answers[:2])
         return self._told(answers[1])
+
+
+def is_posix(request: CreateRequest) -> bool:
+    """Whether a CREATE asks for an open by the rules of the POSIX extensions."""
+    return any(context.name == POSIX_GUID for context in request.contexts)
+
+
+def without_posix(request: CreateRequest) -> CreateRequest:
+    """Return a CREATE that has nothing to do with the POSIX extensions; see POSIX_ALONE for what it cannot name."""
+    contexts = [context for context in request.contexts if context.name != POSIX_GUID]
+    return replace(request, name=request.name.replace("/", "\\"), contexts=contexts)
 
 
 def is_leased(request: CreateRequest) -> bool:

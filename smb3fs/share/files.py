@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import Final, NamedTuple
 
 from smb3fs.channels.pool import Repeat
@@ -14,6 +16,7 @@ from smb3fs.share.chains import (
     CLOSE_RELATED,
     LIST_ACCESS,
     NAME_MAX,
+    POSIX_ALONE,
     QUERY_INTERNAL,
     READ_ACCESS,
     SET_ACCESS,
@@ -23,7 +26,9 @@ from smb3fs.share.chains import (
     basic_information,
     check_expected,
     internal_id,
+    is_posix,
     raise_first,
+    without_posix,
 )
 from smb3fs.share.leasing import Leasing
 from smb3fs.share.links import Links
@@ -140,9 +145,17 @@ class Files(Links, Leasing):
         )
 
     async def _open(
-        self, path: str, lease: Lease | None, *, read: bool, write: bool, expect: int | None, head: int
+        self,
+        path: str,
+        lease: Lease | None,
+        *,
+        read: bool,
+        write: bool,
+        expect: int | None,
+        head: int,
+        plain: bool = False,
     ) -> Open:
-        """Open an existing file with that lease or none."""
+        """Open an existing file with that lease or none; `plain` without the POSIX extensions."""
         request = self._create(
             path,
             _access(read, write),
@@ -150,6 +163,8 @@ class Files(Links, Leasing):
             contexts=(CreateContext(QUERY_ON_DISK_ID),),
             lease=lease,
         )
+        if plain:
+            request = without_posix(request)
         if head and not self.persists(await self._pool.ready()):
             # What is only read can be opened anew after a loss; a round trip is worth more.
             chain: list[Request] = [request, ReadRequest(RELATED_FILE_ID, 0, head)]
@@ -168,6 +183,27 @@ class Files(Links, Leasing):
             self.close(handle)
             raise
         return handle
+
+    def keeps_locks(self, handle: Open) -> bool:
+        """Whether what is locked through a handle stays so if the handle outlives its connection.
+
+        Samba gives back an open of the POSIX extensions as one without them: what it has locked can then be neither
+        used nor unlocked.
+        """
+        return not (handle.durability and is_posix(handle.request))
+
+    async def open_for_locks(self, path: str, *, expect: int | None) -> Open:
+        """Open a file as `open` does, to read and write, so that what is locked through the handle outlives a loss.
+
+        EOPNOTSUPP for a path that only opens by the POSIX extensions know.
+        """
+        if self._posix and POSIX_ALONE.search(self._full(path)):
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+        async def open_it(lease: Lease | None) -> Open:
+            return await self._open(path, lease, read=True, write=True, expect=expect, head=0, plain=True)
+
+        return await self.leased(path, expect, open_it)
 
     def _head(self, answer: Answer, size: int) -> memoryview | None:
         """Return what a file begins with; None where it cannot be read just now, which the next read will explain."""

@@ -20,7 +20,7 @@ from smb3fs.connection import Answer
 from smb3fs.errors import ConnectionLost, Status, StatusError
 from smb3fs.handles.attributes import FileAttributes
 from smb3fs.handles.opens import Open
-from smb3fs.share.chains import CLOSE_RELATED, STAT_ACCESS, Chains
+from smb3fs.share.chains import CLOSE_RELATED, POSIX_ALONE, STAT_ACCESS, Chains, is_posix
 from smb3fs.wire.create import CreateContext, CreateOptions, CreateRequest, Disposition
 from smb3fs.wire.durable import (
     DURABLE_HANDLE,
@@ -59,7 +59,8 @@ class Opening(Chains):
 
     def _lasting(self, request: CreateRequest, session: Session) -> CreateRequest:
         """Return a CREATE that asks the server to keep the open after a loss, and to recognise the CREATE itself."""
-        if self._timewarp:
+        # What only the POSIX extensions can name cannot be claimed, for which a server refuses them.
+        if self._timewarp or (is_posix(request) and POSIX_ALONE.search(request.name)):
             return request
         if session.agreed.dialect < Dialect.SMB_3_0:
             asked = CreateContext(DURABLE_HANDLE, DurableHandleRequest().encode())

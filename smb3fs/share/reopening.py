@@ -5,7 +5,7 @@ from __future__ import annotations
 from smb3fs.channels.session import Session
 from smb3fs.errors import Status, StatusError
 from smb3fs.handles.opens import Open
-from smb3fs.share.chains import is_leased, raise_first, without_lease
+from smb3fs.share.chains import is_leased, is_posix, raise_first, without_lease, without_posix
 from smb3fs.share.opening import Opening
 from smb3fs.wire.create import CreateContext
 from smb3fs.wire.create_contexts import QUERY_ON_DISK_ID
@@ -30,6 +30,8 @@ class Reopening(Opening):
             lease=handle.lease,
         )
         request.share_access = before.share_access
+        if not is_posix(before):
+            request = without_posix(request)
         if handle.create_guid or handle.durability:
             request = self._lasting(request, session)
         chain: list[Request] = [request, self._query()]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 from typing import Final
 
 from smb3fs.channels.pool import Repeat
@@ -13,6 +12,7 @@ from smb3fs.handles.opens import Open
 from smb3fs.share.chains import (
     CLOSE_RELATED,
     DELETE_ACCESS,
+    POSIX_ALONE,
     QUERY_INTERNAL,
     READ_ACCESS,
     STAT_ACCESS,
@@ -35,9 +35,6 @@ NO_STREAM: Final = frozenset(
     {Status.OBJECT_NAME_NOT_FOUND, Status.OBJECT_NAME_INVALID, Status.NOT_SUPPORTED, Status.INVALID_PARAMETER}
 )
 NO_STREAMS: Final = frozenset({Status.OBJECT_NAME_INVALID, Status.NOT_SUPPORTED, Status.INVALID_PARAMETER})
-
-# What no name has but those that are opened by the POSIX extensions, whose separator is the slash.
-_POSIX_ALONE: Final = re.compile(r'["*:<>?|\\\x00-\x1f]|[ .](/|\Z)')
 
 
 def _refusal(number: int) -> OSError:
@@ -134,7 +131,7 @@ class Streams(Chains):
             full = stream_path(self._full(path).replace(self._separator, "\\"), name)
         except ValueError:
             raise _refusal(errno.EINVAL) from None
-        if self._posix and _POSIX_ALONE.search(self._full(path)):
+        if self._posix and POSIX_ALONE.search(self._full(path)):
             raise _refusal(errno.EOPNOTSUPP)
         options = CreateOptions.NON_DIRECTORY_FILE
         return CreateRequest(full, access, disposition, options, contexts=self._timewarp)

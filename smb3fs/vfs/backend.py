@@ -104,6 +104,12 @@ class ShareVerbs(Protocol):
     def usable(self, handle: Open, /) -> bool:
         """Whether a handle still stands for something on the server."""
 
+    def keeps_locks(self, handle: Open, /) -> bool:
+        """Whether what is locked through a handle stays so if the handle outlives its connection."""
+
+    async def open_for_locks(self, path: str, /, *, expect: int | None) -> Open:
+        """Open a file to read and write, by a handle that keeps locks."""
+
     async def change_locks(self, handle: Open, steps: Sequence[Step], /) -> Sequence[int]:
         """Lock and unlock ranges, step by step in one round trip; the status of each, and of none it is not known."""
 

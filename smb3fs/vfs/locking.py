@@ -352,13 +352,15 @@ async def _goes_by_posix(state: State, carrier: Open) -> bool:
 async def _choose(state: State, locks: InodeLocks, file: OpenFile) -> Open:
     """Choose the handle."""
     for other in (file, *state.files.of(file.inode)):
-        if other.readable and other.handle.writable and state.share.usable(other.handle):
-            locks.carrier, locks.readable, locks.ours = other.handle, True, False
-            return other.handle
-    handle = await _open_for_both(state, file.inode)
-    if handle is not None:
-        locks.carrier, locks.readable, locks.ours = handle, True, True
-        return handle
+        handle = other.handle
+        able = other.readable and handle.writable
+        if able and state.share.usable(handle) and state.share.keeps_locks(handle):
+            locks.carrier, locks.readable, locks.ours = handle, True, False
+            return handle
+    own = await _open_for_both(state, file.inode)
+    if own is not None:
+        locks.carrier, locks.readable, locks.ours = own, True, True
+        return own
     # What cannot be opened for both nobody has open for the other, as a rule.
     locks.carrier, locks.readable, locks.ours = file.handle, file.readable, False
     return file.handle
@@ -368,7 +370,7 @@ async def _open_for_both(state: State, inode: Inode) -> Open | None:
     """Open a file for reading and writing; None where that is not allowed, or it has no name any more."""
 
     async def open_it(path: str) -> Open:
-        handle = await state.share.open(path, read=True, write=True, expect=inode.expect)
+        handle = await state.share.open_for_locks(path, expect=inode.expect)
         if not state.is_it(inode, handle.attributes_at_open):
             state.share.close(handle)
             raise error(errno.ESTALE)

@@ -97,14 +97,23 @@ async def remove_file(state: State, parent: Inode, name: bytes) -> None:
     _may_delete(state)
     text = await _meant(state, parent, name)
     try:
-        # With the POSIX extensions the server itself does what we do for an open file.
-        inode = None if state.posix else parent.child(text)
-        if inode is None or not state.files.of(inode) or not await _remove_open(state, inode, parent, text):
+        inode = parent.child(text)
+        if inode is None or not _is_in_the_way(state, inode) or not await _remove_open(state, inode, parent, text):
             known = _known(parent.child(text))
             await state.below(parent, text, lambda path: state.share.remove_file(path, **known))
             state.gone(parent, text)
     finally:
         state.changed(parent, text)
+
+
+def _is_in_the_way(state: State, inode: Inode) -> bool:
+    """Whether a file that is removed keeps its name for as long as it is open here.
+
+    With the POSIX extensions it does not. But an open that is to outlive its connection may have come back without
+    them, or has another without them beside it for its locks.
+    """
+    files = state.files.of(inode)
+    return any(file.handle.durability for file in files) if state.posix else bool(files)
 
 
 def _may_delete(state: State) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -19,6 +20,7 @@ from lab.mounting import Mount, wait_until
 from lab.server import PERSISTENT, Samba
 
 from .conftest import Mounter
+from .locker import Locker
 from .middleman import Middleman
 
 BLOCK = 50_000
@@ -167,3 +169,80 @@ def test_a_copy_survives_five_deaths_of_its_session(later_samba: Samba, mounted:
     assert checksum(later_samba.directory(PERSISTENT) / "copy") == checksum(source)
     assert recovery_of(mount)["lost"] == 0
     assert killed == 5
+
+
+def through_a_loss(mount: Mount, accident: Callable[[], None]) -> None:
+    """Do something to the server, and wait until the mount is over it."""
+    before = recovery_of(mount)["generation"]
+    thread = threading.Thread(target=accident)
+    thread.start()
+    time.sleep(0.5)  # only who waits for an answer notices a short loss
+    (mount.path / "noticed").touch()
+    thread.join()
+    assert wait_until(lambda: recovery_of(mount)["generation"] > before, 30)
+
+
+@pytest.mark.parametrize("options", [(), ("noposix",)], ids=["posix", "noposix"])
+@pytest.mark.parametrize("accident", [cut_link, swallow, kill_session])
+def test_locks_outlive_their_connection(
+    later_samba: Samba, mounted: Mounter, accident: Callable[[Samba], None], options: tuple[str, ...]
+) -> None:
+    """Nobody else gets them, their holder can go on, give them up, and take others."""
+    ours, theirs = (mounted(*PATIENT, *options, server=later_samba, share=PERSISTENT) for _ in range(2))
+    name = f"locked-{accident.__name__}-{len(options)}"
+    (ours.path / name).write_bytes(b"." * 100)
+    holder, other = Locker(ours.path / name), Locker(theirs.path / name)
+    try:
+        assert holder.ask("lock", fcntl.LOCK_EX | fcntl.LOCK_NB, 0, 10) == 0
+        assert other.ask("lock", fcntl.LOCK_EX | fcntl.LOCK_NB, 50, 10) == 0
+        with healthy(later_samba):
+            through_a_loss(ours, lambda: accident(later_samba))
+        assert other.ask("lock", fcntl.LOCK_EX | fcntl.LOCK_NB, 0, 10) == errno.EAGAIN
+        assert holder.ask("lock", fcntl.LOCK_EX | fcntl.LOCK_NB, 50, 10) == errno.EAGAIN
+        assert holder.ask("write", 0, "held") == 4
+        assert holder.ask("lock", fcntl.LOCK_EX | fcntl.LOCK_NB, 20, 10) == 0
+        assert holder.ask("lock", fcntl.LOCK_UN, 0, 0) == 0
+        assert other.ask("lock", fcntl.LOCK_EX | fcntl.LOCK_NB, 0, 30) == 0
+        assert other.ask("write", 0, "taken") == 5
+        assert (later_samba.directory(PERSISTENT) / name).read_bytes()[:6] == b"taken."
+        assert recovery_of(ours)["lost"] == recovery_of(theirs)["lost"] == 0
+    finally:
+        holder.end()
+        other.end()
+
+
+def test_who_had_locks_that_the_server_cannot_give_back_is_told(later_samba: Samba, mounted: Mounter) -> None:
+    """Only the POSIX extensions can open such a name, and Samba gives opens back without them."""
+    ours, theirs = (mounted(*PATIENT, server=later_samba, share=PERSISTENT) for _ in range(2))
+    (ours.path / "a:b").write_bytes(b"." * 100)
+    lockers = [Locker(ours.path / "a:b")]
+    try:
+        assert lockers[0].ask("lock", fcntl.LOCK_EX | fcntl.LOCK_NB, 0, 10) == 0
+        through_a_loss(ours, lambda: kill_session(later_samba))
+        lockers.append(Locker(theirs.path / "a:b"))
+        assert lockers[0].ask("write", 0, "held") == errno.EIO
+        assert lockers[1].ask("lock", fcntl.LOCK_EX | fcntl.LOCK_NB, 0, 10) == 0
+        assert lockers[0].ask("reopen") == 0
+        assert lockers[0].ask("lock", fcntl.LOCK_EX | fcntl.LOCK_NB, 0, 10) == errno.EAGAIN
+    finally:
+        for locker in lockers:
+            locker.end()
+
+
+def test_a_locked_file_can_be_removed_and_replaced(later_samba: Samba, mounted: Mounter) -> None:
+    mount = mounted(*PATIENT, server=later_samba, share=PERSISTENT)
+    (mount.path / "held").write_bytes(b"content")
+    holder = Locker(mount.path / "held")
+    try:
+        assert holder.ask("lock", fcntl.LOCK_EX | fcntl.LOCK_NB, 0, 10) == 0
+        (mount.path / "held").unlink()
+        (mount.path / "held").write_bytes(b"another")
+        assert holder.ask("write", 0, "still") == 5
+        assert (mount.path / "held").read_bytes() == b"another"
+        assert holder.ask("reopen") == 0
+        assert holder.ask("lock", fcntl.LOCK_EX | fcntl.LOCK_NB, 0, 10) == 0
+        (mount.path / "new").write_bytes(b"the next")
+        os.replace(mount.path / "new", mount.path / "held")
+        assert (mount.path / "held").read_bytes() == b"the next"
+    finally:
+        holder.end()

@@ -17,8 +17,9 @@ from smb3fs.errors import ConnectionLost, Status, errno_of
 from smb3fs.handles.ledger import Ledger, Piece
 from smb3fs.handles.opens import Durability, Open
 from smb3fs.share.listing import Listing
-from smb3fs.wire.create import CreateOptions, CreateRequest
+from smb3fs.wire.create import CreateContext, CreateOptions, CreateRequest
 from smb3fs.wire.header import Command
+from smb3fs.wire.posix import POSIX_GUID
 
 ExpectLog = Callable[[str], None]
 
@@ -264,6 +265,25 @@ async def test_what_was_not_kept_is_opened_anew_if_it_is_provably_the_same(
             with kept.stage.costs(0), pytest.raises(ConnectionLost) as error:
                 await kept.stage.share.read(handle, 0, 8)
             assert errno_of(error.value) == errno.EIO
+        kept.stage.share.close(handle)
+        await kept.stage.nothing_open()
+
+
+@pytest.mark.parametrize(("pieces", "goes_on"), [([Piece(0, 1, True)], False), ([], True)])
+@trio_test
+async def test_an_open_that_locked_by_other_rules_than_it_is_given_back_with_is_closed(
+    pieces: list[Piece], goes_on: bool
+) -> None:
+    """So is that of the POSIX extensions: nobody could unlock what it has locked."""
+    async with keeping() as kept:
+        handle = await kept.open("f", Durability.PERSISTENT)
+        handle.request.contexts = (*handle.request.contexts, CreateContext(POSIX_GUID, bytes(4)))
+        handle.ledger = Ledger()
+        handle.ledger.add(pieces)
+        await kept.lose()
+        assert len(kept.desk.claims) == 1
+        assert kept.tally == (0, int(goes_on), int(not goes_on))
+        assert kept.server.open_handles == ["f"] * goes_on
         kept.stage.share.close(handle)
         await kept.stage.nothing_open()
 

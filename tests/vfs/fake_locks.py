@@ -32,6 +32,9 @@ class FakeLocks:
     def usable(self, handle: Open) -> bool:
         return not handle.closed and handle.generation == self.generation
 
+    def keeps_locks(self, handle: Open) -> bool:
+        return True
+
     def locks_of(self, node: Any) -> MandatoryLocks:
         """The locks of a file."""
         return self.locks.setdefault(node, MandatoryLocks())

@@ -276,6 +276,9 @@ class FakeShare(FakeLocks, FakeAttached, FakeServerSide):
         self.opens[handle] = node
         return handle
 
+    async def open_for_locks(self, path: str, *, expect: int | None) -> Open:
+        return await self.open(path, read=True, write=True, expect=expect)
+
     async def open(self, path: str, *, read: bool, write: bool, expect: int | None, head: int = 0) -> Open:
         await self.exchange("open")
         node = self.find(path)
