@@ -6,11 +6,12 @@ import fcntl
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from lab.mounting import Mount, wait_until
+import pytest
+from lab.mounting import Mount, MountFailedError, wait_until
 from lab.server import PERSISTENT, Samba
 
 from smb3fs.status import state_path
@@ -24,6 +25,14 @@ def kill(mount: Mount) -> None:
     os.kill(daemon, signal.SIGKILL)
     assert wait_until(lambda: not mount.daemons(), 10)
     subprocess.run(["umount", "--lazy", str(mount.path)], check=True)
+
+
+def let_go(mount: Mount) -> None:
+    """Unmount in an orderly way, though files are open."""
+    subprocess.run(["umount", "--lazy", str(mount.path)], check=True)
+    (daemon,) = mount.daemons()
+    os.kill(daemon, signal.SIGTERM)
+    assert wait_until(lambda: not mount.daemons(), 30)
 
 
 def journal(mount: Mount) -> Path:
@@ -74,6 +83,24 @@ def test_what_a_killed_daemon_left_is_closed_by_the_next_one(later_samba: Samba,
     assert journal(mount).stat().st_mode & 0o077 == 0
     mount.unmount()
     assert not journal(mount).exists()
+
+
+@pytest.mark.parametrize("ends", [kill, let_go])
+def test_nothing_is_forgotten_while_the_server_is_away(
+    later_samba: Samba, mounted: Mounter, ends: Callable[[Mount], None]
+) -> None:
+    mount = mounted("timeout=4", server=later_samba, share=PERSISTENT)
+    with left_open(mount, "first", "second"):
+        later_samba.stop()
+        try:
+            ends(mount)
+            with pytest.raises(MountFailedError):
+                mount.mount()
+        finally:
+            later_samba.start()
+    mount.mount()
+    assert mount.status()["recovery"]["inherited"] == {"closed": 2, "gone": 0, "left": 0}
+    assert wait_until(lambda: later_samba.open_files() == [], 10)
 
 
 def test_what_others_wrote_in_its_place_costs_a_line_in_the_log(later_samba: Samba, mounted: Mounter) -> None:
