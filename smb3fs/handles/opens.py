@@ -71,6 +71,16 @@ class Open:
         """Take what the CREATE told for the last answer."""
         self.seen = self.attributes_at_open
 
+    def trade_places(self, other: Open) -> None:
+        """Stand for what another open of the same session stands for on the server, and that one for this one's."""
+        mine, others = self.file_id, other.file_id
+        mine.persistent, others.persistent = others.persistent, mine.persistent
+        mine.volatile, others.volatile = others.volatile, mine.volatile
+        self.request, other.request = other.request, self.request
+        self.create_guid, other.create_guid = other.create_guid, self.create_guid
+        self.durability, other.durability = other.durability, self.durability
+        self.lock_sequence, other.lock_sequence = other.lock_sequence, self.lock_sequence
+
     def note_change(self) -> None:
         """Note that we have changed the contents: what the server has now nobody has told; see `handles.claims`."""
         self.seen = self.seen._replace(modified=0, changed=0)
@@ -182,6 +192,11 @@ class OpenTable:
                 handle.path = new[0] + handle.path[len(old[0]) :]
                 handle.request = replace(handle.request, name=new[1] + handle.request.name[len(old[1]) :])
                 self.note(handle)
+
+    def below(self, path: str, separator: str) -> list[Open]:
+        """Return the opens that have a path, or one below it."""
+        start = path + separator
+        return [handle for handle in self._opens if handle.path == path or handle.path.startswith(start)]
 
     def durabilities(self) -> Counter[Durability]:
         """Return how many handles there are of each durability."""

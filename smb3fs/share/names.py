@@ -126,6 +126,7 @@ class Names(Opening):
 
         await self._once([request, rename, CLOSE_RELATED], renamed)
         self._moved(old, new)
+        await self._open_renamed(new)
 
     async def _is_gone(self, path: str, expect: int | None, born: int | None) -> bool:
         """Whether a name is gone, by whomever; ConnectionLost if what has it may be another file."""

@@ -9,8 +9,10 @@ that a success is the only one, and a refusal of the repetition means that nobod
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
@@ -19,9 +21,10 @@ from smb3fs.channels.session import Session
 from smb3fs.connection import Answer
 from smb3fs.errors import ConnectionLost, Status, StatusError
 from smb3fs.handles.attributes import FileAttributes
-from smb3fs.handles.opens import Open
-from smb3fs.share.chains import CLOSE_RELATED, POSIX_ALONE, STAT_ACCESS, Chains, is_posix
+from smb3fs.handles.opens import Durability, Open
+from smb3fs.share.chains import CLOSE_RELATED, POSIX_ALONE, STAT_ACCESS, Chains, is_posix, without_posix
 from smb3fs.wire.create import CreateContext, CreateOptions, CreateRequest, Disposition
+from smb3fs.wire.create_contexts import QUERY_ON_DISK_ID
 from smb3fs.wire.durable import (
     DURABLE_HANDLE,
     DURABLE_HANDLE_V2,
@@ -34,6 +37,8 @@ from smb3fs.wire.negotiate import Capability, Dialect
 from smb3fs.wire.tree import ShareCapability
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 GUID_SIZE: Final = 16
 # By these a server says that there is no such name, or none any more.
@@ -84,6 +89,40 @@ class Opening(Chains):
             asked = self._lasting(request, session)
             session, answer, _ = await self._pool.create(asked)
         return self._opened(asked, answer, path, session, writable=writable)
+
+    async def _open_renamed(self, path: str) -> None:
+        """Open anew what is kept open for good and has got the name `path`, or one below it; one round trip each.
+
+        Samba's record of such an open keeps the name of the CREATE, and is given back under neither name. What has been
+        chosen to carry locks stays as it is, since others could get these meanwhile.
+        """
+        for handle in self._opens.below(path, self._separator):
+            if handle.durability != Durability.PERSISTENT or handle.ledger is not None or handle.lost:
+                continue
+            try:
+                await self._exchange(handle)
+            except (ConnectionLost, StatusError) as error:
+                # A loss would end it; until then it is as good as before.
+                log.info("%s cannot be opened under its new name: %s", handle.path, error)
+
+    async def _exchange(self, handle: Open) -> None:
+        """Have an open stand for one that is made now, and close what it stood for."""
+        before = handle.request
+        options = before.create_options
+        query_id = CreateContext(QUERY_ON_DISK_ID)
+        request = self._create(
+            handle.path, before.desired_access, options=options, contexts=(query_id,), lease=handle.lease
+        )
+        request.share_access = before.share_access
+        if not is_posix(before):
+            request = without_posix(request)
+        with self._leases.asking(handle.lease) if handle.lease is not None else nullcontext():
+            fresh = await self._open_alone(request, handle.path, writable=handle.writable)
+        same = fresh.attributes_at_open.file_id in (handle.attributes_at_open.file_id, handle.seen.file_id)
+        if same and handle.path == fresh.path and handle.generation == fresh.generation and not handle.closed:
+            self._leases.handed_over(fresh, handle)
+            handle.trade_places(fresh)
+        self.close(fresh)
 
     async def _make(self, request: CreateRequest, path: str, rest: Sequence[Request]) -> tuple[Open, list[Answer]]:
         """Make something by a CREATE and requests on what it opens, which are given as related ones.

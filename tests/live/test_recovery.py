@@ -246,3 +246,23 @@ def test_a_locked_file_can_be_removed_and_replaced(later_samba: Samba, mounted: 
         assert (mount.path / "held").read_bytes() == b"the next"
     finally:
         holder.end()
+
+
+@pytest.mark.parametrize("options", [(), ("noposix",)], ids=["posix", "noposix"])
+@pytest.mark.parametrize("accident", [cut_link, kill_session])
+def test_a_file_that_was_renamed_while_it_was_open_goes_on(
+    later_samba: Samba, mounted: Mounter, accident: Callable[[Samba], None], options: tuple[str, ...]
+) -> None:
+    mount = mounted(*PATIENT, *options, server=later_samba, share=PERSISTENT)
+    name = f"{accident.__name__}-{len(options)}"
+    with (mount.path / f"{name}-old").open("w+b", buffering=0) as file:
+        assert file.write(b"before, ") == 8
+        (mount.path / f"{name}-old").rename(mount.path / f"{name}-new")
+        assert file.write(b"between, ") == 9
+        with healthy(later_samba):
+            through_a_loss(mount, lambda: accident(later_samba))
+        assert file.write(b"after") == 5
+        assert os.pread(file.fileno(), 100, 0) == b"before, between, after"
+    assert recovery_of(mount)["lost"] == 0
+    assert (mount.path / f"{name}-new").read_bytes() == b"before, between, after"
+    assert wait_until(lambda: later_samba.open_files() == [], 20)

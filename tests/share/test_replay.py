@@ -20,7 +20,7 @@ from world import agreed
 
 from smb3fs.channels.session import Session
 from smb3fs.errors import ConnectionLost, Status, StatusError
-from smb3fs.handles.ledger import Piece, Step
+from smb3fs.handles.ledger import Ledger, Piece, Step
 from smb3fs.handles.opens import Durability, Open
 from smb3fs.share.share import Share
 from smb3fs.wire.durable import DURABLE_HANDLE_V2, DurableHandleRequestV2
@@ -432,3 +432,42 @@ async def test_a_close_that_was_lost_is_made_good(lost: str) -> None:
         await trio.sleep(5)
         assert not made.memory.kept
         await made.stage.nothing_open()
+
+
+@trio_test
+async def test_what_is_renamed_while_it_is_kept_open_is_opened_anew_under_its_name() -> None:
+    """Nothing else is: not what carries locks, and not what the server would not keep."""
+    async with losing() as made:
+        handle, locking, other = [await opened(made) for _ in range(3)]
+        other.durability = Durability.DURABLE_V2
+        locking.ledger = Ledger()
+        ids = [tuple(one.file_id) for one in (handle, locking, other)]
+        await made.share.rename("f", "g", replace=False)
+        assert [tuple(one.file_id) == before for one, before in zip((handle, locking, other), ids, strict=True)] == [
+            False,
+            True,
+            True,
+        ]
+        assert (handle.path, handle.request.name) == ("g", "g")
+        assert await made.share.write(handle, 0, b"NEW") == 3
+        await settle()
+        assert len(made.memory.kept) == 3
+        made.share.close(handle)
+        await settle()
+        assert len(made.memory.kept) == 2
+
+
+@LOST
+@trio_test
+async def test_a_loss_on_that_way_leaves_nothing_more_open(lost: str) -> None:
+    """This server, as Samba, does not give the first open back under the new name: it is opened by its name."""
+    async with losing() as made:
+        handle = await opened(made)
+        made.lose(lost, "CREATE", number=2)
+        await made.share.rename("f", "g", replace=False)
+        await trio.sleep(5)
+        assert [kept.path for kept, _, _ in made.memory.kept.values()] == ["f", "g"]
+        assert await made.share.read(handle, 0, 8) == b"contents"
+        made.share.close(handle)
+        await settle()
+        assert [kept.path for kept, _, _ in made.memory.kept.values()] == ["f"]
