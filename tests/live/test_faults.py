@@ -43,7 +43,7 @@ def test_durable_handles(own_samba: Samba) -> None:
 def test_persistent_handles(later_samba: Samba) -> None:
     """Nothing fails.
 
-    In the full run only: faults of the kinds `late` and `kill` still end with errors at times, see docs/faults.md.
+    In the full run only: other seeds still end with errors, and one with a count that was lost, see docs/faults.md.
     """
     report = sample(later_samba, PERSISTENT, 13, 10, (*LINK, "kill"))
     assert not report.violations, as_text(report)
