@@ -316,7 +316,12 @@ class Mount:
             "requests": dict(trace.requests),
             "round_trips": trace.round_trips,
             "unwaited": trace.unwaited,
-            "bytes": {"read": trace.bytes_read, "written": trace.bytes_written, "copied": trace.bytes_copied},
+            "bytes": {
+                "read": trace.bytes_read,
+                "written": trace.bytes_written,
+                "copied": trace.bytes_copied,
+                "shared": trace.bytes_shared,
+            },
             "open_handles": sum(len(line.opens) for line in self._lines()),
             "handles": self._handles(),
             "inodes": len(self.vfs.state.inodes),

@@ -40,6 +40,8 @@ class Trace:
     bytes_written: int = 0
     # What the server has copied by itself.
     bytes_copied: int = 0
+    # ... and what of that takes no space, since the files share it.
+    bytes_shared: int = 0
     reconnects: int = 0
     dropped_names: int = 0
     events: deque[Event] = field(default_factory=lambda: deque(maxlen=REMEMBERED_EVENTS))

@@ -56,6 +56,7 @@ def _lines(snapshot: Mapping[str, Any]) -> Iterator[str]:
         ("read", _bytes((snapshot.get("bytes") or {}).get("read"))),
         ("written", _bytes((snapshot.get("bytes") or {}).get("written"))),
         ("copied there", _bytes((snapshot.get("bytes") or {}).get("copied"))),
+        ("shared of that", _bytes((snapshot.get("bytes") or {}).get("shared"))),
         ("error", snapshot.get("error")),
     ]
     for name, value in known:

@@ -54,6 +54,8 @@ from smb3fs.wire.query import InfoType, QueryInfoRequest, QueryInfoResponse, Set
 # Room for the fixed part of FileAllInformation and the longest path that a server on Linux has (4,095 characters): smbd
 # answers STATUS_ILLEGAL_CHARACTER where a long path does not fit.
 ALL_INFORMATION_ROOM: Final = 16 * 1024
+# Room for a file system's attributes and the longest name that it may have for itself.
+FS_ATTRIBUTE_ROOM: Final = 12 + 2 * 255
 # The longest component that SMB servers accept, in UTF-16 units.
 NAME_MAX: Final = 255
 # The longest path whose length in bytes the 16-bit field of a CREATE can express, in UTF-16 units ([MS-SMB2] 2.2.13).
@@ -134,6 +136,8 @@ class Chains:
         self._handle_timeout = handle_timeout
         # Whether the server has shown that it makes no reparse points.
         self._no_points = False
+        # Whether files on the volume may have blocks in common, None until it is known: see `smb3fs.share.cloning`.
+        self._refcounting: bool | None = None
         # Whether the POSIX extensions are in use, see `smb3fs.share.posix`.
         self._posix = False
         self._separator = "\\"

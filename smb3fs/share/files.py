@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from smb3fs.channels.pool import Repeat
 from smb3fs.connection import Answer
@@ -14,6 +14,7 @@ from smb3fs.handles.leases import Lease
 from smb3fs.handles.opens import Open
 from smb3fs.share.chains import (
     CLOSE_RELATED,
+    FS_ATTRIBUTE_ROOM,
     LIST_ACCESS,
     NAME_MAX,
     POSIX_ALONE,
@@ -44,15 +45,13 @@ from smb3fs.wire.create import (
 from smb3fs.wire.create_contexts import QUERY_ON_DISK_ID
 from smb3fs.wire.header import Request
 from smb3fs.wire.infoclass import (
+    FILE_SUPPORTS_BLOCK_REFCOUNTING,
     FileEndOfFileInformation,
     FileFsAttributeInformation,
     FileFsFullSizeInformation,
 )
 from smb3fs.wire.io import FlushRequest, ReadRequest, ReadResponse, WriteRequest, WriteResponse
 from smb3fs.wire.query import InfoType, QueryInfoRequest, QueryInfoResponse
-
-# Room for a file system's attributes and the longest name that it may have for itself.
-FS_ATTRIBUTE_ROOM: Final = 12 + 2 * 255
 
 
 class VolumeSpace(NamedTuple):
@@ -88,6 +87,7 @@ class Files(Links, Leasing):
         volume = None
         if answers[2].status == Status.SUCCESS:
             volume = FileFsAttributeInformation.parse(memoryview(QueryInfoResponse.parse(answers[2].pdu).data))
+            self._refcounting = bool(volume.attributes & FILE_SUPPORTS_BLOCK_REFCOUNTING)
         self._close_leftover(answers, session)
         told = self._told(answers[1])
         if answers[3].status == Status.SUCCESS:

@@ -17,14 +17,13 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Final
 
-import trio
-
 from smb3fs.channels.pool import Repeat
 from smb3fs.connection import Answer
-from smb3fs.errors import ConnectionLost, Smb3fsError, Status, StatusError, WireError
+from smb3fs.errors import Smb3fsError, Status, StatusError, WireError
 from smb3fs.handles.attributes import FileAttributes
 from smb3fs.handles.opens import Open
-from smb3fs.share.chains import Chains, raise_first
+from smb3fs.share.chains import raise_first
+from smb3fs.share.cloning import LEAST_CLUSTER, Cloning
 from smb3fs.wire.header import Command, Request
 from smb3fs.wire.ioctl import IoctlRequest, IoctlResponse
 from smb3fs.wire.serverside import (
@@ -72,7 +71,7 @@ def unsupported() -> OSError:
     return OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
 
 
-class ServerSide(Chains):
+class ServerSide(Cloning):
     """What the server does with contents by itself."""
 
     _copies = True
@@ -92,10 +91,31 @@ class ServerSide(Chains):
         if not self._copies:
             raise unsupported()
         key, told = await self._source(source)
-        generation = source.generation
         size = min(size, told.size - offset)
         if size <= 0:
             return 0
+        generation = source.generation
+
+        async def grow(distance: int, length: int) -> bool:
+            """Copy the last of what is to be shared."""
+            place = offset + distance, target, target_offset + distance
+            return await self._copy_chunks(key, generation, *place, length) == length
+
+        done = await self._clone(source, told, offset, target, target_offset, size, grow)
+        if not done:
+            # Up to where sharing can begin.
+            cluster = self._cluster or LEAST_CLUSTER
+            head = -offset % cluster
+            if self._refcounting is not False and head == -target_offset % cluster and 0 < head <= size - cluster:
+                size = head
+            done = await self._copy_chunks(key, generation, offset, target, target_offset, size)
+        self._trace.bytes_copied += done
+        return done
+
+    async def _copy_chunks(
+        self, key: bytes, generation: int, offset: int, target: Open, target_offset: int, size: int
+    ) -> int:
+        """Copy by chunks what a few requests can; return how much that was."""
         while True:
             limits = self._limits
             pieces = list(islice(_pieces(limits, offset, target_offset, size), REQUESTS_AT_A_TIME))
@@ -117,7 +137,6 @@ class ServerSide(Chains):
                 done += count
                 if count < wanted:
                     break
-            self._trace.bytes_copied += done
             if done:
                 return done
             if self._limits == limits:
@@ -161,29 +180,6 @@ class ServerSide(Chains):
         lower = CopyChunksDone._make(map(min, told, self._limits))
         if all(lower):
             self._limits = lower
-
-    async def _all_of(self, handle: Open, generation: int, requests: Sequence[Request]) -> list[Answer | Smb3fsError]:
-        """Send requests that do not depend on each other, and stay for their answers, which come even to one who is
-        cancelled; once the caller's own time is up, the server is asked to cancel what it has not done.
-
-        They make sense only in the session of that `generation`.
-        """
-        outcomes: list[Answer | Smb3fsError] = [ConnectionLost("not sent")] * len(requests)
-
-        async def one(index: int) -> None:
-            try:
-                if handle.generation != generation:
-                    raise ConnectionLost("the source was named on a connection that is gone")
-                (outcomes[index],) = await self._pool.see_through([requests[index]], handle, Repeat.NEVER)
-            except Smb3fsError as error:
-                outcomes[index] = error
-
-        with trio.CancelScope(shield=True, deadline=trio.current_effective_deadline()):
-            async with trio.open_nursery() as nursery:
-                for index in range(len(requests)):
-                    nursery.start_soon(one, index)
-                    await trio.lowlevel.cancel_shielded_checkpoint()  # so that they leave in their order
-        return outcomes
 
     # -- holes
 

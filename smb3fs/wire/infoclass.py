@@ -398,6 +398,8 @@ _FS_ATTRIBUTE: Final = Struct("<III")
 # ... and of the attributes the one that says whether names in two spellings may be two files.
 FILE_CASE_SENSITIVE_SEARCH: Final = 0x00000001
 FILE_NAMED_STREAMS: Final = 0x00040000
+# ... and the one that says whether files may have their blocks in common (FSCTL_DUPLICATE_EXTENTS_TO_FILE).
+FILE_SUPPORTS_BLOCK_REFCOUNTING: Final = 0x08000000
 
 
 @dataclass(slots=True)

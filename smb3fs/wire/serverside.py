@@ -9,6 +9,7 @@ from typing import Final, NamedTuple, Self
 
 from smb3fs.errors import WireError
 from smb3fs.wire.codec import Buffer, unpack_at
+from smb3fs.wire.create import FileId, FileReference
 
 # [MS-SMB2] 2.2.31, CtlCode
 FSCTL_SRV_REQUEST_RESUME_KEY: Final = 0x00140078
@@ -17,6 +18,7 @@ FSCTL_SRV_COPYCHUNK_WRITE: Final = 0x001480F2
 FSCTL_SET_SPARSE: Final = 0x000900C4
 FSCTL_SET_ZERO_DATA: Final = 0x000980C8
 FSCTL_QUERY_ALLOCATED_RANGES: Final = 0x000940CF
+FSCTL_DUPLICATE_EXTENTS_TO_FILE: Final = 0x00098344
 
 # [MS-SMB2] 2.2.32.3: ResumeKey, ContextLength, Context (which is not used)
 _RESUME_KEY: Final = Struct("<24sII")
@@ -96,6 +98,33 @@ class CopyChunksDone(NamedTuple):
     def parse(cls, data: Buffer) -> Self:
         """Read the control's output."""
         return cls._make(unpack_at(_COPIED, data, 0))
+
+
+# [MS-FSCC] 2.3.7.2: SourceFileID (two halves), SourceFileOffset, TargetFileOffset, ByteCount
+_DUPLICATE: Final = Struct("<QQQQQ")
+
+
+@dataclass(slots=True)
+class DuplicateExtents:
+    """The input of `FSCTL_DUPLICATE_EXTENTS_TO_FILE`: `length` bytes of `source` are to be in the target as well.
+
+    Offsets and the length are whole clusters, but for a length that reaches to the end of the source.
+    """
+
+    source: FileReference
+    source_offset: int
+    target_offset: int
+    length: int
+
+    def encode(self) -> bytes:
+        """Return the control's input."""
+        return _DUPLICATE.pack(*self.source, self.source_offset, self.target_offset, self.length)
+
+    @classmethod
+    def parse(cls, data: Buffer) -> Self:
+        """Read the control's input."""
+        persistent, volatile, source_offset, target_offset, length = unpack_at(_DUPLICATE, data, 0)
+        return cls(FileId(persistent, volatile), source_offset, target_offset, length)
 
 
 _SPARSE: Final = Struct("<?")  # [MS-FSCC] 2.3.64: SetSparse

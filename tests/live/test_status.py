@@ -38,7 +38,7 @@ def test_json_has_what_scripts_rely_on(mount: Mount) -> None:
     assert status["requests"]["NEGOTIATE"] == 1
     assert status["requests"]["SESSION_SETUP"] == 2
     assert status["requests"]["TREE_CONNECT"] == 1
-    assert set(status["bytes"]) == {"read", "written", "copied"}
+    assert set(status["bytes"]) == {"read", "written", "copied", "shared"}
     assert all(isinstance(status[key], int) for key in ("round_trips", "unwaited", "open_handles"))
 
 

@@ -62,9 +62,7 @@ def grant(leases: LeaseTable, lease: Lease, told: LeaseContext | LeaseContextV2,
     return handle
 
 
-def claim(
-    leases: LeaseTable, lease: Lease, told: LeaseContext | LeaseContextV2
-) -> LeaseBreakAcknowledgment | None:
+def claim(leases: LeaseTable, lease: Lease, told: LeaseContext | LeaseContextV2) -> LeaseBreakAcknowledgment | None:
     """Take in the answer to the claim of an open that holds a lease; what is to be sent for it."""
     (handle, *_) = lease.opens
     return leases.regranted(handle, [CreateContext(LEASE_CONTEXT, told.encode())])

@@ -14,11 +14,17 @@ from tree_server import Handle, Tree, TreeServer
 from smb3fs.errors import Status, StatusError
 from smb3fs.wire.create import AccessMask, FileAttribute, FileId
 from smb3fs.wire.header import Command
-from smb3fs.wire.infoclass import FileAllInformation, FileAllocationInformation
+from smb3fs.wire.infoclass import (
+    FileAllInformation,
+    FileAllocationInformation,
+    FileFsAttributeInformation,
+    FileFsFullSizeInformation,
+)
 from smb3fs.wire.ioctl import IoctlResponse
 from smb3fs.wire.lock import LockResponse
-from smb3fs.wire.query import QueryInfoResponse, SetInfoResponse
+from smb3fs.wire.query import InfoType, QueryInfoResponse, SetInfoResponse
 from smb3fs.wire.serverside import (
+    FSCTL_DUPLICATE_EXTENTS_TO_FILE,
     FSCTL_QUERY_ALLOCATED_RANGES,
     FSCTL_SET_SPARSE,
     FSCTL_SET_ZERO_DATA,
@@ -28,6 +34,7 @@ from smb3fs.wire.serverside import (
     AllocatedRange,
     CopyChunks,
     CopyChunksDone,
+    DuplicateExtents,
     ResumeKey,
     SetSparse,
     ZeroData,
@@ -59,6 +66,13 @@ class ServerSideServer(TreeServer):
         """The lengths of the chunks of each copy that was asked for."""
         self.copy_status: list[int] = []
         """What becomes of the copies, one after the other; success when it is used up."""
+        self.volume = 3
+        """What the volume can do."""
+        self.cluster = 4096
+        self.clones: list[tuple[int, int, int]] = []
+        """Source offset, target offset and length of each request to share extents."""
+        self.clone_status: list[int] = []
+        """What becomes of these, one after the other; success when it is used up."""
         self.copied_short = 0
         """How many bytes less than asked for each copy claims."""
         self.held: list[Message] | None = None
@@ -95,6 +109,9 @@ class ServerSideServer(TreeServer):
                 output = ResumeKey(file_id.persistent.to_bytes(24, "little")).encode()
             case code if code == FSCTL_SRV_COPYCHUNK_WRITE:
                 output = self._copy(CopyChunks.parse(request.input), handle, file_id)
+            case code if code == FSCTL_DUPLICATE_EXTENTS_TO_FILE:
+                self._clone(DuplicateExtents.parse(request.input), handle)
+                output = b""
             case code if code == FSCTL_QUERY_ALLOCATED_RANGES:
                 output = self._ranges(AllocatedRange.parse(request.input), handle, file_id, request.max_output)
             case code if code == FSCTL_SET_SPARSE:
@@ -129,6 +146,21 @@ class ServerSideServer(TreeServer):
                 data.extend(bytes(end - len(data)))
             data[chunk.target_offset : end] = source[chunk.source_offset : chunk.source_offset + chunk.length]
         return CopyChunksDone(len(lengths), 0, sum(lengths) - self.copied_short).encode()
+
+    def _clone(self, asked: DuplicateExtents, target: Handle) -> None:
+        """As smbd does: no word about what is behind the target's end, which is left out."""
+        self._need(target, AccessMask.WRITE_DATA)
+        place, to, length = asked.source_offset, asked.target_offset, asked.length
+        self.clones.append((place, to, length))
+        if self.clone_status and (status := self.clone_status.pop(0)):
+            raise StatusError(status, "IOCTL")
+        source, data = self.handles[FileId(*asked.source)].node.data, target.node.data
+        if place + length > len(source):
+            raise StatusError(Status.NOT_SUPPORTED, "IOCTL")
+        if place % self.cluster or to % self.cluster or length % self.cluster:
+            raise StatusError(Status.INVALID_PARAMETER, "IOCTL")
+        length = max(0, min(length, len(data) - to))
+        data[to : to + length] = source[place : place + length]
 
     def _ranges(self, asked: AllocatedRange, handle: Handle, file_id: FileId, room: int) -> bytes:
         if self.no_ranges:
@@ -165,6 +197,13 @@ class ServerSideServer(TreeServer):
         return super()._do_set_info(request, handle, file_id)
 
     def _do_query_info(self, request: Any, handle: Handle, file_id: FileId) -> bytes:
+        if request.info_type == InfoType.FILESYSTEM:
+            if request.information_class == FileFsAttributeInformation.information_class:
+                return QueryInfoResponse(
+                    memoryview(FileFsAttributeInformation(self.volume, 255, "FS").encode())
+                ).encode()
+            space = FileFsFullSizeInformation(1000, 300, 400, self.cluster // 512, 512)
+            return QueryInfoResponse(memoryview(space.encode())).encode()
         body = super()._do_query_info(request, handle, file_id)
         if request.information_class == FileAllInformation.information_class and handle.path in self.allocation:
             told = FileAllInformation.parse(memoryview(body[8:]))

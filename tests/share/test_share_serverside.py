@@ -48,6 +48,7 @@ async def copying(**settings: Any) -> AsyncIterator[Copying]:
         assert isinstance(server, ServerSideServer)
         for name, value in settings.items():
             setattr(server, name, value)
+        await stage.share.root()
         source = await stage.share.open("from", read=True, write=False, expect=None)
         target = await stage.share.open("to", read=False, write=True, expect=None)
         yield Copying(stage.share, server, source, target, stage)

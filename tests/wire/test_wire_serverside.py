@@ -7,6 +7,7 @@ import pytest
 from smb3fs.errors import WireError
 from smb3fs.wire import fuse_ranges as fuse
 from smb3fs.wire import serverside as wire
+from smb3fs.wire.create import FileId
 
 KEY = bytes(range(24))
 
@@ -36,6 +37,15 @@ def test_the_limits_that_smbd_tells() -> None:
     told = bytes.fromhex("00010000 00001000 00000001")
     assert wire.CopyChunksDone.parse(told) == (256, 1 << 20, 16 << 20)
     assert wire.CopyChunksDone(256, 1 << 20, 16 << 20).encode() == told
+
+
+def test_extents_to_be_shared() -> None:
+    asked = wire.DuplicateExtents(FileId(0x0102, 0x0304), 0x10000, 0x20000, 0x3000)
+    expected = bytes.fromhex("0201000000000000 0403000000000000 0000010000000000 0000020000000000 0030000000000000")
+    assert asked.encode() == expected
+    assert wire.DuplicateExtents.parse(expected) == asked
+    with pytest.raises(WireError):
+        wire.DuplicateExtents.parse(expected[:-1])
 
 
 def test_sparse_or_not() -> None:

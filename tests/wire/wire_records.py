@@ -260,6 +260,7 @@ KINDS = [
     _data(serverside.SetSparse, BOOL),
     _data(serverside.ZeroData, U64, U64),
     _data(serverside.AllocatedRange, U64, U64),
+    _data(serverside.DuplicateExtents, FILE_ID, U64, U64, U64),
     _data(infoclass.FileBasicInformation, U64, U64, U64, U64, U32),
     _data(infoclass.FileStandardInformation, U64, U64, U32, BOOL, BOOL),
     _data(infoclass.FileInternalInformation, U64),
