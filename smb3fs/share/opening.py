@@ -122,6 +122,8 @@ class Opening(Chains):
         if same and handle.path == fresh.path and handle.generation == fresh.generation and not handle.closed:
             self._leases.handed_over(fresh, handle)
             handle.trade_places(fresh)
+            self._opens.note(handle)
+            self._opens.note(fresh)
         self.close(fresh)
 
     async def _make(self, request: CreateRequest, path: str, rest: Sequence[Request]) -> tuple[Open, list[Answer]]:

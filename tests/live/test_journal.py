@@ -85,6 +85,21 @@ def test_what_a_killed_daemon_left_is_closed_by_the_next_one(later_samba: Samba,
     assert not journal(mount).exists()
 
 
+def test_what_was_renamed_while_it_was_open_is_closed_as_well(later_samba: Samba, mounted: Mounter) -> None:
+    mount = mounted(server=later_samba, share=PERSISTENT)
+    descriptor = os.open(mount.path / "old", os.O_RDWR | os.O_CREAT)
+    try:
+        os.write(descriptor, b"content")
+        (mount.path / "old").rename(mount.path / "new")
+        kill(mount)
+    finally:
+        with suppress(OSError):
+            os.close(descriptor)
+    mount.mount()
+    assert mount.status()["recovery"]["inherited"] == {"closed": 1, "gone": 0, "left": 0}
+    assert wait_until(lambda: later_samba.open_files() == [], 10)
+
+
 @pytest.mark.parametrize("ends", [kill, let_go])
 def test_nothing_is_forgotten_while_the_server_is_away(
     later_samba: Samba, mounted: Mounter, ends: Callable[[Mount], None]
