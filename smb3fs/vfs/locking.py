@@ -158,7 +158,7 @@ def _alive(state: State, file: OpenFile) -> InodeLocks:
     """Return a file's locks; raise if the file was lost with its connection."""
     locks = state.locks.of(file.inode)
     if locks.carrier is not None and not state.share.usable(locks.carrier):
-        locks.lose_carrier()
+        state.locks.lose_carrier(locks)
     locks.check(file)
     if not state.share.usable(file.handle):
         raise ConnectionLost("the file was opened on a connection that is gone, and so are its locks")
@@ -319,9 +319,7 @@ async def _shrink(state: State, locks: InodeLocks) -> None:
         await _take(state, locks, locks.carrier, steps)
     except ConnectionLost:
         # Nobody knows what the handle still has locked; closed, it has nothing.
-        if locks.carrier is not None and locks.ours:
-            state.share.close(locks.carrier)
-        locks.lose_carrier()
+        state.locks.lose_carrier(locks)
 
 
 # -- the carrier

@@ -166,6 +166,12 @@ class Locks:
             locks = self.by_inode[inode.number] = InodeLocks()
         return locks
 
+    def lose_carrier(self, locks: InodeLocks) -> None:
+        """Give up the handle that has a file's locks; where no descriptor stands for it, nobody else would close it."""
+        if locks.carrier is not None and locks.ours:
+            self._share.close(locks.carrier)
+        locks.lose_carrier()
+
     def handle_for(self, file: OpenFile, *, write: bool) -> Open:
         """Return the handle for a read or write: the carrier of the file's locks, if it has any and will do.
 
@@ -175,7 +181,7 @@ class Locks:
         if locks is None:
             return file.handle
         if locks.carrier is not None and not self._share.usable(locks.carrier):
-            locks.lose_carrier()
+            self.lose_carrier(locks)
         locks.check(file)
         if locks.carrier is None:
             return file.handle

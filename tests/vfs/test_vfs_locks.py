@@ -434,8 +434,10 @@ async def test_locks_lost_with_a_handle_of_their_own_are_missed_by_those_who_hel
     (locks,) = w.state.locks.by_inode.values()
     assert locks.carrier is not None
     assert locks.ours
-    locks.carrier.generation = 0
+    carrier = locks.carrier
+    carrier.generation = 0
     await w.read(bystander, 0, 1)
+    assert carrier.closed  # nobody else would do it
     for call in (w.read(holder, 0, 1), w.lock(holder, A, 20, 30, exclusive=False), w.unlock(holder, A)):
         with fails(errno.EIO):
             await call
