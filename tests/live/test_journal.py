@@ -18,6 +18,9 @@ from smb3fs.status import state_path
 
 from .conftest import Mounter
 
+# With the POSIX extensions what carries locks is another open beside the file's own.
+OPTIONS = ("noposix",)
+
 
 def kill(mount: Mount) -> None:
     """End a mount's daemon with SIGKILL, and take away what it leaves on this machine."""
