@@ -39,6 +39,7 @@ LAYERS: Final[Sequence[Sequence[str]]] = (
     ("handles",),
     ("recovery",),
     ("share",),
+    ("line",),
     ("vfs",),
     ("fuse",),
     ("status",),

@@ -1,0 +1,139 @@
+"""What carries requests to one place, wired: the session's supply, what is open there, and the share on top."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Mapping
+from typing import Final
+
+import trio
+
+from smb3fs.channels.channel import Channel
+from smb3fs.channels.connector import Connector
+from smb3fs.channels.logins import Logins
+from smb3fs.channels.pool import Pool
+from smb3fs.channels.session import Session
+from smb3fs.errors import ConnectionLost, Smb3fsError
+from smb3fs.handles.claims import Claims
+from smb3fs.handles.journal import Identity, Journal
+from smb3fs.handles.leases import lease_name
+from smb3fs.handles.leftovers import close_leftovers
+from smb3fs.handles.opens import OpenTable
+from smb3fs.identity import ClientIdentity
+from smb3fs.recovery import Recovery
+from smb3fs.share.share import Share
+from smb3fs.trace import Trace
+from smb3fs.wire.lease import Break, OplockBreakNotification
+
+log = logging.getLogger(__name__)
+
+# How long the server may take to hear our farewell; what it did not hear it forgets with the connection.
+FAREWELL: Final = 5.0
+
+
+class Line:
+    """What carries requests to one place: a pool with the session, what keeps it supplied, and the share on top."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        share: Share,
+        opens: OpenTable,
+        journal: Journal,
+        logins: Logins,
+        timeout: float,
+        trace: Trace,
+    ) -> None:
+        self.pool = pool
+        self.share = share
+        self.opens = opens
+        self.inherited = Counter[str]()
+        self._journal = journal
+        self._patience = timeout / 3
+        claims = Claims(opens, share.reopen, patience=timeout / 3)
+        self.client = ClientIdentity()
+        self.recovery = Recovery(pool, self._connect, self._renew, self._rotated, claims, trace)
+        self.connector: Connector | None = None
+        self._trace = trace
+        self._session: Session | None = None
+        self._logins = logins
+        self._tried = logins.version
+
+    async def start(self) -> None:
+        """Make the first session, and close what a daemon that was killed has left; raises what prevents the former."""
+        left = self._journal.take_over()
+        if left.identity is not None:
+            self.client.resume(left.identity.guid, left.identity.sequence)
+        self.inherited["left"] = len(left.opens)
+        await self.recovery.start(left.identity.session_id if left.identity is not None else 0)
+        session = self.pool.session
+        if not left.opens or session is None:
+            return
+        self.inherited = await close_leftovers(session, left.opens, self._journal.drop_left, self._patience)
+        self._trace.event(time.time(), f"open files of a daemon that was killed: {_inheritance_told(self.inherited)}")
+        if self.pool.session is None:  # that was not the mount's fault
+            await self.recovery.start(session.security.session_id)
+
+    async def _connect(self, previous_session_id: int) -> Session:
+        """Make a session; for Recovery, which exists before the connector does."""
+        assert self.connector is not None  # noqa: S101 (whoever makes a line gives it one)
+        self.client.renew(len(self.opens) + self.inherited["left"])
+        try:
+            session = await self.connector.connect(previous_session_id)
+        finally:
+            self._tried = self._logins.version
+        if not self.share.suits(session):
+            error = ConnectionLost("the server has no POSIX extensions any more, which this mount uses")
+            session.channel.fail(error)
+            raise error
+        self._session = session
+        self.opens.leases.speak(session.agreed.lease_version)
+        if self.share.persists(session):
+            # The servers to which links lead number sessions as they like.
+            home = session.place is None or self.connector.is_home(session.place)
+            session_id = session.security.session_id if home else 0
+            self._journal.identify(Identity(self.client.guid, self.client.sequence, session_id))
+        return session
+
+    def broken(self, channel: Channel, told: Break) -> None:
+        """Take in that the server takes something back, and say at once that it can have it."""
+        if isinstance(told, OplockBreakNotification):
+            self._trace.event(time.time(), "the server sent an oplock break that nobody asked for")
+            return
+        self._trace.breaks[f"{lease_name(told.current_state)} to {lease_name(told.new_state)}"] += 1
+        acknowledgement = self.opens.leases.broken(told)
+        # It may come while what was open is being claimed, in a session that no other traffic flows in yet.
+        if acknowledgement is not None and self._session is not None and self._session.channel is channel:
+            self._session.post([acknowledgement])
+
+    async def _renew(self, session: Session) -> None:
+        """Renew a session; for Recovery likewise."""
+        assert self.connector is not None  # noqa: S101
+        try:
+            await self.connector.renew(session)
+        finally:
+            self._tried = self._logins.version
+
+    async def _rotated(self) -> bool:
+        """Whether there is a login that this line has not tried; another line may have read it."""
+        return await self._logins.newer_than(self._tried)
+
+    async def end(self) -> None:
+        """Take leave of the server, so that nothing of us is left there."""
+        session, heard = self.pool.session, False
+        self.pool.close()
+        if session is not None:
+            with trio.move_on_after(FAREWELL):
+                try:
+                    await session.end()
+                    heard = True
+                except (Smb3fsError, OSError) as error:
+                    log.info("the server did not hear the farewell: %s", error)
+        self._journal.end(heard=heard)
+
+
+def _inheritance_told(counts: Mapping[str, int]) -> str:
+    """Return what became of what a killed daemon had left."""
+    return f"{counts['closed']} claimed and closed, {counts['gone']} were there no more, {counts['left']} are left"
