@@ -99,7 +99,11 @@ def test_what_was_renamed_while_it_was_open_is_closed_as_well(later_samba: Samba
         with suppress(OSError):
             os.close(descriptor)
     mount.mount()
-    assert mount.status()["recovery"]["inherited"] == {"closed": 1, "gone": 0, "left": 0}
+    # The open by the new name took the place of the one by the old name, whose CLOSE nobody waits for: the daemon may
+    # have died before it wrote down that the server had done it.
+    told = mount.status()["recovery"]["inherited"]
+    assert (told["closed"], told["left"]) == (1, 0)
+    assert told["gone"] <= 1
     assert wait_until(lambda: later_samba.open_files() == [], 10)
 
 

@@ -44,27 +44,38 @@ def healthy(samba: Samba) -> Iterator[None]:
             samba.start()
 
 
-def cut_link(samba: Samba) -> None:
+# Does something to the server, and undoes it when the mount has noticed.
+Accident = Callable[[Samba, Callable[[], bool]], None]
+
+
+def cut_link(samba: Samba, noticed: Callable[[], bool]) -> None:
     samba.network.cut()
-    time.sleep(4)  # longer than the kernel's patience, which is half of timeout=
+    assert wait_until(noticed, 60)
     samba.network.connect()
 
 
-def swallow(samba: Samba) -> None:
+def swallow(samba: Samba, noticed: Callable[[], bool]) -> None:
     samba.network.drop()
     try:
-        time.sleep(4)
+        assert wait_until(noticed, 60)
     finally:
         samba.network.pass_again()
 
 
-def kill_session(samba: Samba) -> None:
+def kill_processes(samba: Samba) -> None:
     for process in samba.session_processes():
         os.kill(process, signal.SIGKILL)
 
 
-def stop_and_start(samba: Samba) -> None:
-    samba.restart()
+def kill_session(samba: Samba, noticed: Callable[[], bool]) -> None:
+    kill_processes(samba)
+    assert wait_until(noticed, 60)
+
+
+def stop_and_start(samba: Samba, noticed: Callable[[], bool]) -> None:
+    samba.stop()
+    assert wait_until(noticed, 60)
+    samba.start()
 
 
 def recovery_of(mount: Mount) -> dict[str, Any]:
@@ -73,7 +84,18 @@ def recovery_of(mount: Mount) -> dict[str, Any]:
     return told
 
 
-def write_through(mount: Mount, name: str, accident: Callable[[], None], times: int) -> None:
+def suffer(mount: Mount, accident: Callable[[Callable[[], bool]], None]) -> None:
+    """Have an accident, and wait until the mount is over it."""
+    before = recovery_of(mount)["generation"]
+
+    def over() -> bool:
+        return bool(recovery_of(mount)["generation"] > before)
+
+    accident(lambda: over() or mount.status()["state"] != "connected")
+    assert wait_until(over, 60)
+
+
+def write_through(mount: Mount, name: str, accident: Callable[[Callable[[], bool]], None], times: int) -> None:
     """Write one block after the other to one open file, and read some back, while accidents happen."""
     over = threading.Event()
 
@@ -81,9 +103,7 @@ def write_through(mount: Mount, name: str, accident: Callable[[], None], times: 
         try:
             for _ in range(times):
                 time.sleep(0.5)
-                before = recovery_of(mount)["generation"]
-                accident()
-                wait_until(lambda before=before: recovery_of(mount)["generation"] > before, 30)  # type: ignore[misc]
+                suffer(mount, accident)
         finally:
             over.set()
 
@@ -105,12 +125,10 @@ def write_through(mount: Mount, name: str, accident: Callable[[], None], times: 
 
 
 @pytest.mark.parametrize("accident", [cut_link, swallow, kill_session, stop_and_start])
-def test_an_open_file_goes_on_on_a_persistent_share(
-    later_samba: Samba, mounted: Mounter, accident: Callable[[Samba], None]
-) -> None:
+def test_an_open_file_goes_on_on_a_persistent_share(later_samba: Samba, mounted: Mounter, accident: Accident) -> None:
     mount = mounted(*PATIENT, server=later_samba, share=PERSISTENT)
     with healthy(later_samba):
-        write_through(mount, accident.__name__, lambda: accident(later_samba), 2)
+        write_through(mount, accident.__name__, lambda noticed: accident(later_samba, noticed), 2)
     told = recovery_of(mount)
     assert told["lost"] == 0
     assert told["claimed"] >= 2
@@ -120,7 +138,7 @@ def test_an_open_file_goes_on_on_a_persistent_share(
 def test_an_open_file_goes_on_when_a_frame_is_cut_in_half(later_samba: Samba, mounted: Mounter) -> None:
     with Middleman(later_samba.address) as between:
         mount = mounted(*PATIENT, *between.options(), server=later_samba, share=PERSISTENT)
-        write_through(mount, "cut", between.cut_next, 6)
+        write_through(mount, "cut", lambda noticed: between.cut_next(), 6)
         told = recovery_of(mount)
         assert told["lost"] == 0
         assert told["claimed"] >= 6
@@ -161,7 +179,7 @@ def test_a_copy_survives_five_deaths_of_its_session(later_samba: Samba, mounted:
         reached = size * killed // 6
         behind = later_samba.directory(PERSISTENT) / "copy"
         if behind.exists() and behind.stat().st_size > reached:
-            kill_session(later_samba)
+            kill_processes(later_samba)
             killed += 1
         time.sleep(0.002)
     assert copy.wait(timeout=120) == 0
@@ -171,21 +189,10 @@ def test_a_copy_survives_five_deaths_of_its_session(later_samba: Samba, mounted:
     assert killed == 5
 
 
-def through_a_loss(mount: Mount, accident: Callable[[], None]) -> None:
-    """Do something to the server, and wait until the mount is over it."""
-    before = recovery_of(mount)["generation"]
-    thread = threading.Thread(target=accident)
-    thread.start()
-    time.sleep(0.5)  # only who waits for an answer notices a short loss
-    (mount.path / "noticed").touch()
-    thread.join()
-    assert wait_until(lambda: recovery_of(mount)["generation"] > before, 30)
-
-
 @pytest.mark.parametrize("options", [(), ("noposix",)], ids=["posix", "noposix"])
 @pytest.mark.parametrize("accident", [cut_link, swallow, kill_session])
 def test_locks_outlive_their_connection(
-    later_samba: Samba, mounted: Mounter, accident: Callable[[Samba], None], options: tuple[str, ...]
+    later_samba: Samba, mounted: Mounter, accident: Accident, options: tuple[str, ...]
 ) -> None:
     """Nobody else gets them, their holder can go on, give them up, and take others."""
     ours, theirs = (mounted(*PATIENT, *options, server=later_samba, share=PERSISTENT) for _ in range(2))
@@ -196,7 +203,7 @@ def test_locks_outlive_their_connection(
         assert holder.ask("lock", fcntl.LOCK_EX | fcntl.LOCK_NB, 0, 10) == 0
         assert other.ask("lock", fcntl.LOCK_EX | fcntl.LOCK_NB, 50, 10) == 0
         with healthy(later_samba):
-            through_a_loss(ours, lambda: accident(later_samba))
+            suffer(ours, lambda noticed: accident(later_samba, noticed))
         assert other.ask("lock", fcntl.LOCK_EX | fcntl.LOCK_NB, 0, 10) == errno.EAGAIN
         assert holder.ask("lock", fcntl.LOCK_EX | fcntl.LOCK_NB, 50, 10) == errno.EAGAIN
         assert holder.ask("write", 0, "held") == 4
@@ -218,7 +225,7 @@ def test_who_had_locks_that_the_server_cannot_give_back_is_told(later_samba: Sam
     lockers = [Locker(ours.path / "a:b")]
     try:
         assert lockers[0].ask("lock", fcntl.LOCK_EX | fcntl.LOCK_NB, 0, 10) == 0
-        through_a_loss(ours, lambda: kill_session(later_samba))
+        suffer(ours, lambda noticed: kill_session(later_samba, noticed))
         lockers.append(Locker(theirs.path / "a:b"))
         assert lockers[0].ask("write", 0, "held") == errno.EIO
         assert lockers[1].ask("lock", fcntl.LOCK_EX | fcntl.LOCK_NB, 0, 10) == 0
@@ -251,7 +258,7 @@ def test_a_locked_file_can_be_removed_and_replaced(later_samba: Samba, mounted: 
 @pytest.mark.parametrize("options", [(), ("noposix",)], ids=["posix", "noposix"])
 @pytest.mark.parametrize("accident", [cut_link, kill_session])
 def test_a_file_that_was_renamed_while_it_was_open_goes_on(
-    later_samba: Samba, mounted: Mounter, accident: Callable[[Samba], None], options: tuple[str, ...]
+    later_samba: Samba, mounted: Mounter, accident: Accident, options: tuple[str, ...]
 ) -> None:
     mount = mounted(*PATIENT, *options, server=later_samba, share=PERSISTENT)
     name = f"{accident.__name__}-{len(options)}"
@@ -260,7 +267,7 @@ def test_a_file_that_was_renamed_while_it_was_open_goes_on(
         (mount.path / f"{name}-old").rename(mount.path / f"{name}-new")
         assert file.write(b"between, ") == 9
         with healthy(later_samba):
-            through_a_loss(mount, lambda: accident(later_samba))
+            suffer(mount, lambda noticed: accident(later_samba, noticed))
         assert file.write(b"after") == 5
         assert os.pread(file.fileno(), 100, 0) == b"before, between, after"
     assert recovery_of(mount)["lost"] == 0

@@ -22,6 +22,8 @@ KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE = 1, 2, 16
 HEAD = 65536
 # More than one request's worth, and odd.
 SIZE = 40 * MIB + 4321
+# Blocks of 512 bytes in which a disk may describe where a file's pieces are.
+DESCRIPTION = 64
 
 
 def data_of(size: int) -> bytes:
@@ -198,7 +200,8 @@ def test_a_hole_is_punched_and_found_and_copied_as_one(mount: Mount, work: Work,
     assert (work.behind / "from").read_bytes() == data
     assert (work.path / "from").read_bytes() == data
     assert (work.path / "from").stat().st_size == SIZE
-    assert blocks - (work.behind / "from").stat().st_blocks == 10 * MIB // 512
+    # The server's disk may need a block or two more to describe a file in more pieces.
+    assert 0 <= 10 * MIB // 512 - (blocks - (work.behind / "from").stat().st_blocks) <= DESCRIPTION
     assert extents(work.path / "from") == [(0, 5 * MIB), (15 * MIB, SIZE)]
     before = moved(mount)
     run("cp", "--sparse=auto", work.path / "from", work.path / "to")
@@ -206,7 +209,8 @@ def test_a_hole_is_punched_and_found_and_copied_as_one(mount: Mount, work: Work,
     # By its own reads and writes, as coreutils 9.1 does with holes; of them it goes by what it was told.
     assert after["written"] - before["written"] + after["copied"] - before["copied"] == SIZE - 10 * MIB
     assert (work.behind / "to").read_bytes() == data
-    assert (work.behind / "to").stat().st_blocks == (work.behind / "from").stat().st_blocks
+    freed = [(work.behind / name).stat().st_blocks for name in ("from", "to")]
+    assert abs(freed[0] - freed[1]) <= DESCRIPTION
 
 
 def test_zeros(work: Work, samba: Samba) -> None:
