@@ -16,16 +16,16 @@ from smb3fs.channels.logins import Logins
 from smb3fs.channels.pool import Pool
 from smb3fs.channels.session import Session
 from smb3fs.errors import ConnectionLost, Smb3fsError
+from smb3fs.handles.breaks import Breaks
 from smb3fs.handles.claims import Claims
 from smb3fs.handles.journal import Identity, Journal
-from smb3fs.handles.leases import lease_name
 from smb3fs.handles.leftovers import close_leftovers
 from smb3fs.handles.opens import OpenTable
 from smb3fs.identity import ClientIdentity
 from smb3fs.recovery import Recovery
 from smb3fs.share.share import Share
 from smb3fs.trace import Trace
-from smb3fs.wire.lease import Break, OplockBreakNotification
+from smb3fs.wire.lease import Break, LeaseBreakAcknowledgment, OplockBreakNotification
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,9 @@ class Line:
         logins: Logins,
         timeout: float,
         trace: Trace,
+        nursery: trio.Nursery,
     ) -> None:
+        """`nursery` is for what has to be waited for before a break is acknowledged."""
         self.pool = pool
         self.share = share
         self.opens = opens
@@ -57,6 +59,7 @@ class Line:
         self.recovery = Recovery(pool, self._connect, self._renew, self._rotated, claims, trace)
         self.connector: Connector | None = None
         self._trace = trace
+        self._breaks = Breaks(opens.leases, nursery.start_soon, trace)
         self._session: Session | None = None
         self._logins = logins
         self._tried = logins.version
@@ -98,15 +101,17 @@ class Line:
         return session
 
     def broken(self, channel: Channel, told: Break) -> None:
-        """Take in that the server takes something back, and say at once that it can have it."""
+        """Take in that the server takes something back; it is told that it can have it when we are done with it."""
         if isinstance(told, OplockBreakNotification):
             self._trace.event(time.time(), "the server sent an oplock break that nobody asked for")
             return
-        self._trace.breaks[f"{lease_name(told.current_state)} to {lease_name(told.new_state)}"] += 1
-        acknowledgement = self.opens.leases.broken(told)
-        # It may come while what was open is being claimed, in a session that no other traffic flows in yet.
-        if acknowledgement is not None and self._session is not None and self._session.channel is channel:
-            self._session.post([acknowledgement])
+
+        def acknowledge(answer: LeaseBreakAcknowledgment) -> None:
+            # It may come while what was open is being claimed, in a session that no other traffic flows in yet.
+            if self._session is not None and self._session.channel is channel:
+                self._session.post([answer])
+
+        self._breaks.take(told, acknowledge)
 
     async def _renew(self, session: Session) -> None:
         """Renew a session; for Recovery likewise."""

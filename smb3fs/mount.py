@@ -77,7 +77,7 @@ class Mount:
             persistent=options.persistent is not False,
             handle_timeout=options.handle_timeout,
         )
-        line = Line(pool, share, opens, journal, self.logins, options.timeout, self.trace)
+        line = Line(pool, share, opens, journal, self.logins, options.timeout, self.trace, self._nursery)
         line.connector = Connector(
             self._nursery,
             Target(
@@ -220,6 +220,7 @@ class Mount:
             "locks": self.vfs.state.locks.counts(),
             "leases": self._leases(),
             "breaks": dict(trace.breaks),
+            "slowest_acknowledgement": trace.slowest_acknowledgement,
             "reconnects": trace.reconnects,
             "recovery": self._recovery(),
             "dropped_names": trace.dropped_names,

@@ -29,11 +29,13 @@ class Trace:
     A round trip is an exchange (one message with one or more chained requests) whose answer somebody waits for from the
     moment it is sent; one that nobody waits for, such as the CLOSE behind a release, and one that is sent ahead of the
     need for it, such as the next pages of a listing, is counted in `unwaited` instead. `breaks` counts what the server
-    has taken back of leases, by what they were and became.
+    has taken back of leases, by what they were and became; `slowest_acknowledgement` is for how many seconds the server
+    waited at most until we were done with what a break had cost.
     """
 
     requests: Counter[str] = field(default_factory=Counter)
     breaks: Counter[str] = field(default_factory=Counter)
+    slowest_acknowledgement: float = 0.0
     round_trips: int = 0
     unwaited: int = 0
     bytes_read: int = 0

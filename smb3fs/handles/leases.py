@@ -38,8 +38,9 @@ Names: Samba holds a lease to the name under which it was granted, and follows r
 of ours is followed here (`renamed`). A second name of a file has a key, hence a lease, of its own, and the two break
 each other's W; the server answers INVALID_PARAMETER where we are wrong about a name, and then a new key is taken.
 
-Who caches what a lease permits subscribes, and is told of every change after it has been made, before the break is
-acknowledged. Nothing here waits, or knows of a connection.
+Who caches what a lease permits subscribes, and is told of every change after it has been made, so that nobody believes
+in what is lost from then on. What then has to be done before a break is acknowledged is registered apart
+(`before_acknowledging`), and waited for by `handles.breaks`. Nothing here waits, or knows of a connection.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -117,6 +118,8 @@ class Lease:
 
 
 Subscriber = Callable[[Lease, int, int, Reason], None]
+# Does what a break makes necessary, given the lease, its state before and after; returns what is left to wait for.
+Preparation = Callable[[Lease, int, int], Awaitable[None] | None]
 
 
 def lease_name(state: int) -> str:
@@ -141,6 +144,7 @@ class LeaseTable:
         self._by_key: dict[bytes, Lease] = {}
         self._by_name: dict[str, list[Lease]] = {}
         self._subscribers: list[Subscriber] = []
+        self._preparations: list[Preparation] = []
         self._secret = os.urandom(KEY_SIZE)
 
     def __len__(self) -> int:
@@ -162,9 +166,21 @@ class LeaseTable:
         """Have every change of a lease told: the lease, its state before and after, and why."""
         self._subscribers.append(subscriber)
 
+    def before_acknowledging(self, preparation: Preparation) -> None:
+        """Have something done between the news of a break, when all subscribers know, and its acknowledgement.
+
+        It is called at once. What it returns is awaited, but not for ever; requests that it posts go ahead of the
+        acknowledgement.
+        """
+        self._preparations.append(preparation)
+
     def counts(self) -> Counter[int]:
         """Return how many leases there are in each state."""
         return Counter(lease.state for lease in self._by_key.values())
+
+    def lease_of(self, key: bytes) -> Lease | None:
+        """Return the lease with a key."""
+        return self._by_key.get(key)
 
     # -- names
 
@@ -321,12 +337,20 @@ class LeaseTable:
     # -- taking back
 
     def broken(self, told: LeaseBreakNotification) -> LeaseBreakAcknowledgment | None:
-        """Take in a break, and return what is to be sent for it, if anything, when all subscribers are done."""
+        """Take in a break, and return what is to be sent for it, if anything, when `prepared` is done."""
         lease = self._by_key.get(told.key)
         answer = LeaseBreakAcknowledgment(told.key, told.new_state if lease is not None else NONE)
         if lease is not None:
             self._break(lease, told)
         return answer if told.flags & ACK_REQUIRED else None
+
+    def prepare(self, key: bytes, old: int) -> list[Awaitable[None]]:
+        """Begin what is to be done now that a lease has broken from `old`; return what is left to wait for."""
+        lease = self._by_key.get(key)
+        if lease is None or not old & ~lease.state:
+            return []
+        begun = (prepare(lease, old, lease.state) for prepare in self._preparations)
+        return [rest for rest in begun if rest is not None]
 
     def _break(self, lease: Lease, told: LeaseBreakNotification) -> None:
         """Take in the break of a lease that we have, or may have."""
