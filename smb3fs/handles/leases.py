@@ -16,6 +16,8 @@ epoch: an answer gives what it says, less what breaks took while it was on its w
     what comes                        epoch          what the state becomes
     --------------------------------  -------------  ---------------------------------------------------------------
     answer to a CREATE, the first     any            what is granted, less what breaks took that came before it
+    ... with BREAK_IN_PROGRESS, and   any            NONE, acknowledged at once: that break went to a connection that
+        no break came before it                      is gone, with a CREATE that is repeated or an open made anew
     answer                            later          what is granted; if more has changed than this answer tells,
                                                      NONE in between: what was kept so far is worthless
     answer with BREAK_IN_PROGRESS     later          what both have: the server tells the old state, and a break is
@@ -261,28 +263,38 @@ class LeaseTable:
 
     def granted(
         self, handle: Holder, asked: Sequence[CreateContext], told: Mapping[bytes, bytes], file_id: int
-    ) -> None:
+    ) -> LeaseBreakAcknowledgment | None:
         """Take in what the answer to a CREATE tells, and have the open hold its lease, if it was granted one.
 
         `asked` are the contexts of the request, `told` those of the answer; `file_id` is the number of the file, 0 if
-        it is not known. A lease on a file of another number is not believed in.
+        it is not known. A lease on a file of another number is not believed in. Return what is to be sent for the
+        answer, if anything: others wait for the end of a break that was sent to a connection that is gone.
         """
         if LEASE_CONTEXT not in told:
-            return
+            return None
         answer = parse_lease(told[LEASE_CONTEXT])
         lease = self._by_key.get(answer.key)
         if lease is None or dict(asked).get(LEASE_CONTEXT, b"")[:KEY_SIZE] != lease.key:
-            return
+            return None
         if file_id and lease.file_id and file_id != lease.file_id:
-            return
+            return None
         lease.file_id = lease.file_id or file_id
         held = bool(lease.opens)
         handle.lease = lease
         lease.opens.add(handle)
         if self._live:
+            unheard = not lease.known and lease.early is None
             self._hear(lease, answer, held=held)
+            if unheard and answer.flags & LeaseFlag.BREAK_IN_PROGRESS:
+                return self._give_up(lease)
         elif isinstance(answer, LeaseContextV2):  # it came at the last moment, and can only be claimed
             lease.kept, lease.epoch = answer.state, answer.epoch
+        return None
+
+    def _give_up(self, lease: Lease) -> LeaseBreakAcknowledgment:
+        """Give a lease back of whose break we have not heard how much it takes; return what is to be sent for it."""
+        self._change(lease, NONE, Reason.BROKEN)
+        return LeaseBreakAcknowledgment(lease.key, NONE)
 
     def _hear(self, lease: Lease, told: LeaseContext | LeaseContextV2, *, held: bool) -> None:
         """Take in what an answer says of a lease, which other opens have `held` until now or not."""
@@ -404,10 +416,7 @@ class LeaseTable:
         else:
             self._hear(lease, answer, held=True)
         lease.early = None
-        if not breaking:
-            return None
-        self._change(lease, NONE, Reason.BROKEN)
-        return LeaseBreakAcknowledgment(lease.key, NONE)
+        return self._give_up(lease) if breaking else None
 
     def _change(self, lease: Lease, state: int, reason: Reason) -> None:
         """Give a lease another state, and tell."""

@@ -240,7 +240,9 @@ class Chains:
             created=told.create_action == CreateAction.CREATED,
         )
         handle.create_guid, handle.durability = promised(request, contexts)
-        self._leases.granted(handle, request.contexts, contexts, file_id)
+        acknowledgement = self._leases.granted(handle, request.contexts, contexts, file_id)
+        if acknowledgement is not None:
+            session.post([acknowledgement])
         self._opens.add(handle)
         return handle
 

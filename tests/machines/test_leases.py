@@ -56,10 +56,16 @@ class Handle:
 
 def grant(leases: LeaseTable, lease: Lease, told: LeaseContext | LeaseContextV2, file_id: int = 0) -> Handle:
     """Take in the answer to a CREATE that asked for a lease; the open that it made."""
+    return heard(leases, lease, told, file_id)[0]
+
+
+def heard(
+    leases: LeaseTable, lease: Lease, told: LeaseContext | LeaseContextV2, file_id: int = 0
+) -> tuple[Handle, LeaseBreakAcknowledgment | None]:
+    """Do as `grant` does, and tell what is to be sent for the answer as well."""
     handle = Handle()
     asked = [CreateContext(LEASE_CONTEXT, LeaseContext(lease.key, RWH).encode())]
-    leases.granted(handle, asked, {LEASE_CONTEXT: told.encode()}, file_id)
-    return handle
+    return handle, leases.granted(handle, asked, {LEASE_CONTEXT: told.encode()}, file_id)
 
 
 def claim(leases: LeaseTable, lease: Lease, told: LeaseContext | LeaseContextV2) -> LeaseBreakAcknowledgment | None:
@@ -247,6 +253,35 @@ def test_a_break_that_was_lost_with_the_connection_is_acknowledged_with_the_clai
     # The break comes after all: others wait for nothing any more, and the server thinks nothing of another word.
     assert leases.broken(a_break(lease, NONE, epoch + 1)) is not None
     assert claim(leases, lease, LeaseContextV2(lease.key, NONE, epoch=epoch + 1)) is None
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("epoch", [HERE, HERE + 1, HERE + 4])
+def test_a_break_that_was_lost_with_the_connection_is_acknowledged_with_an_open_made_anew(
+    epoch: int, version: int
+) -> None:
+    leases = table(version)
+    lease = held(leases, RWH, version=version)
+    leases.suspended()
+    leases.speak(version)
+    breaking = answer(lease, RWH, epoch, LeaseFlag.BREAK_IN_PROGRESS, version=version)
+    assert heard(leases, lease, breaking)[1] == LeaseBreakAcknowledgment(lease.key, NONE)
+    assert lease.state == NONE
+    # Once is enough, however many opens there are.
+    assert heard(leases, lease, breaking)[1] is None
+    assert heard(leases, lease, answer(lease, R, epoch + 1, version=version))[1] is None
+    assert lease.state == R
+
+
+def test_a_break_that_has_come_is_not_acknowledged_by_an_answer() -> None:
+    for granted in (True, False):
+        leases = table()
+        lease = held(leases, RWH) if granted else leases.make("f", "")
+        with leases.asking(lease):
+            assert leases.broken(a_break(lease, RH, HERE + 1)) is not None
+            breaking = answer(lease, RWH, HERE + 1, LeaseFlag.BREAK_IN_PROGRESS)
+            assert heard(leases, lease, breaking)[1] is None
+            assert lease.state == RH
 
 
 def test_a_claim_that_says_nothing_of_a_lease_has_none() -> None:
@@ -479,12 +514,13 @@ class Disorder(RuleBasedStateMachine):
         server = self.server
         message, asked = server.on_the_way.pop(data.draw(st.integers(0, len(server.on_the_way) - 1)))
         if asked is not None:
-            self.handles.append(grant(self.leases, self.lease, message))
+            handle, acknowledged = heard(self.leases, self.lease, message)
+            self.handles.append(handle)
             asked.scope.__exit__(None, None, None)
-            return
-        if twice:
-            server.on_the_way.append((message, None))
-        acknowledged = self.leases.broken(message)
+        else:
+            if twice:
+                server.on_the_way.append((message, None))
+            acknowledged = self.leases.broken(message)
         if acknowledged is not None and server.breaking_to is not None and not acknowledged.state & ~server.breaking_to:
             server.state, server.breaking_to = acknowledged.state, None
 
