@@ -61,6 +61,8 @@ class Line:
         self._trace = trace
         self._breaks = Breaks(opens.leases, nursery.start_soon, trace)
         self._session: Session | None = None
+        # Acknowledgements for breaks on a channel whose session is still being made.
+        self._owed: list[tuple[Channel, LeaseBreakAcknowledgment]] = []
         self._logins = logins
         self._tried = logins.version
 
@@ -93,6 +95,9 @@ class Line:
             raise error
         self._session = session
         self.opens.leases.speak(session.agreed.lease_version)
+        owed, self._owed = self._owed, []
+        for channel, answer in owed:
+            self._acknowledge(channel, answer)
         if self.share.persists(session):
             # The servers to which links lead number sessions as they like.
             home = session.place is None or self.connector.is_home(session.place)
@@ -105,13 +110,18 @@ class Line:
         if isinstance(told, OplockBreakNotification):
             self._trace.event(time.time(), "the server sent an oplock break that nobody asked for")
             return
+        self._breaks.take(told, lambda answer: self._acknowledge(channel, answer))
 
-        def acknowledge(answer: LeaseBreakAcknowledgment) -> None:
-            # It may come while what was open is being claimed, in a session that no other traffic flows in yet.
-            if self._session is not None and self._session.channel is channel:
-                self._session.post([answer])
+    def _acknowledge(self, channel: Channel, answer: LeaseBreakAcknowledgment) -> None:
+        """Acknowledge a break on the channel on which it came, as soon as there is a session on it.
 
-        self._breaks.take(told, acknowledge)
+        What comes of one whose channel is lost meanwhile is seen when the open is claimed or made anew.
+        """
+        # It may come while what was open is being claimed, in a session that no other traffic flows in yet.
+        if self._session is not None and self._session.channel is channel:
+            self._session.post([answer])
+        elif channel.error is None:
+            self._owed.append((channel, answer))
 
     async def _renew(self, session: Session) -> None:
         """Renew a session; for Recovery likewise."""
