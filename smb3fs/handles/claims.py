@@ -161,6 +161,7 @@ class Claims:
         told = CreateResponse.parse(answer.pdu)
         handle.file_id.persistent, handle.file_id.volatile = told.file_id
         handle.generation = session.generation
+        handle.posix = any(context.name == POSIX_GUID for context in told.contexts)
         handle.seen = _updated(handle.seen, told)
         acknowledgement = self._opens.leases.regranted(handle, told.contexts)
         if acknowledgement is not None:
@@ -204,7 +205,7 @@ class Claims:
         handle.file_id.persistent, handle.file_id.volatile = fresh.file_id
         handle.generation = session.generation
         handle.request, handle.create_guid, handle.durability = fresh.request, fresh.create_guid, fresh.durability
-        handle.seen = fresh.seen
+        handle.posix, handle.seen = fresh.posix, fresh.seen
         self._opens.note(handle)
         return ""
 

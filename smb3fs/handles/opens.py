@@ -38,10 +38,11 @@ class Open:
     `file_id` is valid only in the session of the same `generation`; a claim after a loss changes both in their place.
     `path` is relative to the root of the mount; `request` is the CREATE that made the open, and `create_guid` the 16
     bytes by which the server knows it again, none where it was not asked to. `ledger` is there if it has been chosen to
-    carry locks, `lease` if the server has granted one. `created` tells whether the CREATE made
-    the file rather than found it. `head` is what the file began with at that moment, if it was asked for and could be
-    read; `seen` the server's last answer about the file. `doubts` counts the
-    changes of which nobody knows what became; `lost` why the open is gone for good, "" while it is not.
+    carry locks, `lease` if the server has granted one. `created` tells whether the CREATE made the file rather than
+    found it, `posix` whether the server counts the open among those of the POSIX extensions. `head` is what the file
+    began with at that moment, if it was asked for and could be read; `seen` the server's last answer about the file.
+    `doubts` counts the changes of which nobody knows what became; `lost` why the open is gone for good, "" while it is
+    not.
     """
 
     path: str
@@ -51,6 +52,7 @@ class Open:
     request: CreateRequest
     writable: bool = False
     created: bool = False
+    posix: bool = False
     head: memoryview | None = None
     closed: bool = False
     create_guid: bytes = b""
@@ -79,6 +81,7 @@ class Open:
         self.request, other.request = other.request, self.request
         self.create_guid, other.create_guid = other.create_guid, self.create_guid
         self.durability, other.durability = other.durability, self.durability
+        self.posix, other.posix = other.posix, self.posix
         self.lock_sequence, other.lock_sequence = other.lock_sequence, self.lock_sequence
 
     def note_change(self) -> None:

@@ -208,13 +208,14 @@ class Chains:
 
         Where the handle is known it is named, for not every server finds by itself which one is meant.
         """
-        query = QUERY_POSIX if self._posix else QUERY_ALL
-        return query if handle is None else replace(query, file_id=handle.file_id)
+        if handle is None:
+            return QUERY_POSIX if self._posix else QUERY_ALL
+        return replace(QUERY_POSIX if handle.posix else QUERY_ALL, file_id=handle.file_id)
 
-    def _told(self, answer: Answer) -> FileAttributes:
-        """Read the answer to `_query`."""
+    def _told(self, answer: Answer, handle: Open | None = None) -> FileAttributes:
+        """Read the answer to `_query` of the same."""
         data = memoryview(QueryInfoResponse.parse(answer.pdu).data)
-        if self._posix:
+        if self._posix if handle is None else handle.posix:
             return FileAttributes.from_posix(FilePosixInformation.parse(data))
         return FileAttributes.from_all_information(FileAllInformation.parse(data))
 
@@ -238,6 +239,7 @@ class Chains:
             request,
             writable,
             created=told.create_action == CreateAction.CREATED,
+            posix=POSIX_GUID in contexts,
         )
         handle.create_guid, handle.durability = promised(request, contexts)
         acknowledgement = self._leases.granted(handle, request.contexts, contexts, file_id)
@@ -282,7 +284,7 @@ class Chains:
     async def _set(self, handle: Open, info: FileBasicInformation | FileEndOfFileInformation) -> FileAttributes:
         """Set one kind of information and return the attributes that result; one round trip."""
         answers = await self._on(handle, [set_info(info, handle), self._query(handle)], Repeat.REPLAY)
-        handle.seen = self._told(answers[1])
+        handle.seen = self._told(answers[1], handle)
         return handle.seen
 
     async def _set_and_close(
@@ -300,7 +302,7 @@ class Chains:
         else:
             self.close(handle)
         raise_first(chain[:2], answers[:2])
-        return self._told(answers[1])
+        return self._told(answers[1], handle)
 
 
 def is_posix(request: CreateRequest) -> bool:

@@ -111,7 +111,7 @@ class Cloning(Chains):
         raise_first(chain[:1], answers[:1])
         if not known:
             self._learn_volume(*answers[1:])
-        return self._told(answers[0])
+        return self._told(answers[0], target)
 
     def _learn_volume(self, attributes: Answer, space: Answer) -> None:
         """Take over whether blocks can be shared, and the size of clusters; no where one is told that cannot be."""

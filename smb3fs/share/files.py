@@ -96,7 +96,7 @@ class Files(Links, Leasing):
 
     async def attributes(self, handle: Open) -> FileAttributes:
         """Return the attributes of an open file."""
-        handle.seen = self._told((await self._on(handle, [self._query(handle)], Repeat.SAFE))[0])
+        handle.seen = self._told((await self._on(handle, [self._query(handle)], Repeat.SAFE))[0], handle)
         return handle.seen
 
     async def space(self) -> VolumeSpace:

@@ -84,6 +84,21 @@ class Posix(Files):
             files_free=told.free_file_nodes,
         )
 
+    async def attributes(self, handle: Open) -> FileAttributes:
+        """Return the attributes of an open file; one round trip more where its open is not one of the extensions."""
+        return await self._owned(handle, await super().attributes(handle))
+
+    async def _owned(self, handle: Open, told: FileAttributes) -> FileAttributes:
+        """Add what an open cannot tell that is none of the extensions', though they are in use, from its name.
+
+        Such are those that carry locks, and those that Samba has given back after a loss.
+        """
+        if not self._posix or told.owned is not None:
+            return told
+        found = await self._found(handle.path)
+        owned = found.owned if found is not None and found.file_id == told.file_id else handle.seen.owned
+        return told if owned is None else told.with_owned(owned)
+
     async def truncate(self, handle: Open, size: int) -> FileAttributes:
         """Set the size of an open file and return its attributes.
 
@@ -91,7 +106,7 @@ class Posix(Files):
         to make it shorter there is no way.
         """
         try:
-            return await super().truncate(handle, size)
+            return await self._owned(handle, await super().truncate(handle, size))
         except StatusError as error:
             if not self._posix or error.status != Status.OBJECT_NAME_NOT_FOUND:
                 raise
@@ -114,9 +129,10 @@ class Posix(Files):
     ) -> FileAttributes:
         """Set times and FILE_ATTRIBUTE bits of an open file; EOPNOTSUPP where Samba does not, see `truncate`."""
         try:
-            return await super().set_basic_open(
+            told = await super().set_basic_open(
                 handle, created=created, accessed=accessed, modified=modified, attributes=attributes
             )
+            return await self._owned(handle, told)
         except StatusError as error:
             if not self._posix or error.status != Status.OBJECT_NAME_NOT_FOUND:
                 raise
@@ -153,7 +169,7 @@ class Posix(Files):
             chain.append(_set_owner(handle, owner, group))
         if mode is not None and (mode != before or chain):
             chain.append(_set_mode(handle, mode))
-        told = self._told((await self._on(handle, [*chain, self._query(handle)], Repeat.REPLAY))[-1])
+        told = self._told((await self._on(handle, [*chain, self._query(handle)], Repeat.REPLAY))[-1], handle)
         assert told.owned is not None  # noqa: S101 (the extensions are in use)
         # Samba sets no more than 0777 of it; who asks for more must know.
         if mode is not None and mode & ~told.owned.mode & PERMISSIONS:

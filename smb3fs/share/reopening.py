@@ -5,7 +5,7 @@ from __future__ import annotations
 from smb3fs.channels.session import Session
 from smb3fs.errors import Status, StatusError
 from smb3fs.handles.opens import Open
-from smb3fs.share.chains import is_leased, is_posix, raise_first, without_lease, without_posix
+from smb3fs.share.chains import QUERY_ALL, QUERY_POSIX, is_leased, is_posix, raise_first, without_lease, without_posix
 from smb3fs.share.opening import Opening
 from smb3fs.wire.create import CreateContext
 from smb3fs.wire.create_contexts import QUERY_ON_DISK_ID
@@ -34,7 +34,7 @@ class Reopening(Opening):
             request = without_posix(request)
         if handle.create_guid or handle.durability:
             request = self._lasting(request, session)
-        chain: list[Request] = [request, self._query()]
+        chain: list[Request] = [request, QUERY_POSIX if is_posix(request) else QUERY_ALL]
         answers = await session.call(chain)
         if answers[0].status == Status.INVALID_PARAMETER and is_leased(request):
             request = without_lease(request)
@@ -46,7 +46,7 @@ class Reopening(Opening):
             self._opens.forget(fresh)
             session.post([CloseRequest(fresh.file_id)])
             raise
-        told = self._told(answers[1])
+        told = self._told(answers[1], fresh)
         # Servers that make numbers up may tell another one here than in the answer to a CREATE.
         same = handle.seen.file_id in (fresh.attributes_at_open.file_id, told.file_id)
         fresh.seen = told._replace(file_id=handle.seen.file_id) if same else told

@@ -154,7 +154,7 @@ class ServerSide(Cloning):
         except StatusError as error:
             self._copies = error.status not in NO_COPIES
             raise _as_refusal(error) from error
-        return ResumeKey.parse(IoctlResponse.parse(answers[1].pdu).output).key, self._told(answers[0])
+        return ResumeKey.parse(IoctlResponse.parse(answers[1].pdu).output).key, self._told(answers[0], source)
 
     def _copied(self, outcome: Answer | Smb3fsError, wanted: int) -> int | Smb3fsError:
         """Return how much a request has copied, or why nothing; learn from it what may be asked for."""
@@ -198,7 +198,7 @@ class ServerSide(Cloning):
             ]
             _, answers = await self._pool.call(chain, handle=handle, repeat=Repeat.SAFE)
             raise_first(chain[:1], answers[:1])
-            size = self._told(answers[0]).size
+            size = self._told(answers[0], handle).size
             if offset >= size:
                 raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
             status = answers[1].status

@@ -55,7 +55,7 @@ class Space(Locks):
     async def allocate(self, handle: Open, offset: int, end: int, *, keep_size: bool) -> None:
         """See to it that there is space for a range, and unless `keep_size` make the file as long as that takes."""
         (answer,) = await self._on(handle, [self._query(handle)], Repeat.SAFE)
-        told = self._told(answer)
+        told = self._told(answer, handle)
         if told.attributes & SPARSE_FILE:
             raise unsupported()
         if end <= told.size:
@@ -79,7 +79,7 @@ class Space(Locks):
             IoctlRequest(FSCTL_SET_ZERO_DATA, handle.file_id, zeros, 0),
             self._query(handle),
         ]
-        return self._told((await self._done(handle, chain))[1])
+        return self._told((await self._done(handle, chain))[1], handle)
 
     @asynccontextmanager
     async def _growing(self, handle: Open, end: int) -> AsyncIterator[FileAttributes]:
@@ -94,7 +94,7 @@ class Space(Locks):
             raise unsupported()
         try:
             (answer,) = await self._on(handle, [self._query(handle)], Repeat.SAFE)
-            yield self._told(answer)
+            yield self._told(answer, handle)
         finally:
             unlock = LockRequest(handle.file_id, [guard._replace(flags=UNLOCK)])
             with trio.CancelScope(shield=True), suppress(Smb3fsError):
@@ -104,7 +104,7 @@ class Space(Locks):
         self, handle: Open, info: FileAllocationInformation | FileEndOfFileInformation
     ) -> FileAttributes:
         """Set one kind of information and return the attributes that result."""
-        return self._told((await self._done(handle, [set_info(info, handle), self._query(handle)]))[1])
+        return self._told((await self._done(handle, [set_info(info, handle), self._query(handle)]))[1], handle)
 
     async def _done(self, handle: Open, chain: Sequence[Request]) -> list[Answer]:
         """Send a chain and stay for its answers, so that nothing is changed after a call has returned."""

@@ -363,6 +363,26 @@ def test_writing_through_any_descriptor_of_the_file(scene: Scene) -> None:
     assert scene.here.status()["open_handles"] == 0
 
 
+def test_what_else_is_done_to_a_locked_file(scene: Scene) -> None:
+    before = scene.paths[0].stat()
+    descriptor = os.open(scene.paths[0], os.O_RDWR)
+    try:
+        assert lock(descriptor, EX | NB, 0, 10) == 0
+        os.ftruncate(descriptor, 7)
+        assert os.pwrite(descriptor, b"locked", 1) == 6
+        os.utime(descriptor, ns=(10**18, 10**18 + 100))
+        told = os.fstat(descriptor)
+        assert (told.st_size, told.st_mtime_ns) == (7, 10**18 + 100)
+        assert scene.behind.read_bytes() == b"\0locked"
+        assert scene.behind.stat().st_mtime_ns == 10**18 + 100
+        if scene.here.status()["posix"]:
+            assert (told.st_mode, told.st_uid) == (before.st_mode, before.st_uid)
+            os.fchmod(descriptor, 0o640)
+            assert os.fstat(descriptor).st_mode & 0o777 == 0o640
+    finally:
+        os.close(descriptor)
+
+
 def test_status_counts_them(scene: Scene, locker: Callable[[Path], Locker]) -> None:
     none = {"ranges": 0, "files": 0, "on_server": 0, "waiting_at_server": 0}
     one, two, other = locker(scene.paths[0]), locker(scene.paths[0]), locker(scene.paths[1])

@@ -145,6 +145,26 @@ def test_an_open_file_goes_on_when_a_frame_is_cut_in_half(later_samba: Samba, mo
         mount.unmount()
 
 
+def test_what_is_asked_of_an_open_file_afterwards(later_samba: Samba, mounted: Mounter) -> None:
+    """Samba gives an open of the POSIX extensions back as one without them."""
+    mount = mounted(*PATIENT, server=later_samba, share=PERSISTENT)
+    behind = later_samba.directory(PERSISTENT) / "asked"
+    with (mount.path / "asked").open("w+b", buffering=0) as file:
+        file.write(b"content")
+        os.fchmod(file.fileno(), 0o640)
+        suffer(mount, lambda noticed: kill_session(later_samba, noticed))
+        os.ftruncate(file.fileno(), 3)
+        os.utime(file.fileno(), ns=(10**18, 10**18 + 100))
+        told = os.fstat(file.fileno())
+        assert (told.st_size, told.st_mtime_ns) == (3, 10**18 + 100)
+        assert told.st_mode == behind.stat().st_mode
+        assert told.st_mode & 0o777 == 0o640
+        os.fchmod(file.fileno(), 0o600)
+        assert os.fstat(file.fileno()).st_mode & 0o777 == 0o600
+        assert recovery_of(mount)["claimed"] >= 1
+    assert behind.read_bytes() == b"con"
+
+
 def test_what_is_closed_while_the_server_is_away_is_in_nobodys_way(later_samba: Samba, mounted: Mounter) -> None:
     mount = mounted(*PATIENT, server=later_samba, share=PERSISTENT)
     with healthy(later_samba):

@@ -250,3 +250,21 @@ async def test_the_size_of_what_has_no_name_any_more() -> None:
             await stage.share.set_basic_open(handle, modified=1)
         stage.share.close(handle)
         await stage.nothing_open()
+
+
+@trio_test
+async def test_what_carries_locks_is_no_open_of_theirs_and_tells_what_one_tells() -> None:
+    async with posix_staged() as stage:
+        assert await stage.share.use_posix("")
+        looked_up = await stage.share.lookup("d/1")
+        handle = await stage.share.open_for_locks("d/1", expect=looked_up.file_id)
+        assert not handle.posix
+        with stage.costs(2):
+            assert await stage.share.attributes(handle) == looked_up
+        with stage.costs(2):
+            cut = await stage.share.truncate(handle, 3)
+        assert (cut.size, cut.owned) == (3, looked_up.owned)
+        told = await stage.share.set_basic_open(handle, modified=10**18)
+        assert (told.modified, told.owned) == (10**18, looked_up.owned)
+        stage.share.close(handle)
+        await stage.nothing_open()
