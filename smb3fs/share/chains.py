@@ -260,20 +260,25 @@ class Chains:
             self._pool.post([CloseRequest(handle.file_id)], handle, lambda: self._opens.forget(handle), hurry=hurry)
 
     async def _chain(self, chain: Sequence[Request], *, repeat: Repeat = Repeat.NEVER) -> tuple[Session, list[Answer]]:
-        """Send a chain that opens and closes by itself; raise the first error in it."""
+        """Send a chain that opens what is closed at its end, or by us; raise the first error in it."""
         session, answers = await self._send(chain, repeat=repeat)
         try:
             raise_first(chain, answers)
         except StatusError:
             self._close_leftover(answers, session)
             raise
+        if chain[-1].command != Command.CLOSE:
+            self._close_opened(answers[0], session)
         return session, answers
 
     def _close_leftover(self, answers: Sequence[Answer], session: Held) -> None:
         """Close what a chain opened if its own CLOSE failed, which no server should let happen."""
         if answers[0].status == Status.SUCCESS and answers[-1].status != Status.SUCCESS:
-            told = CreateResponse.parse(answers[0].pdu)
-            self._pool.post([CloseRequest(told.file_id)], session)
+            self._close_opened(answers[0], session)
+
+    def _close_opened(self, answer: Answer, session: Held) -> None:
+        """Queue the CLOSE of what has not become an `Open`."""
+        self._pool.post([CloseRequest(CreateResponse.parse(answer.pdu).file_id)], session)
 
     async def _on(self, handle: Open, chain: Sequence[Request], repeat: Repeat) -> list[Answer]:
         """Send a chain on an open handle; raise the first error in it."""

@@ -112,7 +112,10 @@ class Names(Opening):
     async def rename(
         self, old: str, new: str, *, replace: bool, expect: int | None = None, born: int | None = None
     ) -> None:
-        """Rename a file or directory; without `replace` an existing `new` is EEXIST. One round trip."""
+        """Rename a file or directory; without `replace` an existing `new` is EEXIST. One round trip.
+
+        Two where the server first waits for what others have to give back.
+        """
         rename = set_info(FileRenameInformation(replace, self._full(new)))
         request = self._create(old, DELETE_ACCESS, options=CreateOptions.OPEN_REPARSE_POINT)
 
@@ -124,7 +127,14 @@ class Names(Opening):
                 return True
             raise unknown()
 
-        await self._once([request, rename, CLOSE_RELATED], renamed)
+        try:
+            await self._once([request, rename, CLOSE_RELATED], renamed)
+        except StatusError as error:
+            if error.status != Status.INTERNAL_ERROR:
+                raise
+            # Before a server renames what others have open, it has them give back their handle leases. Samba 4.17 does
+            # not wait for that in the middle of a chain, and renames nothing; at the end of one it does wait.
+            await self._once([request, rename], renamed)
         self._moved(old, new)
         await self._open_renamed(new)
 

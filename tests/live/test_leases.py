@@ -89,6 +89,21 @@ def test_others_get_what_they_want_at_once(work: Work, samba: Samba, mounted: Mo
     assert leases(here) == {}
 
 
+def test_what_others_have_open_is_renamed(work: Work, mounted: Mounter) -> None:
+    # The server has them give H back first. Samba 4.17 does not do that in the middle of a chain.
+    here, there = mounted(), mounted("noposix")
+    (here.path / work.name / "f").write_bytes(b"x")
+    paths = [mount.path / work.name / "f" for mount in (here, there)]
+    with paths[0].open("rb"), paths[1].open("rb") as other:
+        assert [leases(mount) for mount in (here, there)] == [{"RH": 1}, {"RH": 1}]
+        paths[0].rename(paths[0].with_name("g"))
+        assert os.listdir(paths[0].parent) == ["g"]
+        until(lambda: breaks(there) == {"RH to R": 1})
+        assert breaks(here) == {}
+        assert other.read() == b"x"
+    assert [mount.status()["open_handles"] for mount in (here, there)] == [0, 0]
+
+
 def test_without_leases_there_are_none(work: Work, mounted: Mounter) -> None:
     mount = mounted("nolease")
     with (mount.path / work.name / "f").open("wb"):

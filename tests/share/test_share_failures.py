@@ -381,3 +381,29 @@ async def test_file_ids_of_an_old_session_are_never_used_in_a_new_one() -> None:
         assert await stage.share.read(fresh, 0, 3) == b"con"
         stage.share.close(fresh)
         await stage.nothing_open()
+
+
+@pytest.mark.parametrize("apart", [False, True])
+@trio_test
+async def test_a_rename_that_the_server_puts_off_is_asked_for_at_the_end_of_a_chain(apart: bool) -> None:
+    async with staged() as stage:
+        number = stage.tree.nodes["f"].number
+        stage.server.apart = apart
+
+        def only_last(message: Message, index: int) -> int | None:
+            late = message.elements[index].command == Command.SET_INFO and index + 1 < len(message.elements)
+            return int(Status.INTERNAL_ERROR) if late else None
+
+        stage.server.refuse = only_last
+        with stage.costs(2, unwaited=1):
+            await stage.share.rename("f", "g", replace=False)
+        assert (stage.tree.nodes["g"].number, "f" in stage.tree.nodes) == (number, False)
+        await stage.nothing_open()
+        # What is refused there as well stays refused, and is not asked for a third time.
+        stage.server.refuse = lambda message, index: (
+            int(Status.INTERNAL_ERROR) if message.elements[index].command == Command.SET_INFO else None
+        )
+        with stage.costs(2, unwaited=1), pytest.raises(StatusError) as error:
+            await stage.share.rename("g", "f", replace=False)
+        assert (error.value.status, error.value.command) == (Status.INTERNAL_ERROR, "SET_INFO")
+        await stage.nothing_open()
