@@ -191,6 +191,12 @@ class Pool:
                 # On the next session, or the renewed one, it is done for the first time.
                 await self._leave(session)
                 continue
+            if handle is None and answers[0].status == Status.FILE_NOT_AVAILABLE:
+                # The server keeps the file for somebody who has lost the connection and not come back yet, as we may
+                # have ourselves: nothing of the chain was done.
+                await trio.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
+                continue
             if repeated and repeat is Repeat.UNIQUE and answers[0].status != Status.SUCCESS:
                 raise ConnectionLost("the connection was lost, and nobody knows whether it was done before that")
             if handle is not None and repeat is Repeat.REPLAY:
@@ -235,6 +241,10 @@ class Pool:
                 continue
             if self._refuses(session, answer.status):
                 await self._leave(session)
+            elif answer.status == Status.FILE_NOT_AVAILABLE and not repeated:
+                # The server keeps the file for somebody who has lost the connection and not come back yet.
+                await trio.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
             elif repeated and answer.status in UNDECIDED:
                 # Either the first one is still under way, or a server that would keep the open for good has no record
                 # of it, so that it never arrived. Without the flag it is carried out in the second case, and only then.

@@ -19,9 +19,10 @@ What was closed here, but may be open there since nobody has seen the answer to 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+import math
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 import trio
 
@@ -29,6 +30,8 @@ from smb3fs.channels.session import Session
 from smb3fs.connection import Answer
 from smb3fs.errors import ConnectionLost, Smb3fsError, Status, StatusError, WireError, status_name
 from smb3fs.handles.attributes import FileAttributes
+from smb3fs.handles.ledger import Ledger
+from smb3fs.handles.lock_requests import has_locked, sure_of_locks
 from smb3fs.handles.opens import Durability, Open, OpenTable
 from smb3fs.wire.create import CreateContext, CreateOptions, CreateRequest, CreateResponse, Disposition, FileId
 from smb3fs.wire.durable import (
@@ -53,9 +56,26 @@ DIED: Final = frozenset(
 )
 # The server is not ready: it has not finished with the old session, or has too much to do ([MS-SMB2] 3.2.5.12).
 NOT_YET: Final = frozenset({Status.FILE_NOT_AVAILABLE, Status.INSUFFICIENT_RESOURCES, Status.NETWORK_BUSY})
+# The server has no such open, or nothing to do with it as long as it serves the connection in which it was made: Samba
+# hands a connection to the process that serves the ClientGuid, and gives nothing back that a living process has.
+NOT_FOUND: Final = frozenset({Status.OBJECT_NAME_NOT_FOUND})
+# Seconds for which that is taken for the reason if nothing is given back: longer than what is under way takes to come
+# to an end, and no longer than those wait who use what is really gone.
+STANDING: Final = 3.0
 # Seconds between two attempts at what the server is not ready for: first, and at most.
 FIRST_PAUSE: Final = 0.02
 LONGEST_PAUSE: Final = 0.5
+
+
+class Refusal(NamedTuple):
+    """Why an open was not given back, and the status by which the server said so, if it did."""
+
+    why: str
+    status: int = Status.SUCCESS
+
+
+LATE: Final = Refusal("the server did not answer in time")
+NOT_DURABLE: Final = Refusal("it was not durable")
 
 
 @dataclass(slots=True)
@@ -101,50 +121,69 @@ class Claims:
         self._opens = opens
         self._reopen = reopen
         self._patience = patience
+        # Since when nothing was given back of what was to be kept for good.
+        self._refused_since = math.inf
 
     def suspend(self) -> None:
         """Take notice that the session is gone."""
         self._opens.leases.suspended()
 
     async def reclaim(self, session: Session) -> Tally:
-        """Bring everything over; raises ConnectionLost if the session dies before that is done."""
+        """Bring everything over; raises ConnectionLost if the session dies before that is done, or is of no use."""
         tally = Tally()
         # Whoever was granted an open at the last moment may enter it only now.
         while handles := self._opens.of_earlier_sessions(session.generation):
-            failures: list[Smb3fsError] = []
+            limit = trio.current_time() + self._patience
+            refusals: dict[Open, Refusal] = {}
 
-            async def bring_over(handle: Open, failures: list[Smb3fsError] = failures) -> None:
-                try:
-                    await self._bring_over(session, handle, tally)
-                except (ConnectionLost, WireError) as error:
-                    # The others learn of it from the channel. None of them is cancelled, which would close its open.
-                    session.channel.fail(error)
-                    failures.append(error)
+            async def claim(handle: Open, limit: float = limit, refusals: dict[Open, Refusal] = refusals) -> None:
+                refusal: Refusal | None = LATE
+                with trio.CancelScope(deadline=limit):
+                    refusal = await self._claim(session, handle) if handle.durability else NOT_DURABLE
+                if refusal is not None:
+                    refusals[handle] = refusal
 
-            async with trio.open_nursery() as nursery:
-                for handle in handles:
-                    nursery.start_soon(bring_over, handle)
-            if failures:
-                raise ConnectionLost(str(failures[0])) from failures[0]
+            async def give_up(handle: Open, limit: float = limit, refusals: dict[Open, Refusal] = refusals) -> None:
+                await self._do_without(session, handle, refusals[handle], limit, tally)
+
+            await _side_by_side(session, handles, claim)
+            self._check_standing(session, handles, refusals)
+            tally.claimed += len(handles) - len(refusals)
+            await _side_by_side(session, list(refusals), give_up)
+        self._refused_since = math.inf
         return tally
 
-    async def _bring_over(self, session: Session, handle: Open, tally: Tally) -> None:
-        """Bring one open over, or find it lost."""
-        wrong = "the server did not answer in time"
-        with trio.move_on_after(self._patience):
-            wrong = await self._claim(session, handle) if handle.durability else "it was not durable"
-            if not wrong:
-                tally.claimed += 1
-                return
-            if not handle.closed:
-                refusal, wrong = wrong, _unprovable(handle) or await self._open_anew(session, handle)
-                if not wrong:
-                    tally.reopened += 1
-                    return
-                wrong = f"{refusal}, and {wrong}"
+    def _check_standing(self, session: Session, handles: Sequence[Open], refusals: Mapping[Open, Refusal]) -> None:
+        """Raise ConnectionLost if the server seems to serve the connection before still, so that another try is due.
+
+        Then it gives back nothing at all; it does so for a while at most.
+        """
+        persistent = [handle for handle in handles if handle.durability == Durability.PERSISTENT]
+        unknown = [handle for handle in persistent if refusals.get(handle, LATE).status in NOT_FOUND]
+        if not persistent or len(unknown) < len(persistent):
+            return
+        self._refused_since = min(self._refused_since, trio.current_time())
+        if trio.current_time() < self._refused_since + STANDING:
+            error = ConnectionLost("the server gives nothing back, as if it served the connection before still")
+            session.channel.fail(error)
+            raise error
+
+    async def _do_without(self, session: Session, handle: Open, refusal: Refusal, limit: float, tally: Tally) -> None:
+        """Have an open that was not given back go on by its name until `limit`, or find it lost."""
         if handle.closed:
             self._opens.forget(handle)
             return
+        wrong = refusal.why
+        if refusal is not LATE:
+            more = _unprovable(handle)
+            if not more:
+                more = LATE.why
+                with trio.CancelScope(deadline=limit):
+                    more = await self._open_anew(session, handle)
+            if not more:
+                tally.reopened += 1
+                return
+            wrong = f"{wrong}, and {more}"
         self._opens.lose(handle, wrong)
         tally.lost += 1
         tally.example = f"{handle.path}: {wrong}"
@@ -152,12 +191,12 @@ class Claims:
 
     # -- claiming
 
-    async def _claim(self, session: Session, handle: Open) -> str:
-        """Claim an open; return the server's refusal, or nothing."""
+    async def _claim(self, session: Session, handle: Open) -> Refusal | None:
+        """Claim an open with its locks; return the server's refusal, or nothing."""
         answer = await answer_when_ready(session, self._claiming(handle))
         _check_alive(answer)
         if answer.status != Status.SUCCESS:
-            return f"the server does not give it back ({status_name(answer.status)})"
+            return Refusal(f"the server does not give it back ({status_name(answer.status)})", answer.status)
         told = CreateResponse.parse(answer.pdu)
         handle.file_id.persistent, handle.file_id.volatile = told.file_id
         handle.generation = session.generation
@@ -173,8 +212,15 @@ class Claims:
             # What is given back is an open without the POSIX extensions. Their locks are in everybody's way there, its
             # own included, and cannot be unlocked but by this.
             session.post([CloseRequest(handle.file_id)])
-            return "the server has given it back under other rules for locks"
-        return ""
+            return Refusal("the server has given it back under other rules for locks")
+        elif handle.ledger is not None and not await self._has_locks(session, handle, handle.ledger):
+            session.post([CloseRequest(handle.file_id)])
+            return Refusal("the server has given it back without its locks")
+        return None
+
+    async def _has_locks(self, session: Session, handle: Open, ledger: Ledger) -> bool:
+        """Whether an open that was given back has what it had locked."""
+        return sure_of_locks(handle) or await has_locked(session.call, handle, ledger.relied_on)
 
     def _claiming(self, handle: Open) -> CreateRequest:
         """Build the CREATE that claims an open ([MS-SMB2] 3.2.4.4)."""
@@ -208,6 +254,25 @@ class Claims:
         handle.posix, handle.seen = fresh.posix, fresh.seen
         self._opens.note(handle)
         return ""
+
+
+async def _side_by_side(session: Session, handles: Sequence[Open], do: Callable[[Open], Awaitable[None]]) -> None:
+    """Do something about each open; raises ConnectionLost if the session dies of it."""
+    failures: list[Smb3fsError] = []
+
+    async def try_to(handle: Open) -> None:
+        try:
+            await do(handle)
+        except (ConnectionLost, WireError) as error:
+            # The others learn of it from the channel. None of them is cancelled, which would close its open.
+            session.channel.fail(error)
+            failures.append(error)
+
+    async with trio.open_nursery() as nursery:
+        for handle in handles:
+            nursery.start_soon(try_to, handle)
+    if failures:
+        raise ConnectionLost(str(failures[0])) from failures[0]
 
 
 async def answer_when_ready(session: Session, request: CreateRequest) -> Answer:

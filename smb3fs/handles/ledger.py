@@ -91,10 +91,11 @@ def _halves(start: int, end: int) -> list[Piece]:
 
 
 class Ledger:
-    """The pieces that one handle has on the server."""
+    """The pieces that one handle has on the server; `leaving` are those that it has been asked to unlock."""
 
     def __init__(self) -> None:
         self.pieces: list[Piece] = []
+        self.leaving: list[Piece] = []
 
     def add(self, pieces: Iterable[Piece]) -> None:
         """Note what has been locked."""
@@ -107,6 +108,15 @@ class Ledger:
             return
         for piece in step.pieces:
             self.pieces.remove(piece)
+
+    @property
+    def relied_on(self) -> list[Piece]:
+        """The pieces that nobody has asked the server to unlock."""
+        kept = list(self.pieces)
+        for piece in self.leaving:
+            if piece in kept:
+                kept.remove(piece)
+        return kept
 
     def _covered(self, *, by_exclusive: bool) -> list[tuple[int, int]]:
         """Return what is locked, or what is locked exclusively."""

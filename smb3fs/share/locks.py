@@ -13,9 +13,11 @@ from smb3fs.channels.pool import Repeat
 from smb3fs.connection import Answer
 from smb3fs.errors import Status
 from smb3fs.handles.ledger import Piece, Step
+from smb3fs.handles.lock_requests import element_of, has_locked, request_for, sure_of_locks
 from smb3fs.handles.opens import Durability, Open
 from smb3fs.share.chains import Chains, raise_first
-from smb3fs.wire.lock import EXCLUSIVE_LOCK, FAIL_IMMEDIATELY, SHARED_LOCK, UNLOCK, LockElement, LockRequest
+from smb3fs.wire.header import Request
+from smb3fs.wire.lock import LockRequest
 
 # That somebody has a lock that is in the way; servers have two ways to say it.
 IN_THE_WAY: Final = frozenset({Status.LOCK_NOT_GRANTED, Status.FILE_LOCK_CONFLICT})
@@ -28,28 +30,52 @@ class Locks(Chains):
 
     async def change_locks(self, handle: Open, steps: Sequence[Step]) -> list[int]:
         """Take the steps one after the other in one round trip, whatever becomes of each; return their statuses."""
-        return [answer.status for answer in await self._take(handle, [_request(handle, step) for step in steps])]
+        session = handle.generation
+        answers = await self._take(handle, [request_for(handle, step) for step in steps])
+        statuses = [answer.status for answer in answers]
+        for number, step in enumerate(steps):
+            granted = statuses[number] == Status.SUCCESS and not step.unlocks
+            if granted and not await self._granted_since(session, handle, step.pieces):
+                statuses[number] = Status.LOCK_NOT_GRANTED
+        return statuses
 
     async def wait_for_lock(self, handle: Open, piece: Piece) -> bool:
         """Wait until a range can be locked, for as long as it takes; False if the wait was cancelled before.
 
         True may come to a caller that is cancelled: the lock is there then.
         """
-        chain = [LockRequest(handle.file_id, [_element(piece)])]
+        session = handle.generation
+        chain = [LockRequest(handle.file_id, [element_of(piece)])]
         (answer,) = await self._take(handle, chain)
         if answer.status in TAKEN_BACK:
             return False
         raise_first(chain, [answer])
-        return True
+        return await self._granted_since(session, handle, [piece])
 
     async def is_lockable(self, handle: Open, pieces: Sequence[Piece]) -> bool:
         """Whether ranges could be locked just now: they are, and unlocked in the same round trip."""
-        chain = [_request(handle, Step(pieces)), _request(handle, Step(pieces, unlocks=True))]
+        chain = [request_for(handle, Step(pieces)), request_for(handle, Step(pieces, unlocks=True))]
         locked, unlocked = await self._take(handle, chain)
         if locked.status in IN_THE_WAY:
             return False
         raise_first(chain, [locked, unlocked])
         return True
+
+    async def _granted_since(self, session: int, handle: Open, pieces: Sequence[Piece]) -> bool:
+        """Whether what was granted to a request that was sent in a session can be relied on in the present one.
+
+        The answer to a repetition is that of the first time, and what was locked then may be others' by now.
+        """
+        if handle.generation == session or sure_of_locks(handle):
+            return True
+
+        async def call(chain: Sequence[Request]) -> list[Answer]:
+            return await self._pool.see_through(chain, handle, Repeat.NEVER)
+
+        if await has_locked(call, handle, pieces):
+            return True
+        await call([request_for(handle, Step([piece], unlocks=True)) for piece in pieces])
+        return False
 
     async def _take(self, handle: Open, chain: Sequence[LockRequest]) -> list[Answer]:
         """Send a chain of LOCKs and stay for the answers; a repetition is recognised where the server promised to.
@@ -66,18 +92,3 @@ class Locks(Chains):
         for request in chain:
             handle.lock_sequence.give_back(request.sequence)
         return answers
-
-
-def _element(piece: Piece, more: int = 0) -> LockElement:
-    """Write a range as it stands in a request that locks it."""
-    flags = EXCLUSIVE_LOCK if piece.exclusive else SHARED_LOCK
-    return LockElement(piece.start, piece.end - piece.start, flags | more)
-
-
-def _request(handle: Open, step: Step) -> LockRequest:
-    """Build the request that takes a step."""
-    if step.unlocks:
-        elements = [LockElement(piece.start, piece.end - piece.start, UNLOCK) for piece in step.pieces]
-    else:
-        elements = [_element(piece, FAIL_IMMEDIATELY) for piece in step.pieces]
-    return LockRequest(handle.file_id, elements)

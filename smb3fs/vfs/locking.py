@@ -197,7 +197,11 @@ async def _cover(state: State, locks: InodeLocks, file: OpenFile, wish: Wish) ->
 async def _take(state: State, locks: InodeLocks, carrier: Open, steps: Sequence[Step]) -> list[bool]:
     """Take steps, and note what was done."""
     ledger = locks.ledger
-    statuses = await state.share.change_locks(carrier, steps)
+    ledger.leaving = [piece for step in steps if step.unlocks for piece in step.pieces]
+    try:
+        statuses = await state.share.change_locks(carrier, steps)
+    finally:
+        ledger.leaving = []
     done = []
     failure: StatusError | None = None
     for step, status in zip(steps, statuses, strict=True):

@@ -188,7 +188,8 @@ async def test_locks_are_taken_and_given_up_once(lost: str) -> None:
             made.lose(lost, "LOCK")
             assert await made.share.change_locks(handle, [step]) == [Status.SUCCESS]
             assert made.memory.locks[handle.file_id.persistent] == held
-            assert made.done() == ["LOCK"]
+            # What was locked is unlocked and locked once more, since others may have had it between its two answers.
+            assert made.done() == ["LOCK"] * (3 if held else 1)
 
 
 @trio_test
