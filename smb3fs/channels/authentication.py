@@ -17,7 +17,7 @@ from smb3fs.crypto import NonceCounter, PreauthHash, Sealer, Unsealer, derive_ke
 from smb3fs.errors import AuthenticationError, SecurityError, Smb3fsError, Status, StatusError
 from smb3fs.wire.header import FLAG_SIGNED
 from smb3fs.wire.negotiate import SIGNING_ENABLED, Capability, Dialect
-from smb3fs.wire.session import SessionFlag, SessionSetupRequest, SessionSetupResponse
+from smb3fs.wire.session import SESSION_SETUP_BINDING, SessionFlag, SessionSetupRequest, SessionSetupResponse
 
 # Sessions in which nobody has proved anything, so that there is no key.
 NO_KEY: Final = SessionFlag.IS_GUEST | SessionFlag.IS_NULL
@@ -55,6 +55,19 @@ async def authenticate(
             raise SecurityError("the server's last word in the login is not signed with the session's key")
     channel.connection.session = session
     return session
+
+
+async def stands(channel: Channel, session_id: int) -> bool:
+    """Whether the server, or that process of it which serves this channel, has a session of ours still.
+
+    It is asked to bind the channel to the session, and in a way that it has to refuse: unsigned and without a token. If
+    there is no such session that is what it says ([MS-SMB2] 3.3.5.5). One round trip; nothing changes by it.
+    """
+    request = SessionSetupRequest(b"", flags=SESSION_SETUP_BINDING, security_mode=SECURITY_MODE)
+    (answer,) = await channel.call(
+        Exchange([request], session_id=session_id, preauth=channel.connection.preauth.copy())
+    )
+    return answer.status != Status.USER_SESSION_DELETED
 
 
 async def authenticate_again(channel: Channel, policy: Policy, login: Login, session: SessionSecurity) -> None:

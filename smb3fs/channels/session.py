@@ -9,7 +9,7 @@ from typing import Final
 import trio
 
 from smb3fs.channels.apart import call_apart
-from smb3fs.channels.authentication import authenticate
+from smb3fs.channels.authentication import authenticate, stands
 from smb3fs.channels.channel import Channel
 from smb3fs.channels.mechanisms import Login
 from smb3fs.channels.negotiation import Negotiated, Policy, negotiate, validate
@@ -17,12 +17,14 @@ from smb3fs.channels.places import Place, Placement
 from smb3fs.connection import CREDIT_UNIT, Answer, Exchange, SessionSecurity
 from smb3fs.errors import SecurityError, Status, StatusError
 from smb3fs.wire.header import Request
+from smb3fs.wire.negotiate import Capability
 from smb3fs.wire.session import LogoffRequest
 from smb3fs.wire.tree import ShareCapability, ShareFlag, TreeConnectRequest, TreeConnectResponse, TreeDisconnectRequest
 
 # As an int: arithmetic with enum's flags costs microseconds.
 SEAL: Final = int(ShareFlag.ENCRYPT_DATA)
 NAMESPACE: Final = int(ShareFlag.DFS | ShareFlag.DFS_ROOT)
+PERSISTENT_HANDLES: Final = int(Capability.PERSISTENT_HANDLES)
 NAMESPACE_CAPABILITY: Final = int(ShareCapability.DFS)
 
 
@@ -56,6 +58,8 @@ class Session:
         self.security = security
         self.tree = tree
         self.generation = 0
+        # Whether the server still had the session before this one when the login began, which ended that.
+        self.before_stood = False
         self.place: Place | None = None
         self.placement: Placement | None = None
 
@@ -140,6 +144,8 @@ async def establish(
     Where there is no such tree, `elsewhere` is given the chance to say where it is, by an exception.
     """
     agreed = await negotiate(channel, policy)
+    lasting = bool(previous_session_id and agreed.capabilities & PERSISTENT_HANDLES)
+    before_stood = lasting and await stands(channel, previous_session_id)
     security = await authenticate(channel, policy, agreed, login, previous_session_id)
     try:
         tree = await _connect_tree(channel, security, unc)
@@ -148,7 +154,9 @@ async def establish(
             await elsewhere(agreed, security, error)
         raise
     await validate(channel, policy, agreed, security, tree.tree_id, seal=tree.seal)
-    return Session(channel, agreed, security, tree)
+    session = Session(channel, agreed, security, tree)
+    session.before_stood = before_stood
+    return session
 
 
 async def _connect_tree(channel: Channel, security: SessionSecurity, unc: str) -> Tree:

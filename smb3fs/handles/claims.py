@@ -19,7 +19,6 @@ What was closed here, but may be open there since nobody has seen the answer to 
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
@@ -59,8 +58,8 @@ NOT_YET: Final = frozenset({Status.FILE_NOT_AVAILABLE, Status.INSUFFICIENT_RESOU
 # The server has no such open, or nothing to do with it as long as it serves the connection in which it was made: Samba
 # hands a connection to the process that serves the ClientGuid, and gives nothing back that a living process has.
 NOT_FOUND: Final = frozenset({Status.OBJECT_NAME_NOT_FOUND})
-# Seconds for which that is taken for the reason if nothing is given back: longer than what is under way takes to come
-# to an end, and no longer than those wait who use what is really gone.
+# Seconds for which it is tried anew if nothing is given back and that session was there still: longer than what is
+# under way takes to come to an end, and not much longer than programs can wait whose files are really gone.
 STANDING: Final = 3.0
 # Seconds between two attempts at what the server is not ready for: first, and at most.
 FIRST_PAUSE: Final = 0.02
@@ -121,8 +120,8 @@ class Claims:
         self._opens = opens
         self._reopen = reopen
         self._patience = patience
-        # Since when nothing was given back of what was to be kept for good.
-        self._refused_since = math.inf
+        # Until when a server is given time to come to an end with the connection that was lost, if it has to.
+        self._wait_until: float | None = None
 
     def suspend(self) -> None:
         """Take notice that the session is gone."""
@@ -150,23 +149,24 @@ class Claims:
             self._check_standing(session, handles, refusals)
             tally.claimed += len(handles) - len(refusals)
             await _side_by_side(session, list(refusals), give_up)
-        self._refused_since = math.inf
+        self._wait_until = None
         return tally
 
     def _check_standing(self, session: Session, handles: Sequence[Open], refusals: Mapping[Open, Refusal]) -> None:
-        """Raise ConnectionLost if the server seems to serve the connection before still, so that another try is due.
+        """Raise ConnectionLost if the server still serves the connection before, so that another try is due.
 
-        Then it gives back nothing at all; it does so for a while at most.
+        Then it gives nothing back at all. It is given a while to come to an end with it.
         """
+        now = trio.current_time()
+        if session.before_stood and self._wait_until is None:
+            self._wait_until = now + STANDING
         persistent = [handle for handle in handles if handle.durability == Durability.PERSISTENT]
         unknown = [handle for handle in persistent if refusals.get(handle, LATE).status in NOT_FOUND]
-        if not persistent or len(unknown) < len(persistent):
+        if not persistent or len(unknown) < len(persistent) or self._wait_until is None or now >= self._wait_until:
             return
-        self._refused_since = min(self._refused_since, trio.current_time())
-        if trio.current_time() < self._refused_since + STANDING:
-            error = ConnectionLost("the server gives nothing back, as if it served the connection before still")
-            session.channel.fail(error)
-            raise error
+        error = ConnectionLost("the server gives nothing back while it serves the connection before")
+        session.channel.fail(error)
+        raise error
 
     async def _do_without(self, session: Session, handle: Open, refusal: Refusal, limit: float, tally: Tally) -> None:
         """Have an open that was not given back go on by its name until `limit`, or find it lost."""
@@ -211,11 +211,9 @@ class Claims:
         elif handle.ledger is not None and any(context.name == POSIX_GUID for context in handle.request.contexts):
             # What is given back is an open without the POSIX extensions. Their locks are in everybody's way there, its
             # own included, and cannot be unlocked but by this.
-            session.post([CloseRequest(handle.file_id)])
-            return Refusal("the server has given it back under other rules for locks")
+            return _given_up(session, handle, "the server has given it back under other rules for locks")
         elif handle.ledger is not None and not await self._has_locks(session, handle, handle.ledger):
-            session.post([CloseRequest(handle.file_id)])
-            return Refusal("the server has given it back without its locks")
+            return _given_up(session, handle, "the server has given it back without its locks")
         return None
 
     async def _has_locks(self, session: Session, handle: Open, ledger: Ledger) -> bool:
@@ -254,6 +252,13 @@ class Claims:
         handle.posix, handle.seen = fresh.posix, fresh.seen
         self._opens.note(handle)
         return ""
+
+
+def _given_up(session: Session, handle: Open, why: str) -> Refusal:
+    """Close an open that was given back and is of no use, so that nobody can take it for one of the session."""
+    session.post([CloseRequest(handle.file_id)])
+    handle.generation = 0
+    return Refusal(why)
 
 
 async def _side_by_side(session: Session, handles: Sequence[Open], do: Callable[[Open], Awaitable[None]]) -> None:

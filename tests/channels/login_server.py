@@ -33,7 +33,7 @@ from smb3fs.wire.negotiate import (
     SigningAlgorithm,
 )
 from smb3fs.wire.ntlm import NtlmAuthenticate, NtlmChallenge, NtlmFlag, NtlmNegotiate
-from smb3fs.wire.session import SessionFlag, SessionSetupRequest, SessionSetupResponse
+from smb3fs.wire.session import SESSION_SETUP_BINDING, SessionFlag, SessionSetupRequest, SessionSetupResponse
 from smb3fs.wire.tree import ShareType, TreeConnectResponse
 
 USER: Final = Login("alice", "DOM", "s3cret")
@@ -71,6 +71,11 @@ class Behaviour:
     """What the answer to NEGOTIATE lists in place of what this server can."""
     anonymous: bool = False
     """Let in whoever says to be nobody."""
+    capabilities: int = 0
+    """What it can do beside what follows from the rest."""
+    known_sessions: tuple[int, ...] = ()
+    """Sessions of another connection that it has still, and to which no channel can be bound."""
+    bindings: list[int] = field(default_factory=list)
     renewal_unsigned: bool = False
     renewals: int = 0
     seen_setups: list[SessionSetupRequest] = field(default_factory=list)
@@ -119,7 +124,7 @@ class LoginServer(Peer):
     @property
     def _capabilities(self) -> int:
         sealing = self.like.cipher is not None and Dialect.SMB_3_0 <= self.like.dialect < Dialect.SMB_3_1_1
-        return Capability.LARGE_MTU | (Capability.ENCRYPTION if sealing else 0)
+        return Capability.LARGE_MTU | self.like.capabilities | (Capability.ENCRYPTION if sealing else 0)
 
     def _negotiate(self, element: Element) -> None:
         contexts: list[NegotiateContext] = [
@@ -138,6 +143,13 @@ class LoginServer(Peer):
     def _session_setup(self, element: Element) -> None:
         if self.keys is not None and element.header.session_id == SESSION_ID:
             self._renew(element)
+            return
+        if element.request.flags & SESSION_SETUP_BINDING:
+            session_id = element.header.session_id
+            self.like.bindings.append(session_id)
+            known = session_id in self.like.known_sessions
+            status = Status.INVALID_PARAMETER if known else Status.USER_SESSION_DELETED
+            self.send(self.reply(element, status=status))
             return
         if self.like.anonymous:
             self._let_nobody_in(element)

@@ -17,7 +17,7 @@ from smb3fs.channels.session import Session, establish
 from smb3fs.errors import AuthenticationError, SecurityError, Smb3fsError, Status, StatusError
 from smb3fs.wire.control import EchoRequest
 from smb3fs.wire.header import FLAG_SIGNED
-from smb3fs.wire.negotiate import Cipher, Dialect, SigningAlgorithm
+from smb3fs.wire.negotiate import Capability, Cipher, Dialect, SigningAlgorithm
 from smb3fs.wire.session import SessionFlag
 from smb3fs.wire.tree import ShareFlag, ShareType
 
@@ -314,3 +314,21 @@ def test_how_a_user_is_named(domain: str, principal: str) -> None:
 @real_time_test
 async def test_a_name_that_the_mechanism_does_not_take_is_a_failed_login(name: str) -> None:
     assert await attempt(Behaviour(), login=Login(name, "", "x")) is not None
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "known", "asked", "stood"),
+    [
+        (Capability.PERSISTENT_HANDLES, (77,), [77], True),
+        (Capability.PERSISTENT_HANDLES, (), [77], False),
+        (0, (77,), [], False),
+    ],
+)
+@real_time_test
+async def test_where_opens_are_kept_for_good_it_is_noticed_that_the_session_before_still_stands(
+    capabilities: int, known: tuple[int, ...], asked: list[int], stood: bool
+) -> None:
+    like = Behaviour(capabilities=capabilities, known_sessions=known)
+    session, _ = await log_in(like)
+    assert like.bindings == asked
+    assert session.before_stood == stood

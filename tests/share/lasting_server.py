@@ -41,6 +41,12 @@ class Memory(Desk):
     locks: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
     sequences: dict[tuple[int, int], int] = field(default_factory=dict)
     """By the persistent half of the id and the index, the last number."""
+    foreign: list[tuple[int, int]] = field(default_factory=list)
+    """What others have locked."""
+    give_away: bool = False
+    """Whether locks go to others, who give them up again, as soon as a connection is lost."""
+    unavailable: int = 0
+    """So many CREATEs are refused since the file is kept for somebody."""
 
 
 class LastingServer(KeepingServer):
@@ -63,6 +69,9 @@ class LastingServer(KeepingServer):
             self.send = lambda *_replies, **_how: None  # type: ignore[method-assign]
             self.serve(message)
             self.transport.hang_up()
+            if self.memory.give_away:
+                for held in self.memory.locks.values():
+                    held.clear()
             return
         self.serve(message)
 
@@ -72,6 +81,9 @@ class LastingServer(KeepingServer):
         header = self.messages[-1].elements[0].header
         replayed = bool(header.flags & FLAG_REPLAY)
         self.memory.flags.append(("CREATE", header.status, replayed))
+        if self.memory.unavailable:
+            self.memory.unavailable -= 1
+            raise StatusError(Status.FILE_NOT_AVAILABLE, "CREATE")
         if self._asked is not None:
             known = self.memory.records.get(self._asked.create_guid)
             if known is not None and not replayed:
@@ -141,7 +153,7 @@ class LastingServer(KeepingServer):
                 if lock not in held:
                     raise StatusError(Status.RANGE_NOT_LOCKED, "LOCK")
                 held.remove(lock)
-            elif lock in held:
+            elif lock in held or lock in memory.foreign:
                 raise StatusError(Status.LOCK_NOT_GRANTED, "LOCK")
             else:
                 held.append(lock)

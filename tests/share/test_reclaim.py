@@ -13,6 +13,7 @@ from peer import Message, settle, trio_test
 from stage import Stage, staged, usual_tree
 from tree_server import Node
 
+from smb3fs.channels.session import Session
 from smb3fs.errors import ConnectionLost, Status, errno_of
 from smb3fs.handles.ledger import Ledger, Piece
 from smb3fs.handles.opens import Durability, Open
@@ -286,6 +287,54 @@ async def test_an_open_that_locked_by_other_rules_than_it_is_given_back_with_is_
         assert kept.server.open_handles == ["f"] * goes_on
         kept.stage.share.close(handle)
         await kept.stage.nothing_open()
+
+
+@pytest.mark.parametrize(
+    ("stood", "seconds", "sessions", "lost"), [(True, 1, 4, 0), (True, 20, 8, 1), (False, 1, 2, 1)]
+)
+@trio_test
+async def test_a_server_that_serves_the_lost_connection_still_is_given_time(
+    stood: bool, seconds: float, sessions: int, lost: int, expect_log: ExpectLog
+) -> None:
+    """Only a session that is made when it has come to an end with that can claim anything."""
+    if stood:
+        expect_log("serves the connection before")
+    async with keeping() as kept:
+        handle = await kept.open("f", Durability.PERSISTENT)
+        handle.doubts = 1
+        connect, until = kept.stage.world.recovery._connect, trio.current_time() + seconds
+
+        async def connected(previous: int) -> Session:
+            session = await connect(previous)
+            # The login ends that session, so that later ones do not find it.
+            session.before_stood = stood and len(kept.stage.world.peers) == 2
+            return session
+
+        kept.stage.world.recovery._connect = connected
+        kept.desk.refuse = lambda _: REFUSED if trio.current_time() < until else None
+        await kept.lose()
+        assert kept.tally == (1 - lost, 0, lost)
+        assert len(kept.stage.world.peers) == sessions
+        assert bool(handle.lost) == bool(lost)
+
+
+@trio_test
+async def test_one_that_gives_something_back_has_come_to_an_end_with_it() -> None:
+    async with keeping() as kept:
+        handles = [await kept.open(name, Durability.PERSISTENT, write=False) for name in ("f", "protected")]
+        connect = kept.stage.world.recovery._connect
+
+        async def connected(previous: int) -> Session:
+            session = await connect(previous)
+            session.before_stood = True
+            return session
+
+        kept.stage.world.recovery._connect = connected
+        handles[0].doubts = 1
+        kept.desk.refuse = lambda request: REFUSED if request.name == "f" else None
+        await kept.lose()
+        assert kept.tally == (1, 0, 1)
+        assert len(kept.stage.world.peers) == 2
 
 
 @trio_test

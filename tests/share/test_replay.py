@@ -176,7 +176,7 @@ async def test_the_sequence_counts_losses_with_requests_outstanding_alone(lost: 
 
 # -- locks
 
-HERE = Piece(0, 10, exclusive=True)
+HERE, AFTER = Piece(0, 10, exclusive=True), Piece(10, 20, exclusive=True)
 
 
 @LOST
@@ -190,6 +190,64 @@ async def test_locks_are_taken_and_given_up_once(lost: str) -> None:
             assert made.memory.locks[handle.file_id.persistent] == held
             # What was locked is unlocked and locked once more, since others may have had it between its two answers.
             assert made.done() == ["LOCK"] * (3 if held else 1)
+
+
+@pytest.mark.parametrize("now", ["nobody", "somebody"])
+@trio_test
+async def test_who_had_locks_that_others_have_had_since_is_told(now: str) -> None:
+    """Samba gives what a lost connection had locked to whoever has the file open and asks for it."""
+    async with losing() as made:
+        handle, another = await opened(made), await opened(made)
+        for one in (handle, another):
+            one.ledger = Ledger()
+        assert await made.share.change_locks(handle, [Step([HERE])]) == [Status.SUCCESS]
+        assert await made.share.change_locks(another, [Step([AFTER])]) == [Status.SUCCESS]
+        handle.ledger.add([HERE])
+        another.ledger.add([AFTER])
+        made.memory.locks[handle.file_id.persistent].clear()
+        made.memory.foreign = [(0, 10)] * (now == "somebody")
+        made.stage.server.transport.hang_up()
+        await trio.sleep(3)
+        assert "without its locks" in handle.lost
+        assert not another.lost
+        assert made.memory.locks == {another.file_id.persistent: [(10, 10)]}
+        with pytest.raises(ConnectionLost):
+            await made.share.write(handle, 0, b"x")
+
+
+@trio_test
+async def test_what_is_being_unlocked_at_a_loss_need_not_be_there() -> None:
+    async with losing() as made:
+        handle = await opened(made)
+        handle.ledger = Ledger()
+        handle.ledger.add([HERE])
+        handle.ledger.leaving = [HERE]
+        made.stage.server.transport.hang_up()
+        await trio.sleep(3)
+        assert not handle.lost
+
+
+@trio_test
+async def test_a_granted_lock_that_was_taken_before_its_answer_came_through_is_none() -> None:
+    async with losing() as made:
+        handle = await opened(made)
+        made.lose("answer", "LOCK")
+        made.memory.give_away = True
+        assert await made.share.change_locks(handle, [Step([HERE])]) == [Status.LOCK_NOT_GRANTED]
+        assert made.memory.locks[handle.file_id.persistent] == []
+
+
+@trio_test
+async def test_a_file_that_is_kept_for_somebody_is_waited_for() -> None:
+    """Of whoever has lost the connection to a share that keeps opens, while others are told FILE_NOT_AVAILABLE."""
+    async with losing() as made:
+        made.memory.unavailable = 7
+        with trio.fail_after(30):
+            await made.share.create("new", read=True, write=True, exclusive=True)
+            made.memory.unavailable = 7
+            await made.share.lookup("f")
+        assert made.memory.unavailable == 0
+        assert "new" in made.tree.nodes
 
 
 @trio_test
