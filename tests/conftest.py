@@ -9,13 +9,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tools"))  # the lab (tools/lab) serves the live tests and the tools alike
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Name the markers that pyproject.toml does not."""
+    """Name the markers that pyproject.toml does not, and have fewer random examples unless all tests are wanted."""
+    if "not slow" in config.option.markexpr:
+        settings.register_profile("quick", max_examples=40, deadline=None)
+        settings.load_profile("quick")
     config.addinivalue_line("markers", "slow: full size, minutes rather than seconds (tools/test --full runs these)")
 
 

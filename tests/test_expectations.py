@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,15 +43,23 @@ def rows() -> list[Row]:
     return found
 
 
+@cache
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    """Everything in a module."""
+    return tuple(ast.walk(ast.parse(path.read_text())))
+
+
+@cache
+def texts(path: Path) -> frozenset[str]:
+    """The literal texts of a module."""
+    found = nodes(path)
+    return frozenset(node.value for node in found if isinstance(node, ast.Constant) and isinstance(node.value, str))
+
+
 def names(row: Row) -> set[str]:
     """The literal texts of a test's module, and of the tables that it imports: its cases are among them."""
     paths = [TESTS / row.file, *(TESTS / row.file).parent.glob("*_table.py")]
-    return {
-        node.value
-        for path in paths
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Constant) and isinstance(node.value, str)
-    }
+    return {text for path in paths for text in texts(path)}
 
 
 def expected_to_fail(row: Row, configuration: str) -> bool:
@@ -76,8 +85,7 @@ def test_there_are_enough() -> None:
 @pytest.mark.parametrize("row", rows(), ids=lambda row: row.what)
 def test_each_row_names_a_test_that_exists(row: Row) -> None:
     functions = (ast.FunctionDef, ast.AsyncFunctionDef)
-    tree = ast.parse((TESTS / row.file).read_text())
-    assert row.test in {node.name for node in ast.walk(tree) if isinstance(node, functions)}
+    assert row.test in {node.name for node in nodes(TESTS / row.file) if isinstance(node, functions)}
     if row.case is not None:
         found, words = names(row), row.case.split(" ")
         # A table's case is called by its system call and what is said of it.

@@ -90,7 +90,7 @@ def stage_for(name: str) -> Any:
     tree = usual_tree()
     if name == "list long":
         tree.add("long", directory=True)
-        for number in range(350):
+        for number in range(220):
             tree.add(f"long\\{number:0250}")
     return staged(tree, sizes=agreed(transact=65536))
 

@@ -145,7 +145,7 @@ def test_folders_names_and_attributes(mount: Callable[..., Mounted]) -> None:
 
 def test_a_large_listing_and_its_removal(mount: Callable[..., Mounted]) -> None:
     share = FakeShare(page_entries=300)
-    names = {f"entry-{number:06}" for number in range(2000)}
+    names = {f"entry-{number:06}" for number in range(1200)}
     for name in names:
         share.put(name, b"12345")
     m = mount(share)

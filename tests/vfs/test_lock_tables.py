@@ -131,7 +131,7 @@ class Side:
 
 @pytest.mark.parametrize("kind", [MandatoryLocks, PosixLocks])
 @given(actions=st.lists(st.tuples(st.integers(0, 1), ACTION), max_size=30))
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 def test_the_server_follows_without_a_gap(kind: type[MandatoryLocks], actions: list[tuple[int, Any]]) -> None:
     server = kind()
     sides = [Side(server), Side(server)]

@@ -32,7 +32,7 @@ class SlowShare(FakeShare):
 
 
 @pytest.mark.parametrize(
-    ("processes", "seconds"), [(12, 6.0), pytest.param(100, 60.0, marks=pytest.mark.slow)], ids=["short", "full"]
+    ("processes", "seconds"), [(12, 3.0), pytest.param(100, 60.0, marks=pytest.mark.slow)], ids=["short", "full"]
 )
 def test_a_storm(tmp_path: Path, processes: int, seconds: float, caplog: pytest.LogCaptureFixture) -> None:
     m = Mounted("native", tmp_path, SlowShare(), acregmax=0.05, acdirmax=0.05, timeout=60.0)

@@ -483,7 +483,7 @@ class Model(RuleBasedStateMachine):
 
 
 TestModel = Model.TestCase
-TestModel.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestModel.settings = settings(max_examples=30, stateful_step_count=30, deadline=None)
 
 
 def test_a_file_that_became_a_link_is_another_one() -> None:

@@ -52,7 +52,7 @@ def test_no_record_is_missing_here() -> None:
 
 @each_kind
 @given(data=st.data())
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_it_comes_back_as_it_went_and_survives_every_cut(kind: Kind, data: st.DataObject) -> None:
     record = data.draw(kind.strategy)
     pdu = kind.frame(record)
@@ -65,7 +65,7 @@ def test_it_comes_back_as_it_went_and_survives_every_cut(kind: Kind, data: st.Da
 
 @each_kind
 @given(junk=st.binary(max_size=200))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_random_bytes_do_no_more_than_raise(kind: Kind, junk: bytes) -> None:
     survives(kind, junk)
     survives(kind, HEADER + junk)
@@ -73,7 +73,7 @@ def test_random_bytes_do_no_more_than_raise(kind: Kind, junk: bytes) -> None:
 
 @each_kind
 @given(data=st.data())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_a_corrupted_message_does_no_more_than_raise(kind: Kind, data: st.DataObject) -> None:
     pdu = bytearray(kind.frame(data.draw(kind.strategy)))
     # Interesting values at interesting places: offsets and lengths are read from 16 or 32 of these bits.
