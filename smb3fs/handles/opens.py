@@ -59,6 +59,7 @@ class Open:
     durability: Durability = Durability.NONE
     doubts: int = 0
     lost: str = ""
+    users: int = 1
     ledger: Ledger | None = None
     lease: Lease | None = None
     lock_sequence: LockSequence = field(init=False, default_factory=LockSequence)
@@ -151,11 +152,14 @@ class OpenTable:
             self._journal.drop(handle)
 
     def remove(self, handle: Open) -> bool:
-        """Take a handle out before its CLOSE is sent; False when that was done before.
+        """Take a handle out before its CLOSE is sent; False when that was done before, or somebody else still uses it.
 
         One that outlives its connection is remembered until `forget` says that the CLOSE was answered.
         """
         if handle.closed:
+            return False
+        handle.users -= 1
+        if handle.users:
             return False
         handle.closed = True
         self._opens.discard(handle)

@@ -31,9 +31,9 @@ from smb3fs.share.chains import (
     raise_first,
     without_posix,
 )
-from smb3fs.share.leasing import Leasing
 from smb3fs.share.links import Links
 from smb3fs.share.listing import PAGE_SIZE, Listing
+from smb3fs.share.sharing import Sharing
 from smb3fs.wire.codec import Buffer
 from smb3fs.wire.create import (
     RELATED_FILE_ID,
@@ -67,7 +67,7 @@ class VolumeSpace(NamedTuple):
     files_free: int = 0
 
 
-class Files(Links, Leasing):
+class Files(Links, Sharing):
     """What can be asked of and done to files, by path or by handle."""
 
     # -- looking
@@ -93,11 +93,6 @@ class Files(Links, Leasing):
         if answers[3].status == Status.SUCCESS:
             self.agreeing_ids = internal_id(answers[3]) == told.file_id
         return told, volume
-
-    async def attributes(self, handle: Open) -> FileAttributes:
-        """Return the attributes of an open file."""
-        handle.seen = self._told((await self._on(handle, [self._query(handle)], Repeat.SAFE))[0], handle)
-        return handle.seen
 
     async def space(self) -> VolumeSpace:
         """Return the size of the share and what is free of it."""
@@ -137,9 +132,17 @@ class Files(Links, Leasing):
     async def open(self, path: str, *, read: bool, write: bool, expect: int | None, head: int = 0) -> Open:
         """Open an existing file; if it is not the file with the id `expect`, raise ESTALE having changed nothing.
 
-        With `head` the handle brings along up to as many of the file's first bytes, in the same round trip, unless the
-        share keeps opens for good. The number of links in its attributes is not known.
+        What outlives its connection is one open for all who want no more than it can do: see `Sharing`. With `head` the
+        handle brings along up to as many of the file's first bytes, in the same round trip, unless the share keeps
+        opens for good. The number of links in its attributes is not known.
         """
+        joined = await self.joined(path, _access(read, write), expect)
+        if joined is not None:
+            return joined
+        return await self._open_apart(path, read=read, write=write, expect=expect, head=head)
+
+    async def _open_apart(self, path: str, *, read: bool, write: bool, expect: int | None, head: int = 0) -> Open:
+        """Do as `open` does, with an open that nobody else has."""
         return await self.leased(
             path, expect, lambda lease: self._open(path, lease, read=read, write=write, expect=expect, head=head)
         )
@@ -322,7 +325,7 @@ class Files(Links, Leasing):
         """Set the size of the file with the id `expect` by its path."""
 
         async def cut() -> FileAttributes:
-            handle = await self.open(path, read=False, write=True, expect=expect)
+            handle = await self._open_apart(path, read=False, write=True, expect=expect)
             return await self._set_and_close(handle, FileEndOfFileInformation(size))
 
         return await self._anew(cut)

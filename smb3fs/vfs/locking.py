@@ -418,7 +418,9 @@ def release(state: State, file: OpenFile) -> InodeLocks | None:
         if locks.carrier is not None and locks.ours:
             state.share.close(locks.carrier)
         locks.forget()
-    elif locks.carrier is file.handle:
+    elif locks.carrier is file.handle and not any(
+        other.handle is file.handle for other in state.files.of(file.inode) if other is not file
+    ):
         if locks.in_use:
             locks.ours = file.keeps_handle = True
         else:

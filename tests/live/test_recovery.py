@@ -135,6 +135,30 @@ def test_an_open_file_goes_on_on_a_persistent_share(later_samba: Samba, mounted:
     assert mount.status()["handles"]["persistent"] == 0
 
 
+def test_a_file_that_two_programs_have_open_goes_on_on_a_durable_share(samba: Samba, mounted: Mounter) -> None:
+    """Samba 4.17 gives no open of a file back that has two; those of one mount are one."""
+    mount = mounted(*PATIENT, share="durable")
+    log = mount.path / "two"
+    log.touch()
+    flags = os.O_WRONLY | os.O_APPEND
+    first, second = os.open(log, flags), os.open(log, flags)
+    expected = b""
+    try:
+        for number in range(3):
+            for descriptor in (first, second):
+                record = b"%d of %d\n" % (number, descriptor)
+                assert os.write(descriptor, record) == len(record)
+                expected += record
+            suffer(mount, lambda noticed: cut_link(samba, noticed))
+    finally:
+        os.close(first)
+        os.write(second, b"end")
+        os.close(second)
+    assert (samba.directory("durable") / "two").read_bytes() == expected + b"end"
+    told = recovery_of(mount)
+    assert (told["claimed"], told["lost"]) == (3, 0)
+
+
 def test_an_open_file_goes_on_when_a_frame_is_cut_in_half(later_samba: Samba, mounted: Mounter) -> None:
     with Middleman(later_samba.address) as between:
         mount = mounted(*PATIENT, *between.options(), server=later_samba, share=PERSISTENT)

@@ -1,0 +1,67 @@
+"""One open on the server for several of ours, where an open outlives its connection.
+
+Samba 4.17 gives no durable open back of a file that has another one, even if both are of one client (it finds "more
+than one entry"), so two programs with one log would lose it at every loss. Where persistent handles are kept every open
+is given back by itself, and where nothing is kept there is nothing to win.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from smb3fs.channels.pool import Repeat
+from smb3fs.errors import Smb3fsError
+from smb3fs.handles.attributes import FileAttributes
+from smb3fs.handles.opens import Durability, Open
+from smb3fs.share.chains import SYNCHRONIZE
+from smb3fs.share.leasing import Leasing
+
+KEPT_ALONE: Final = (Durability.DURABLE, Durability.DURABLE_V2)
+
+
+class Sharing(Leasing):
+    """Who opens a file that is open already uses the same open, and is told what the server says of it now."""
+
+    async def attributes(self, handle: Open) -> FileAttributes:
+        """Return the attributes of an open file."""
+        handle.seen = self._told((await self._on(handle, [self._query(handle)], Repeat.SAFE))[0], handle)
+        return handle.seen
+
+    async def joined(self, path: str, access: int, expect: int | None) -> Open | None:
+        """Return an open of the file `expect` at a path that permits `access` and others use; None if there is none.
+
+        It is to be closed like one's own. One round trip, as a CREATE would take.
+        """
+        handle = self._to_join(path, access, expect)
+        if handle is None:
+            return None
+        handle.users += 1
+        try:
+            handle.attributes_at_open = await self.attributes(handle)
+        except BaseException as error:
+            self.close(handle)
+            if isinstance(error, Smb3fsError):  # it may be lost by now; then a CREATE tells what there is
+                return None
+            raise
+        handle.head = None  # which was true for who opened it
+        return handle
+
+    def _to_join(self, path: str, access: int, expect: int | None) -> Open | None:
+        """Find an open that somebody else may use as well.
+
+        What carries locks stays apart, since it is lost with them; so does what may have an unknown change under way.
+        """
+        lease = self._leases.find(path, expect)
+        for handle in lease.opens if lease is not None else ():
+            if (
+                isinstance(handle, Open)
+                and handle.durability in KEPT_ALONE
+                and not access & ~(handle.request.desired_access | SYNCHRONIZE)
+                and handle.path == path
+                and handle.ledger is None
+                and handle.posix == self._posix
+                and self.usable(handle)
+                and not handle.in_doubt
+            ):
+                return handle
+        return None
