@@ -232,6 +232,7 @@ async def _move(state: State, parent: Inode, old: str, new_parent: Inode, new: s
         elif source is None or target is None:
             await move.rename(replace=True)
         elif source is target and (parent is not new_parent or new not in state.spellings(source, parent, old)):
+            await _both_are(state, target, new_parent, new)
             return  # two names of one file: POSIX leaves both
         elif source is target:
             await move.rename(replace=True)
@@ -250,6 +251,16 @@ async def _move(state: State, parent: Inode, old: str, new_parent: Inode, new: s
             others = state.spellings(inode, directory, spelt)
             state.forget_spellings(directory, [other for other in others if (directory, other) not in moved])
     state.inodes.rename(parent, old, new_parent, new)
+
+
+async def _both_are(state: State, target: Inode, parent: Inode, name: str) -> None:
+    """Be sure that a name still is the file's, which may have lost it through others; else ESTALE, to ask anew."""
+    with suppress(OSError, Smb3fsError):
+        if state.is_it(target, await state.below(parent, name, state.share.lookup)):
+            return
+    state.inodes.unlink(parent, name)
+    state.on_stale(parent)
+    raise stale()
 
 
 class Move:

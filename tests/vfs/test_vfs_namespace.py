@@ -194,6 +194,20 @@ async def test_kinds_do_not_replace_each_other() -> None:
 
 
 @in_trio
+async def test_a_name_that_others_have_taken_from_the_file_is_no_second_one() -> None:
+    world = World()
+    world.share.put("one")
+    await world.look("one")
+    world.share.move("one", "other")
+    number = await world.number("other")
+    assert number == (await world.look("other")).attr.ino
+    with fails(errno.ESTALE):  # on which the kernel looks both names up again
+        await settle(world.vfs.rename(ROOT, b"other", ROOT, b"one", 0))
+    await settle(world.vfs.rename(ROOT, b"other", ROOT, b"one", 0))
+    assert list(world.share.walk()) == ["one"]
+
+
+@in_trio
 async def test_two_names_of_one_file_stay() -> None:
     world = World()
     world.share.root.children["two"] = world.share.put("one")
