@@ -1,0 +1,267 @@
+"""What the share holds after each operation, if everybody sees everything at once.
+
+What the protocol leaves open is not asked for: such operations are left out, as are those on what is not there to
+be worked on (so that a history stays one when operations are taken from it).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from coherencelib.operations import DISK, PAGE, SMBCLIENT, Operation, content
+
+READS: Final = frozenset({"r", "rw", "direct"})
+WRITES: Final = frozenset({"rw", "direct"})
+MAPS: Final = frozenset({"r", "rw"})
+
+
+@dataclass
+class File:
+    """A file: with its names gone it lives on for those who have it open."""
+
+    home: str
+    data: bytearray = field(default_factory=bytearray)
+    modified: int | None = None
+    """The time that was set last, in seconds, if nothing was written since."""
+    opens: set[tuple[str, int]] = field(default_factory=set)
+    named: bool = True
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Put bytes at a place; zeros come before them if it is behind the end."""
+        if len(self.data) < offset:
+            self.data.extend(bytes(offset - len(self.data)))
+        self.data[offset : offset + len(data)] = data
+        self.modified = None
+
+    def truncate(self, size: int) -> None:
+        """Cut, or extend by zeros."""
+        del self.data[size:]
+        self.data.extend(bytes(size - len(self.data)))
+        self.modified = None
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What an operation must answer: an error's name, or else a value."""
+
+    value: Any = None
+    error: str = ""
+
+
+class Model:
+    """The share's directory of one history."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, File] = {}
+        self.directories: set[str] = {""}
+        self.slots: dict[tuple[str, int], tuple[File, str]] = {}
+
+    def do(self, operation: Operation) -> Expected | None:
+        """Carry it out; None, and nothing done, if it cannot be asked for here."""
+        expected: Expected | None = getattr(self, f"_{operation.verb}")(operation, *operation.arguments)
+        return expected
+
+    def touched(self, operation: Operation) -> set[int]:
+        """Which files an operation is about, by identity, as things stand before it."""
+        words = [operation.arguments[0], *operation.arguments[1:2]] if operation.arguments else []
+        found = [file for word in words if (file := self.files.get(str(word))) is not None]
+        found += [
+            file for file, _ in [self.slots.get((operation.side, word), (None, "")) for word in words[:1]] if file
+        ]
+        return {id(file) for file in found}
+
+    # -- by path -----------------------------------------------------------------------------------------------------
+
+    def _missing(self, path: str) -> Expected | None:
+        """ENOENT, if there is no such file."""
+        return None if path in self.files else Expected(error="ENOENT")
+
+    def _others(self, file: File, side: str) -> bool:
+        """Whether anybody has the file open who would keep its name taken."""
+        return any(other != side or side in (SMBCLIENT, DISK) for other, _ in file.opens)
+
+    def _get(self, operation: Operation, path: str) -> Expected:
+        return self._missing(path) or Expected(bytes(self.files[path].data))
+
+    def _put(self, operation: Operation, path: str, size: int) -> Expected:
+        if home(path) not in self.directories:
+            return Expected(error="ENOENT")
+        file = self.files.setdefault(path, File(home(path)))
+        file.truncate(0)
+        file.write(0, content(operation.number, size))
+        return Expected()
+
+    def _truncate(self, operation: Operation, path: str, size: int) -> Expected:
+        missing = self._missing(path)
+        if missing is None:
+            self.files[path].truncate(size)
+        return missing or Expected()
+
+    def _stat(self, operation: Operation, path: str) -> Expected:
+        if path in self.directories:
+            return Expected(["directory"])
+        missing = self._missing(path)
+        return missing or Expected(["file", len(self.files[path].data), self.files[path].modified])
+
+    def _utime(self, operation: Operation, path: str, seconds: int) -> Expected | None:
+        missing = self._missing(path)
+        if missing is None:
+            if self.files[path].opens:
+                return None  # a server may tell the time of a write later, when the file is closed
+            self.files[path].modified = seconds
+        return missing or Expected()
+
+    def _list(self, operation: Operation, path: str) -> Expected:
+        if path not in self.directories:
+            return Expected(error="ENOENT")
+        return Expected(sorted(self._entries(path)))
+
+    def _entries(self, path: str) -> list[str]:
+        """The names in a directory."""
+        found = [name for name in (*self.files, *self.directories) if name and home(name) == path]
+        return [name.rpartition("/")[2] for name in found]
+
+    def _unlink(self, operation: Operation, path: str) -> Expected | None:
+        missing = self._missing(path)
+        if missing is None:
+            if self._others(self.files[path], operation.side):
+                return None
+            self.files.pop(path).named = False
+        return missing or Expected()
+
+    def _rename(self, operation: Operation, path: str, to: str) -> Expected | None:
+        missing = self._missing(path)
+        if missing is not None or path == to:
+            return missing if path != to else None
+        if home(to) not in self.directories:
+            return Expected(error="ENOENT")
+        replaced = self.files.get(to)
+        if replaced is not None:
+            if self._others(replaced, operation.side):
+                return None
+            replaced.named = False
+        self.files[to] = self.files.pop(path)
+        self.files[to].home = home(to)
+        return Expected()
+
+    def _mkdir(self, operation: Operation, path: str) -> Expected:
+        if path in self.directories:
+            return Expected(error="EEXIST")
+        self.directories.add(path)
+        return Expected()
+
+    def _rmdir(self, operation: Operation, path: str) -> Expected | None:
+        if path not in self.directories:
+            return Expected(error="ENOENT")
+        if self._busy(path):
+            return None
+        if self._entries(path):
+            return Expected(error="ENOTEMPTY")
+        self.directories.remove(path)
+        return Expected()
+
+    def _rename_directory(self, operation: Operation, path: str, to: str) -> Expected | None:
+        if path not in self.directories:
+            return Expected(error="ENOENT")
+        if to in self.directories or self._busy(path):
+            return None
+        self.directories.remove(path)
+        self.directories.add(to)
+        for name in [name for name in self.files if home(name) == path]:
+            file = self.files.pop(name)
+            file.home = to
+            self.files[f"{to}/{name.rpartition('/')[2]}"] = file
+        return Expected()
+
+    def _busy(self, path: str) -> bool:
+        """Whether a file below it is open, which keeps a directory where it is."""
+        return any(file.home == path for file, _ in self.slots.values())
+
+    # -- what is open ------------------------------------------------------------------------------------------------
+
+    def _opened(self, operation: Operation, slot: int, file: File, how: str) -> Expected:
+        """Take it down."""
+        self.slots[operation.side, slot] = file, how
+        file.opens.add((operation.side, slot))
+        return Expected()
+
+    def _create(self, operation: Operation, path: str, slot: int) -> Expected | None:
+        if (operation.side, slot) in self.slots:
+            return None
+        if home(path) not in self.directories:
+            return Expected(error="ENOENT")
+        if path in self.files:
+            return Expected(error="EEXIST")
+        self.files[path] = File(home(path))
+        return self._opened(operation, slot, self.files[path], "rw")
+
+    def _open(self, operation: Operation, path: str, slot: int, how: str) -> Expected | None:
+        if (operation.side, slot) in self.slots:
+            return None
+        return self._missing(path) or self._opened(operation, slot, self.files[path], how)
+
+    def _close(self, operation: Operation, slot: int) -> Expected | None:
+        file, _ = self.slots.pop((operation.side, slot), (None, ""))
+        if file is None:
+            return None
+        file.opens.remove((operation.side, slot))
+        return Expected()
+
+    def _of(self, operation: Operation, slot: int, hows: frozenset[str]) -> File | None:
+        """The file of a slot, if it is open in one of these ways."""
+        file, how = self.slots.get((operation.side, slot), (None, ""))
+        return file if how in hows else None
+
+    def _read(self, operation: Operation, slot: int, offset: int, size: int) -> Expected | None:
+        file = self._of(operation, slot, READS)
+        return None if file is None else Expected(bytes(file.data[offset : offset + size]))
+
+    def _write(self, operation: Operation, slot: int, offset: int, size: int) -> Expected | None:
+        file = self._of(operation, slot, WRITES)
+        if file is None:
+            return None
+        file.write(offset, content(operation.number, size))
+        return Expected()
+
+    def _append(self, operation: Operation, slot: int, size: int) -> Expected | None:
+        file = self._of(operation, slot, frozenset({"append"}))
+        if file is None:
+            return None
+        file.write(len(file.data), content(operation.number, size))
+        return Expected()
+
+    def _cut(self, operation: Operation, slot: int, size: int) -> Expected | None:
+        file = self._of(operation, slot, WRITES)
+        if file is None or not file.named:
+            return None
+        file.truncate(size)
+        return Expected()
+
+    def _size(self, operation: Operation, slot: int) -> Expected | None:
+        file, _ = self.slots.get((operation.side, slot), (None, ""))
+        return None if file is None else Expected(len(file.data))
+
+    def _fsync(self, operation: Operation, slot: int) -> Expected | None:
+        return None if self._of(operation, slot, WRITES) is None else Expected()
+
+    def _map_read(self, operation: Operation, slot: int, offset: int, size: int) -> Expected | None:
+        file = self._of(operation, slot, MAPS)
+        if file is None or offset + size > len(file.data):
+            return None
+        return Expected(bytes(file.data[offset : offset + size]))
+
+    def _map_write(self, operation: Operation, slot: int, page: int) -> Expected | None:
+        file = self._of(operation, slot, frozenset({"rw"}))
+        if file is None or (page + 1) * PAGE > len(file.data):
+            return None
+        file.write(page * PAGE, content(operation.number, PAGE))
+        return Expected()
+
+    def _pause(self, operation: Operation, seconds: float) -> Expected:
+        return Expected()
+
+
+def home(path: str) -> str:
+    """The directory of a path, empty for the root."""
+    return path.rpartition("/")[0]

@@ -1,0 +1,47 @@
+"""What came of a run, for people and for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from coherencelib.operations import listed
+from coherencelib.run import Report
+
+
+def as_text(report: Report) -> str:
+    """A few lines, and each violation's history."""
+    seeds = f"{report.seeds[0]} to {report.seeds[-1]}" if len(report.seeds) > 1 else f"{report.seeds[0]}"
+    lines = [
+        f"{report.server}, cache {report.cache} ({report.options or 'no further options'}), bound {report.bound:g} s",
+        f"  seeds {seeds}: {sum(report.done.values()):,} operations in {report.seconds:.0f} s, "
+        f"{len(report.violations)} violations",
+        f"  late: {late(report.late)}",
+    ]
+    for violation in report.violations:
+        numbers = ",".join(str(operation.number) for operation in violation.history)
+        lines += [
+            f"  seed {violation.seed}, after {violation.whole} operations: {violation.words}",
+            listed(violation.history),
+            f"  again: --seed {violation.seed} --only {numbers}",
+        ]
+    return "\n".join(lines)
+
+
+def late(found: dict[str, list[float]]) -> str:
+    """How many answers became right only later, and after how long."""
+    if not found:
+        return "nothing; every first answer was the right one"
+    parts = [f"{what} {len(seconds)} (to {_longest(seconds)})" for what, seconds in sorted(found.items())]
+    return ", ".join(parts)
+
+
+def _longest(seconds: Sequence[float]) -> str:
+    """The longest, in milliseconds."""
+    return f"{1000 * max(seconds):.0f} ms"
+
+
+def as_json(report: Report) -> dict[str, Any]:
+    """Everything."""
+    return {**asdict(report), "passed": report.passed}

@@ -1,0 +1,176 @@
+"""Runs: two mounts of a share, who works on them, one history after the other, and what came of each."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from lab.mounting import Mount
+from lab.server import UNIX_ACCOUNT, Samba
+
+from coherencelib.minimise import minimised
+from coherencelib.operations import DISK, LEFT, RIGHT, SMBCLIENT, Operation
+from coherencelib.promises import Promise, actimeo
+from coherencelib.schedule import Schedule
+from coherencelib.sequential import Course, carry_out, related
+from coherencelib.sides import GoneError, Side, Smbclient, Worker
+
+TRIES: Final = 40
+# A shorter history counts as failing as well if it does so in one of so many attempts.
+ATTEMPTS: Final = 2
+
+
+@dataclass
+class Violation:
+    """A history that ended in what must not be."""
+
+    seed: int
+    words: str
+    history: list[Operation]
+    """As short as it was found to fail; the whole if no shorter one did."""
+    whole: int
+    """Of how many operations it was made."""
+
+
+@dataclass
+class Report:
+    """What came of a run."""
+
+    server: str
+    cache: str
+    options: str
+    bound: float
+    seconds: float = 0.0
+    seeds: list[int] = field(default_factory=list)
+    done: Counter[str] = field(default_factory=Counter)
+    late: dict[str, list[float]] = field(default_factory=dict)
+    violations: list[Violation] = field(default_factory=list)
+    mounts: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def passed(self) -> bool:
+        """Whether everything was seen in time."""
+        return not self.violations
+
+    def take(self, course: Course) -> None:
+        """Count what was done in a history."""
+        self.done.update(course.done)
+        for what, seconds in course.late.items():
+            self.late.setdefault(what, []).extend(seconds)
+
+
+class Run:
+    """Two mounts of a server's share, smbclient, and its disk if asked for; a context manager."""
+
+    def __init__(
+        self,
+        server: Samba,
+        cache: str,
+        promise: Promise,
+        *,
+        bound: float,
+        options: Sequence[str] = (),
+        share: str = "share",
+        disk: bool = False,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._server, self._share, self._say, self._disk = server, share, say, disk
+        self._promise, self._bound = promise, bound
+        self._options = [*promise.options, *options]
+        self._stack = ExitStack()
+        self._mounts: list[Mount] = []
+        self.sides: dict[str, Side] = {}
+        self.report = Report(server.version(), cache, ",".join(self._options), bound)
+
+    def __enter__(self) -> Run:
+        try:
+            for name in (LEFT, RIGHT):
+                words = [f"credentials={self._server.credentials}", *self._options]
+                mount = Mount(self._server.source(self._share), self._server.folder / f"mnt-{name}", words)
+                self._stack.callback(mount.unmount)
+                mount.mount()
+                self._mounts.append(mount)
+            self._start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._stack:
+            self._end()
+
+    def _start(self) -> None:
+        """Start everybody."""
+        for mount, name in zip(self._mounts, (LEFT, RIGHT), strict=True):
+            self.sides[name] = Worker(name, mount.path)
+        self.sides[SMBCLIENT] = Smbclient(self._server, self._share, self._server.folder)
+        if self._disk:
+            self.sides[DISK] = Worker(DISK, self._server.directory(self._share), account=UNIX_ACCOUNT)
+
+    def _end(self) -> None:
+        """End everybody."""
+        while self.sides:
+            self.sides.popitem()[1].close()
+
+    def sequential(self, seed: int, count: int, *, only: Sequence[int] = (), tries: int = TRIES) -> bool:
+        """A history of so many operations, or of these of its; minimise it if it fails. Whether it was as promised."""
+        history = Schedule(seed, list(self.sides), without=self._promise.without).draw(count)
+        if only:
+            history = [operation for operation in history if operation.number in set(only)]
+        self.report.seeds.append(seed)
+        course = self._attempt(history, seed)
+        self.report.take(course)
+        if not course.at:
+            return True
+        history = history[: history.index(course.at) + 1]
+        whole = len(history)
+        self._say(f"seed {seed}: {course.at}: {course.violation}; looking for a shorter history of {len(history)}")
+        fewer = related(history)
+        if tries and len(fewer) < len(history) and self._fails(fewer, seed, course):
+            history = fewer
+        shortest, _ = minimised(history, lambda attempt: self._fails(attempt, seed, course), tries)
+        self.report.violations.append(Violation(seed, course.violation, shortest, whole))
+        return False
+
+    def _fails(self, history: Sequence[Operation], seed: int, course: Course) -> bool:
+        """Whether a shorter history ends in the same."""
+        self._say(f"seed {seed}: {len(history)} operations")
+        for _ in range(ATTEMPTS):
+            found = self._attempt(history, seed)
+            if found.at == course.at:
+                course.violation = found.violation
+                return True
+        return False
+
+    def _attempt(self, history: Sequence[Operation], seed: int) -> Course:
+        """Do a history in a new directory of its own."""
+        folder = f"history-{secrets.token_hex(4)}"
+        self._stack.callback(shutil.rmtree, self._server.directory(self._share) / folder, ignore_errors=True)
+        try:
+            (self._mounts[0].path / folder).mkdir()
+            for side in self.sides.values():
+                side.enter(folder)
+        except GoneError:  # somebody hung or died in the one before
+            self._end()
+            self._start()
+            for side in self.sides.values():
+                side.enter(folder)
+
+        def progress(place: int) -> None:
+            if place % 25 == 0:
+                self._say(f"seed {seed}: {place} of {len(history)}; {len(self.report.violations)} violations so far")
+
+        return carry_out(history, self.sides, self._bound, actimeo(self._options), progress)
+
+    def finish(self, began: float) -> Report:
+        """Ask the mounts how they are, and hand over."""
+        self.report.mounts = [mount.status() for mount in self._mounts]
+        self.report.seconds = time.monotonic() - began
+        return self.report
