@@ -48,7 +48,7 @@ class DirectoryVerbs(Verbs):
             entry.created,
             entry.kind,
         )
-        inode.tell()
+        inode.tell(believed=entry.entry.entry_timeout > 0)
 
     @answers
     def releasedir(self, fh: int) -> None:

@@ -82,11 +82,11 @@ class Inode:
         self.links: tuple[Link, ...] = ()
         self.names: dict[str, Inode] | None = None
 
-    def tell(self) -> None:
-        """Note that the kernel is told of it under a name, and so holds one lookup more."""
+    def tell(self, *, believed: bool = True) -> None:
+        """Note that the kernel is told of it under a name, and so holds one lookup more; it may believe that name."""
         self.lookups += 1
         self.told += 1
-        self.shown = True
+        self.shown |= believed
 
     @property
     def is_directory(self) -> bool:

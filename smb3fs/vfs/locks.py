@@ -7,8 +7,8 @@ the carrier. How the one follows the other stands in `locking`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import Final, NamedTuple
 
 import trio
 
@@ -19,6 +19,11 @@ from smb3fs.handles.opens import Open
 from smb3fs.vfs.backend import ShareVerbs
 from smb3fs.vfs.files import OpenFile, Owner
 from smb3fs.vfs.inodes import Inode
+
+# Seconds that the kernel may take to forget what a lock has to have forgotten, and for which it is given no names to
+# keep where it has taken longer.
+LONG_WAIT: Final = 1.0
+KEPT_OUT: Final = 60.0
 
 
 class Wish(NamedTuple):
@@ -143,6 +148,8 @@ class Locks:
         self.by_inode: dict[int, InodeLocks] = {}
         # Counts up with each lock that the server grants, when that is told to whoever asked.
         self.granted = 0
+        # Directories in which the kernel took long to forget names, and until when it is given none to keep.
+        self._crowded: dict[int, float] = {}
         # Who waits for whom here, by fcntl(2).
         self._waiting: list[tuple[Owner, set[int]]] = []
 
@@ -165,6 +172,22 @@ class Locks:
         if locks is None:
             locks = self.by_inode[inode.number] = InodeLocks()
         return locks
+
+    def note_crowd(self, directories: Iterable[Inode], waited: float) -> None:
+        """Note for how many seconds a lock had to wait for the kernel to forget the names in some directories."""
+        now = trio.current_time()
+        self._crowded = {number: until for number, until in self._crowded.items() if until > now}
+        if waited > LONG_WAIT:
+            self._crowded |= {directory.number: now + KEPT_OUT for directory in directories}
+
+    def is_crowded(self, directory: Inode) -> bool:
+        """Whether the kernel should be given no names of a directory to keep, since it takes long to forget them.
+
+        It takes the directory's lock for each, behind all programs that make, remove or look up something there. With
+        hundreds of them that was half a minute for what a lock has to have forgotten; a name that it does not keep need
+        not be forgotten.
+        """
+        return bool(self._crowded) and self._crowded.get(directory.number, 0.0) > trio.current_time()
 
     def lose_carrier(self, locks: InodeLocks) -> None:
         """Give up the handle that has a file's locks; where no descriptor stands for it, nobody else would close it."""

@@ -24,7 +24,7 @@ async def begin(state: State, directory: OpenDirectory) -> None:
     inode = directory.inode
     # What we change from now on may or may not be in the listing; what we changed before is.
     before, directory.changed = directory.changed, Changes()
-    directory.outdated = False
+    directory.outdated = state.locks.is_crowded(inode)
     try:
         pages = await state.by_path(inode, lambda path: state.share.list_directory(path, inode.expect))
     except BaseException:

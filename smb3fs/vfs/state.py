@@ -152,9 +152,12 @@ class State:
 
     def counted(self, inode: Inode, told: FileAttributes) -> Entry:
         """Return an entry for the kernel, which will hold one lookup more."""
-        inode.tell()
         inode.nlink = told.links
-        return self.told(inode, told)
+        entry = self.told(inode, told)
+        if not inode.is_directory and any(self.locks.is_crowded(parent) for parent, _ in inode.links):
+            entry.entry_timeout = 0.0
+        inode.tell(believed=entry.entry_timeout > 0)
+        return entry
 
     def told(self, inode: Inode, told: FileAttributes) -> Entry:
         """Return an inode's attributes for the kernel."""

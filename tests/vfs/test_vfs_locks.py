@@ -35,9 +35,11 @@ class Locking(World):
         self.share.put("f", bytes(100))
         self.dropped: list[int] = []
         self.asked_anew: list[tuple[int, bytes]] = []
+        self.slowness = 0.0
+        """Seconds that the kernel takes to forget pages and names."""
 
         async def forget_pages(number: int, names: Iterable[tuple[int, bytes]]) -> None:
-            await trio.lowlevel.checkpoint()
+            await trio.sleep(self.slowness)
             self.dropped.append(number)
             self.asked_anew = list(names)
 
@@ -657,9 +659,10 @@ async def test_who_gets_a_lock_sees_the_names_beside_the_file() -> None:
     # What was listed before is told, and not kept.
     assert [entry.entry_timeout for name, _, entry in await w.rest(directory) if name[0] != "."] == [0.0] * 4
     await settle(w.vfs.releasedir(directory))
+    await w.look("g")
     await w.unlock(fh, A)
     await w.lock(fh, A, 0, 10)
-    assert sorted(w.asked_anew) == [(root, b"f"), (root, b"f-journal"), (root, b"g")]
+    assert w.asked_anew == [(root, b"g")]
     # Nor is what was asked for before a lock was granted.
     await w.unlock(fh, A)
     gate = w.share.gates["lookup"] = trio.Event()
@@ -674,6 +677,38 @@ async def test_who_gets_a_lock_sees_the_names_beside_the_file() -> None:
         gate.set()
     assert entries == [0.0]
     assert (await w.look("g")).entry_timeout == 60.0
+
+
+@in_trio
+async def test_where_the_kernel_takes_long_to_forget_names_it_is_given_none_to_keep_for_a_while() -> None:
+    w = Locking(acregmax=60.0, acdirmax=60.0)
+    w.share.put("g")
+    w.share.put("folder", None)
+    fh, root = await w.open("f", os.O_RDWR), await w.number("")
+    w.share.put("folder\\h")
+
+    async def timeouts() -> list[float]:
+        """What is told of a file here, one elsewhere and a directory, of one that is made here, and in a listing."""
+        told = [(await w.look(name)).entry_timeout for name in ("g", "folder/h", "folder")]
+        directory = await settle(w.vfs.opendir(root))
+        listed = {name: entry.entry_timeout for name, _, entry in await w.rest(directory)}
+        await settle(w.vfs.releasedir(directory))
+        return [*told, listed["g"]]
+
+    assert await timeouts() == [60.0] * 4
+    w.slowness = 2.0
+    await w.lock(fh, A, 0, 10)
+    assert w.asked_anew
+    assert await timeouts() == [0.0, 60.0, 60.0, 0.0]
+    await w.unlock(fh, A)
+    w.slowness = 0.0
+    await w.lock(fh, A, 0, 10)
+    assert w.asked_anew == []
+    await trio.sleep(61)
+    assert await timeouts() == [60.0] * 4
+    await w.unlock(fh, A)
+    await w.lock(fh, A, 0, 10)
+    assert (root, b"g") in w.asked_anew
 
 
 @in_trio
