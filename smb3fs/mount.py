@@ -9,10 +9,11 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import trio
 
+from smb3fs.cache.directories import DirectoryCache
 from smb3fs.channels.connector import Connector, Target
 from smb3fs.channels.kerberos import Tickets
 from smb3fs.channels.logins import Logins
@@ -35,12 +36,17 @@ from smb3fs.share.versions import check_chosen, chosen_time
 from smb3fs.status import make_state_directory, serve_status, socket_path, state_path
 from smb3fs.trace import Trace
 from smb3fs.vfs.backend import ShareVerbs
+from smb3fs.vfs.cached import Contents
 from smb3fs.vfs.names import NameMapping, Names
 from smb3fs.vfs.operations import Vfs
 from smb3fs.wire.negotiate import Cipher, SigningAlgorithm
 from smb3fs.wire.snapshots import time_token
+from smb3fs.wire.tree import ShareFlag
 
 log = logging.getLogger(__name__)
+
+# As an int: arithmetic with enum's flags costs microseconds.
+ENUMERATES_BY_ACCESS: Final = int(ShareFlag.ACCESS_BASED_DIRECTORY_ENUM)
 
 
 class Mount:
@@ -138,10 +144,24 @@ class Mount:
                 self._check_persistent()
                 await self._use_posix()
                 root, volume = await share.root()
+            self._cache_directories()
             self.vfs.set_root(root)
             self.vfs.state.learn(volume)
         except trio.TooSlowError as error:  # the connection was lost right after it was made
             raise DeadlineExceeded("the server did not answer in time") from error
+
+    def _cache_directories(self) -> None:
+        """Keep directories that are listed while their leases hold; not behind DFS links, nor if nothing is cached."""
+        if not self.options.leases or self.options.cache == "none" or self.branches is not None:
+            return
+        cache = DirectoryCache[Contents](self.line.opens.leases, self.line.share.close)
+        # A share's root is in no directory, and a change of its own attributes breaks its own lease (seen on Samba).
+        self.vfs.cache_directories(cache, root_held=not self._path, tells_all=self._tells_all)
+
+    def _tells_all(self) -> bool:
+        """Whether the share lists all that can be opened: some leave out what the user may not read."""
+        session = self.line.pool.session
+        return session is not None and not session.tree.share_flags & ENUMERATES_BY_ACCESS
 
     def _check_persistent(self) -> None:
         """Raise MountError where `persistenthandles` asks for what the server or the share does not have."""
@@ -219,6 +239,7 @@ class Mount:
             "inodes": len(self.vfs.state.inodes),
             "locks": self.vfs.state.locks.counts(),
             "leases": self._leases(),
+            "directories": self.vfs.cached.counts(),
             "breaks": dict(trace.breaks),
             "slowest_acknowledgement": trace.slowest_acknowledgement,
             "reconnects": trace.reconnects,

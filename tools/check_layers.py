@@ -40,6 +40,7 @@ LAYERS: Final[Sequence[Sequence[str]]] = (
     ("recovery",),
     ("share",),
     ("line",),
+    ("cache",),
     ("vfs",),
     ("fuse",),
     ("status",),

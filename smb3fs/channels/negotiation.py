@@ -51,6 +51,7 @@ CAPABILITIES: Final = (
     | Capability.LARGE_MTU
     | Capability.MULTI_CHANNEL
     | Capability.PERSISTENT_HANDLES
+    | Capability.DIRECTORY_LEASING
     | Capability.ENCRYPTION
 )
 # What can be offered, the oldest first. The wildcard is no dialect: it belongs to the SMB 1 way of negotiating.

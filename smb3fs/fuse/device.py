@@ -18,7 +18,7 @@ from typing import Final
 from smb3fs.fuse.replies import Reply, failure
 from smb3fs.wire.codec import Buffer
 from smb3fs.wire.fuse import IN_SHORT, MAX_ERRNO, OUT_HEADER
-from smb3fs.wire.fuse_session import Notify, Store
+from smb3fs.wire.fuse_session import InvalInode, Notify, Store
 
 log = logging.getLogger(__name__)
 
@@ -134,6 +134,18 @@ class Device:
                 log.warning("the kernel refuses pages: %s", error.strerror)
             return False
         return True
+
+    def forget_attributes(self, ino: int) -> None:
+        """Have the kernel ask for the attributes of a file that it is opening before it uses them again.
+
+        No pages are dropped, so there is nothing of ours that it could wait for.
+        """
+        body = InvalInode(ino, -1, 0).encode()
+        try:
+            os.write(self.descriptor, OUT_HEADER.pack(OUT_HEADER.size + len(body), Notify.INVAL_INODE, 0) + body)
+        except OSError as error:
+            if error.errno != errno.ENOENT and error.errno not in GONE:
+                log.warning("the kernel refuses to ask for attributes: %s", error.strerror)
 
     def refuse(self) -> None:
         """Refuse whatever the kernel asks now: this mount is about to end."""

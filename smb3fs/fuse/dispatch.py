@@ -55,7 +55,11 @@ def table_of(vfs: Vfs, largest: int) -> Table:
         **_ranges(vfs),
         **(_locks(vfs) if vfs.server_locks else {}),
         # -- directories
-        Opcode.OPENDIR: Row(requests.OpenIn.parse, lambda node, _told, _: vfs.opendir(node), replies.opened_directory),
+        Opcode.OPENDIR: Row(
+            requests.OpenIn.parse,
+            lambda node, _told, _: vfs.opendir(node),
+            lambda unique, _told, fh: replies.opened_directory(unique, fh, *vfs.keeps_listing(fh)),
+        ),
         Opcode.READDIR: Row(
             requests.ReadIn.parse, lambda _node, told, _: vfs.readdir(told.fh, told.offset), listings.plain
         ),

@@ -67,7 +67,14 @@ class NativeDriver:
         put(table, Opcode.DESTROY, Row(Nothing.parse, lambda *_: None, nothing))
         self.notifications = notifications = Notifications(descriptor)
         device = Device(descriptor)
-        vfs.attach(notifications.inval_entry, callers.is_respelling, notifications.pages_dropped, device.store)
+        vfs.attach(
+            notifications.inval_entry,
+            callers.is_respelling,
+            notifications.pages_dropped,
+            device.store,
+            notifications.directory_changed,
+            device.forget_attributes,
+        )
         self._locks = vfs.server_locks
         async with trio.open_nursery() as nursery:
             self.workers = workers = Workers(device, table, nursery)

@@ -29,7 +29,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -56,6 +56,8 @@ class Notifications:
         self._changed = threading.Condition()
         # In the order in which they came, with those who wait for it; a dict because each is said once.
         self._waiting: dict[tuple[Notify, bytes], list[Callable[[], object]]] = {}
+        # What is to be said for a directory as a whole, by the notification that stands in the order for it.
+        self._directories: dict[bytes, tuple[Sequence[int], Sequence[tuple[int, bytes]]]] = {}
         self._thread: threading.Thread | None = None
         self._ended = False
 
@@ -75,6 +77,24 @@ class Notifications:
             self.inval_entry(parent, name, expire_only=True)
         self._put(Notify.INVAL_INODE, InvalInode(ino, 0, 0).encode(), tell)
         await done.wait()
+
+    def directory_changed(self, ino: int, children: Sequence[int], names: Sequence[tuple[int, bytes]]) -> trio.Event:
+        """Have a directory's listing and attributes forgotten, those of its children too, and names asked for again.
+
+        The event is set when all that is done. It is one thing to the loop, however many children there are.
+        """
+        done, token = trio.Event(), trio.lowlevel.current_trio_token()
+
+        def tell() -> None:
+            with suppress(trio.RunFinishedError):
+                token.run_sync_soon(done.set)
+
+        body = InvalInode(ino, 0, 0).encode()
+        with self._changed:
+            before = self._directories.get(body, ((), ()))
+            self._directories[body] = ((*before[0], *children), (*before[1], *names))
+        self._put(Notify.INVAL_INODE, body, tell)
+        return done
 
     def inval_entry(self, parent: int, name: bytes, *, expire_only: bool = False) -> None:
         """Have a name forgotten; with `expire_only` it is merely asked for again before it is used."""
@@ -112,14 +132,24 @@ class Notifications:
                     self._changed.wait()
                 kind, body = next(iter(self._waiting))
                 waiting = self._waiting.pop((kind, body))
-            message = OUT_HEADER.pack(OUT_HEADER.size + len(body), kind, 0) + body
-            try:
-                os.write(self._descriptor, message)
-            except OSError as error:
-                if error.errno not in HARMLESS:
-                    log.warning("the kernel refuses a notification: %s", error.strerror)
+                children, names = self._directories.pop(body, ((), ())) if kind is Notify.INVAL_INODE else ((), ())
+            self._write(kind, body)
+            # Attributes first: with them the kernel finds out for itself that a name stands for something else now.
+            for child in children:
+                self._write(Notify.INVAL_INODE, InvalInode(child, -1, 0).encode())
+            for parent, name in names:
+                self._write(Notify.INVAL_ENTRY, InvalEntry(parent, name, EXPIRE_ONLY).encode())
             for tell in waiting:
                 tell()
+
+    def _write(self, kind: Notify, body: bytes) -> None:
+        """Write one notification."""
+        message = OUT_HEADER.pack(OUT_HEADER.size + len(body), kind, 0) + body
+        try:
+            os.write(self._descriptor, message)
+        except OSError as error:
+            if error.errno not in HARMLESS:
+                log.warning("the kernel refuses a notification: %s", error.strerror)
 
     def end(self, refuse: Callable[[], None]) -> None:
         """Tell the kernel no more, before the device is closed; `refuse` refuses what the kernel asks meanwhile."""
@@ -129,6 +159,7 @@ class Notifications:
                 for tell in waiting:
                     tell()
             self._waiting.clear()
+            self._directories.clear()
             self._changed.notify()
         if self._thread is None:
             return

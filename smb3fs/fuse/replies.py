@@ -26,6 +26,7 @@ from smb3fs.wire.fuse_replies import (
     ATTR_OUT,
     DIRENT,
     ENTRY,
+    FOPEN_CACHE_DIR,
     FOPEN_DIRECT_IO,
     FOPEN_KEEP_CACHE,
     FOPEN_PARALLEL_DIRECT_WRITES,
@@ -150,9 +151,10 @@ def opened_file(unique: int, request: object, opened: OpenResult) -> bytes:
     return _OPEN_REPLY.pack(_OPEN_REPLY.size, 0, unique, opened.fh, _open_flags(opened))
 
 
-def opened_directory(unique: int, request: object, fh: int) -> bytes:
-    """Answer OPENDIR."""
-    return _OPEN_REPLY.pack(_OPEN_REPLY.size, 0, unique, fh, 0)
+def opened_directory(unique: int, fh: int, cached: bool, kept: bool) -> bytes:
+    """Answer OPENDIR: whether what is read may be cached, and what was read before be kept."""
+    flags = (FOPEN_CACHE_DIR if cached else 0) | (FOPEN_KEEP_CACHE if kept else 0)
+    return _OPEN_REPLY.pack(_OPEN_REPLY.size, 0, unique, fh, flags)
 
 
 def created(unique: int, request: object, answer: tuple[OpenResult, Entry]) -> bytes:

@@ -117,6 +117,9 @@ class Lease:
     kept: int = NONE
     """The state that it had when the connection was lost."""
     early: tuple[int, int] | None = None
+    directory: bool = False
+    losses: int = 0
+    """How often any of it was taken back or lost; where that is the same as before, it was held all along."""
 
 
 Subscriber = Callable[[Lease, int, int, Reason], None]
@@ -177,8 +180,8 @@ class LeaseTable:
         self._preparations.append(preparation)
 
     def counts(self) -> Counter[int]:
-        """Return how many leases there are in each state."""
-        return Counter(lease.state for lease in self._by_key.values())
+        """Return how many leases on files there are in each state."""
+        return Counter(lease.state for lease in self._by_key.values() if not lease.directory)
 
     def lease_of(self, key: bytes) -> Lease | None:
         """Return the lease with a key."""
@@ -202,6 +205,27 @@ class LeaseTable:
         self._by_key[lease.key] = lease
         self._enter_name(lease)
         return lease
+
+    def of_directory(self, path: str, parent: str) -> Lease | None:
+        """Return the lease on a directory in the directory `parent`, made if need be; None if its key is taken."""
+        key = self.directory_key(path)
+        lease = self._by_key.get(key)
+        if lease is None:
+            lease = Lease(key, path, self.directory_key(parent) if path else NO_KEY, directory=True)
+            self._by_key[key] = lease
+            self._enter_name(lease)
+        return lease if lease.path == path else None
+
+    def naming_parent(self, parent: str) -> CreateContext | None:
+        """Build the context by which a CREATE that needs no lease says in which directory it changes something.
+
+        It asks for nothing, under a key of its own. None where we have no lease on that directory to be broken.
+        """
+        key = self.directory_key(parent)
+        if key not in self._by_key:
+            return None
+        told = LeaseContextV2(os.urandom(KEY_SIZE), NONE, int(LeaseFlag.PARENT_LEASE_KEY_SET), key)
+        return CreateContext(LEASE_CONTEXT, told.encode())
 
     def directory_key(self, path: str) -> bytes:
         """Return the key for a lease on a directory, which every CREATE in it names.
@@ -421,6 +445,7 @@ class LeaseTable:
     def _change(self, lease: Lease, state: int, reason: Reason) -> None:
         """Give a lease another state, and tell."""
         old, lease.state = lease.state, state
+        lease.losses += bool(old & ~state)
         if old != state:
             for subscriber in self._subscribers:
                 subscriber(lease, old, state, reason)

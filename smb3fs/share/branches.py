@@ -85,6 +85,9 @@ class BranchPages:
             self._change(changed)
             self.pages.append(memoryview(changed))
 
+    def take(self) -> None:
+        """Keep the directory's handle: what is behind links is not cached."""
+
     def close(self) -> None:
         """Close the directory's handle."""
         self._listing.close()

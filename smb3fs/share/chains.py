@@ -175,6 +175,11 @@ class Chains:
         elif disposition == Disposition.OPEN and access & ~NEITHER_BREAKS:
             lease = self._leases.find(path)
             contexts = contexts if lease is None else (*contexts, self._leases.context(lease, lease.state))
+        named = None
+        if lease is None and path and (access & ~STAT_ACCESS or disposition != Disposition.OPEN):
+            # What it changes is to break the leases of others on the directory, and not ours.
+            named = self._leases.naming_parent(path.rpartition(self._separator)[0])
+            contexts = contexts if named is None else (*contexts, named)
         if self._timewarp:
             contexts = (*contexts, *self._timewarp)
         if self._posix:
@@ -182,7 +187,7 @@ class Chains:
             # A server that goes by modes may find that somebody without any right to a file has not this one either,
             # and then refuses what POSIX leaves to its owner, or to the owner of its directory. Nothing needs it.
             access &= ~SYNCHRONIZE
-        oplock_level = OplockLevel.NONE if lease is None else OplockLevel.LEASE
+        oplock_level = OplockLevel.NONE if lease is None and named is None else OplockLevel.LEASE
         return CreateRequest(
             self._full(path), access, disposition, options, oplock_level=oplock_level, contexts=contexts
         )

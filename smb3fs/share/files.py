@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import NamedTuple
+from contextlib import nullcontext
+from typing import Final, NamedTuple
 
 from smb3fs.channels.pool import Repeat
+from smb3fs.channels.session import Session
 from smb3fs.connection import Answer
 from smb3fs.errors import Status, StatusError, WireError
 from smb3fs.handles.attributes import FileAttributes
@@ -51,7 +53,11 @@ from smb3fs.wire.infoclass import (
     FileFsFullSizeInformation,
 )
 from smb3fs.wire.io import FlushRequest, ReadRequest, ReadResponse, WriteRequest, WriteResponse
+from smb3fs.wire.negotiate import Capability
 from smb3fs.wire.query import InfoType, QueryInfoRequest, QueryInfoResponse
+
+# As an int: arithmetic with enum's flags costs microseconds.
+DIRECTORY_LEASING: Final = int(Capability.DIRECTORY_LEASING)
 
 
 class VolumeSpace(NamedTuple):
@@ -107,21 +113,32 @@ class Files(Links, Sharing):
             told.caller_available_units,
         )
 
-    async def list_directory(self, path: str, expect: int | None) -> Listing:
-        """Open a directory and return its listing with the first page in it; raises ESTALE if it is not `expect`."""
-        open_it = self._create(path, LIST_ACCESS, options=CreateOptions.DIRECTORY_FILE)
+    async def list_directory(self, path: str, expect: int | None, *, lease: bool = False) -> Listing:
+        """Open a directory and return its listing with the first page in it; raises ESTALE if it is not `expect`.
+
+        With `lease` a lease on the directory is asked for, where the server has such: see `Listing.take`.
+        """
         session = await self._pool.ready()
+        wanted = None
+        if lease and self._leases.asks and not self._timewarp and session.agreed.capabilities & DIRECTORY_LEASING:
+            wanted = self._leases.of_directory(path, path.rpartition(self._separator)[0])
+        with self._leases.asking(wanted) if wanted is not None else nullcontext():
+            return await self._list(path, expect, wanted, session)
+
+    async def _list(self, path: str, expect: int | None, lease: Lease | None, session: Session) -> Listing:
+        """Do it with that lease or none."""
+        open_it = self._create(path, LIST_ACCESS, options=CreateOptions.DIRECTORY_FILE, lease=lease)
         page_size = session.payload_limit(min(PAGE_SIZE, session.agreed.max_transact))
         listing = Listing(self._pool, page_size, posix=self._posix)
         chain: list[Request] = [open_it, QUERY_INTERNAL, *listing.first_requests()]
-        session, answers = await self._pool.call(chain, repeat=Repeat.SAFE)
+        session, answers = await self._send(chain, repeat=Repeat.SAFE)
         opened = self._opened(open_it, answers[0], path, session)
         try:
             raise_first(chain[1:2], answers[1:2])
             self._check_id(expect, answers[1])
             listing.begin(opened, answers[2:])
         finally:
-            if listing.complete or not listing.begun:
+            if (listing.complete and not listing.leased) or not listing.begun:
                 self.close(opened)
             else:
                 listing.on_close = lambda: self.close(opened)

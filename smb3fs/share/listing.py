@@ -16,6 +16,7 @@ from typing import Final
 from smb3fs.channels.pool import Pool
 from smb3fs.connection import Answer, Exchange
 from smb3fs.errors import Status, StatusError
+from smb3fs.handles.leases import RH
 from smb3fs.handles.opens import Open
 from smb3fs.wire.create import RELATED_FILE_ID, FileReference
 from smb3fs.wire.header import Command, Request
@@ -51,6 +52,8 @@ class Listing:
         self._torn = False
         self._pool = pool
         self._handle: Open | None = None
+        # What the lease on the directory had been through when the listing began.
+        self._losses = 0
         self._ahead: deque[Exchange] = deque()
         self._window = FIRST_AHEAD
 
@@ -64,6 +67,7 @@ class Listing:
     def begin(self, handle: Open, answers: Sequence[Answer]) -> None:
         """Take in the answers to the first requests, which have gone to `handle`."""
         self._handle = handle
+        self._losses = handle.lease.losses if handle.lease is not None else 0
         for answer in answers:
             self._take(answer)
         self._ask_ahead()
@@ -89,7 +93,7 @@ class Listing:
         for answer in sorted(answers, key=lambda answer: answer.status in AT_END):
             self._take(answer)
         self._torn = False
-        if ended:
+        if ended and not self.leased:
             self.close()
         self._ask_ahead()
         return len(self.pages) > pages
@@ -110,6 +114,19 @@ class Listing:
             raise StatusError(answer.status, Command.QUERY_DIRECTORY.name)
         else:
             self.pages.append(memoryview(QueryDirectoryResponse.parse(answer.pdu).data))
+
+    @property
+    def leased(self) -> bool:
+        """Whether what has come was read under a lease that has held ever since."""
+        lease = self._handle.lease if self._handle is not None else None
+        return lease is not None and lease.state & RH == RH and lease.losses == self._losses
+
+    def take(self) -> Open | None:
+        """Give the directory's handle away, with its lease, if all entries have come under that; else None."""
+        if not self.complete or not self.leased or self.on_close is None:
+            return None
+        self.on_close = None
+        return self._handle
 
     def close(self) -> None:
         """Close the directory's handle if it is still open; the pages stay."""

@@ -123,9 +123,7 @@ class Anticipation:
         listing = directories.add(parent)
         kept = False
         try:
-            pages = await self._state.by_path(
-                parent, lambda path: self._state.share.list_directory(path, parent.expect)
-            )
+            pages = await self._state.list_directory(parent)
             listing.begin(pages, began)
             while not pages.complete and len(pages.pages) < MOST_PAGES:
                 await listing.fetch(began)

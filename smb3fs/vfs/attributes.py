@@ -218,6 +218,11 @@ class Presentation:
         # How long the text of a link is for a program, which is the size of the link.
         self.target_length: Callable[[SymbolicLink | bytes], int] = lambda _: 0
 
+    @property
+    def directory_timeout(self) -> float:
+        """Seconds for which names and attributes of directories may be believed."""
+        return self._directory_timeout
+
     # -- from the server
 
     def entry(self, number: int, told: FileAttributes) -> Entry:

@@ -32,6 +32,9 @@ class Pages(Protocol):
     async def next_page(self) -> bool:
         """Fetch another page; False when there is none."""
 
+    def take(self) -> Open | None:
+        """Give the directory's handle away, if all entries have come under a lease of its that still holds."""
+
     def close(self) -> None:
         """Close the directory's handle; nobody waits for it."""
 
@@ -205,8 +208,8 @@ class ShareVerbs(Protocol):
     ) -> None:
         """Rename what is a link or special file."""
 
-    async def list_directory(self, path: str, /, expect: int | None) -> Pages:
-        """Begin a listing; returns when the first page has arrived."""
+    async def list_directory(self, path: str, /, expect: int | None, *, lease: bool = False) -> Pages:
+        """Begin a listing, with a lease on the directory if asked; returns when the first page has arrived."""
 
     async def space(self) -> VolumeSpace:
         """Return the size of the share and what is free of it."""

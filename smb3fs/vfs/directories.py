@@ -52,9 +52,23 @@ class DirEntry(NamedTuple):
 class OpenDirectory:
     """One opendir(3): its listing, and what we have changed since it was asked for."""
 
-    __slots__ = ("_arrivals", "_offsets", "_starts", "changed", "dropped", "fh", "inode", "outdated", "pages", "read")
+    __slots__ = (
+        "_arrivals",
+        "_offer",
+        "_offsets",
+        "_starts",
+        "changed",
+        "dropped",
+        "fh",
+        "inode",
+        "outdated",
+        "pages",
+        "read",
+    )
 
-    def __init__(self, fh: int, inode: Inode) -> None:
+    def __init__(self, fh: int, inode: Inode, offer: Callable[[OpenDirectory], bool]) -> None:
+        """`offer` is asked whether the handle shall be kept when all entries have come."""
+        self._offer = offer
         self.fh = fh
         self.inode = inode
         self.pages: Pages | None = None
@@ -86,8 +100,21 @@ class OpenDirectory:
             self._starts.append(len(self))
             self._offsets.append(offsets)
             self._arrivals.append(-math.inf if self.outdated else now)
-        if self.pages.complete:
+        if self.pages.complete and not self._offer(self):
             self.pages.close()
+
+    def share(self, other: OpenDirectory) -> None:
+        """Take over the entries of another listing of the directory that is complete."""
+        self.close()
+        self.pages = other.pages
+        self.outdated = other.outdated
+        self.dropped = set(other.dropped)
+        self._offsets, self._starts, self._arrivals = other._offsets, other._starts, other._arrivals
+
+    @property
+    def came(self) -> float:
+        """When the oldest of its entries came."""
+        return min(self._arrivals, default=-math.inf)
 
     def outdate(self) -> None:
         """Let nobody take what has come for fresh."""
@@ -148,6 +175,8 @@ class DirectoryTable:
         self._directories: dict[int, OpenDirectory] = {}
         self._of_inode: dict[int, list[OpenDirectory]] = {}
         self._next = 1
+        # Whether the handle of a directory whose entries have all come is kept, by whoever keeps it.
+        self.offer: Callable[[OpenDirectory], bool] = lambda directory: False
 
     def __len__(self) -> int:
         return len(self._directories)
@@ -157,7 +186,7 @@ class DirectoryTable:
 
     def add(self, inode: Inode) -> OpenDirectory:
         """Enter a directory before its listing is asked for, so that no change after that goes unnoticed."""
-        directory = OpenDirectory(self._next, inode)
+        directory = OpenDirectory(self._next, inode, self.offer)
         self._next += 1
         self._directories[directory.fh] = directory
         self._of_inode.setdefault(inode.number, []).append(directory)

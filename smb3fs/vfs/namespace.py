@@ -84,6 +84,7 @@ async def remove_directory(state: State, parent: Inode, name: bytes) -> None:
     """Remove an empty directory."""
     _may_delete(state)
     text = await _meant(state, parent, name)
+    state.cached.leave(parent.child(text))
     try:
         known = _known(parent.child(text))
         await state.below(parent, text, lambda path: state.share.remove_directory(path, **known))
@@ -224,6 +225,9 @@ async def _move(state: State, parent: Inode, old: str, new_parent: Inode, new: s
     """Do so with the server's names for both."""
     move = Move(state, parent, old, new_parent, new)
     source, target = parent.child(old), new_parent.child(new)
+    state.cached.leave(source)
+    if target is not None:
+        state.cached.leave(target)
     try:
         if state.nodelete and target is not None and target is not source:
             _may_delete(state)

@@ -17,6 +17,8 @@ from typing import Final
 
 import trio
 
+from smb3fs.cache.directories import DirectoryCache
+from smb3fs.errors import StatusError, errno_of
 from smb3fs.handles.attributes import FileAttributes
 from smb3fs.handles.opens import Open
 from smb3fs.trace import Trace
@@ -24,12 +26,13 @@ from smb3fs.vfs import links, locking, namespace, posix, xattrs
 from smb3fs.vfs.anticipation import Anticipation
 from smb3fs.vfs.attributes import UNTOLD, Entry, SetAttr, Settings
 from smb3fs.vfs.backend import ShareVerbs
+from smb3fs.vfs.cached import CachedNames, Contents
 from smb3fs.vfs.directory_verbs import DirectoryVerbs
 from smb3fs.vfs.files import HEAD_SIZE, Access, OpenFile, Owner
 from smb3fs.vfs.inodes import Inode
 from smb3fs.vfs.lock_verbs import LockVerbs
 from smb3fs.vfs.serverside_verbs import ServerSideVerbs
-from smb3fs.vfs.state import stale
+from smb3fs.vfs.state import DirectoryChanged, stale
 from smb3fs.vfs.wall import Answer, answers, may_wait, waits
 from smb3fs.wire.codec import Buffer, filetime_to_ns
 
@@ -72,6 +75,8 @@ class Vfs(DirectoryVerbs, LockVerbs, ServerSideVerbs):
             self.state, 0.0 if self.state.uncached else min(settings.acregmax, settings.acdirmax)
         )
         self.state.on_stale = self._ahead.leave_alone
+        self.cached = CachedNames(self.state)
+        self.state.cached = self.cached
 
     def attach(
         self,
@@ -79,6 +84,8 @@ class Vfs(DirectoryVerbs, LockVerbs, ServerSideVerbs):
         is_respelling: Callable[[int, bytes], bool],
         forget_pages: Callable[[int, Iterable[tuple[int, bytes]]], Awaitable[None]] | None = None,
         store_pages: Callable[[int, memoryview], bool] | None = None,
+        directory_changed: DirectoryChanged | None = None,
+        forget_attributes: Callable[[int], None] | None = None,
     ) -> None:
         """Take what only the driver can do: see `State`."""
         self.state.on_invalidate = on_invalidate
@@ -87,6 +94,9 @@ class Vfs(DirectoryVerbs, LockVerbs, ServerSideVerbs):
             self.state.forget_pages = forget_pages
         if store_pages is not None:
             self.state.store_pages = store_pages
+        self.state.directory_changed = directory_changed
+        if forget_attributes is not None:
+            self.state.forget_attributes = forget_attributes
 
     def set_root(self, told: FileAttributes) -> None:
         """Take in what the server says of the root of the mount, which must be a directory."""
@@ -102,7 +112,8 @@ class Vfs(DirectoryVerbs, LockVerbs, ServerSideVerbs):
     def lookup(self, parent: int, name: bytes, process: int = 0) -> Answer[Entry]:
         """Find a name in a directory, for a process or thread; the kernel holds one lookup more of what was found."""
         directory = self._inodes.get(parent)
-        entry = self._look_up_ahead(directory, self.state.names.to_server(name))
+        text = self.state.names.to_server(name)
+        entry = self.cached.look_up(directory, text) or self._look_up_ahead(directory, text)
         return entry if entry is not None else self._look_up(directory, name, process)
 
     def _look_up_ahead(self, directory: Inode, text: str) -> Entry | None:
@@ -123,17 +134,36 @@ class Vfs(DirectoryVerbs, LockVerbs, ServerSideVerbs):
         """Find a name by asking the server: for it alone, or for the whole directory if that promises to pay."""
         if self._ahead.worth_listing(directory, trio.current_time()):
             await self._ahead.list(directory)
-            entry = self._look_up_ahead(directory, self.state.names.to_server(name))
+            text = self.state.names.to_server(name)
+            entry = self.cached.look_up(directory, text) or self._look_up_ahead(directory, text)
             if entry is not None:
                 return entry
-        granted = self.state.locks.granted
-        found = await namespace.look_up(self.state, directory, name, process)
+        granted, text = self.state.locks.granted, self.state.names.to_server(name)
+        asked = self.cached.asked(directory, directory.child(text))
+        try:
+            found = await namespace.look_up(self.state, directory, name, process)
+        except StatusError as error:
+            if errno_of(error) == errno.ENOENT:
+                self.cached.learn_absent(directory, text, asked)
+            raise
         self._ahead.note(directory, trio.current_time())
         entry = self.state.counted(found.inode, found.told)
         # What was asked before a lock was granted may be told after it, but not be kept.
         if not found.alone or granted != self.state.locks.granted:
             entry.entry_timeout = 0.0
+        else:
+            self.cached.learn((directory, text), found.inode, found.told, entry, asked)
         return entry
+
+    def cache_directories(
+        self, cache: DirectoryCache[Contents], *, root_held: bool, tells_all: Callable[[], bool]
+    ) -> None:
+        """Keep directories while the server's leases permit it: see `CachedNames.use`."""
+        self.cached.use(cache, root_held=root_held, tells_all=tells_all)
+
+    def keeps_listing(self, fh: int) -> tuple[bool, bool]:
+        """Whether the kernel may keep what it reads of a directory just opened, and what it has read of it before."""
+        return self.cached.keeps_listing(self.state.directories.get(fh))
 
     @answers
     def forget(self, pairs: Iterable[tuple[int, int]]) -> None:
@@ -145,7 +175,16 @@ class Vfs(DirectoryVerbs, LockVerbs, ServerSideVerbs):
     async def getattr(self, number: int, fh: int | None = None) -> Entry:
         """Return the attributes of an inode."""
         inode = self._inodes.get(number)
-        return self.state.told(inode, await self.state.attributes(inode))
+        known = self.cached.attributes(inode)
+        if known is not None:
+            return known
+        granted, name = self.state.locks.granted, inode.links[0] if inode.links else (inode, "")
+        asked = self.cached.asked(name[0], inode)
+        told = await self.state.attributes(inode)
+        entry = self.state.told(inode, told)
+        if granted == self.state.locks.granted and inode.links[:1] == (name,) * bool(inode.links):
+            self.cached.learn(name, inode, told, entry, asked)
+        return entry
 
     def use_posix(self) -> None:
         """Go by the POSIX extensions from now on, which the share uses; before anything has been looked up."""
@@ -310,6 +349,7 @@ class Vfs(DirectoryVerbs, LockVerbs, ServerSideVerbs):
             await self._empty(inode, handle)
         untouched = inode.untouched
         opened = self._opened(inode, handle, flags)
+        self.cached.opened(inode, handle.attributes_at_open)
         file = self._files.get(opened.fh)
         file.head_of, file.head_until = asked, now + self.state.presentation.file_timeout
         opened.keep_cache = untouched and self._hand_over(file)

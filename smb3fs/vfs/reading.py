@@ -22,11 +22,13 @@ from smb3fs.wire.codec import filetime_to_ns
 async def begin(state: State, directory: OpenDirectory) -> None:
     """Ask for a listing, at opendir or rewinddir."""
     inode = directory.inode
+    if state.cached.list(directory):
+        return
     # What we change from now on may or may not be in the listing; what we changed before is.
     before, directory.changed = directory.changed, Changes()
     directory.outdated = state.locks.is_crowded(inode)
     try:
-        pages = await state.by_path(inode, lambda path: state.share.list_directory(path, inode.expect))
+        pages = await state.list_directory(inode)
     except BaseException:
         directory.changed |= before
         raise
@@ -89,6 +91,7 @@ def _entries(state: State, directory: OpenDirectory, index: int) -> Iterator[Dir
     now = trio.current_time()
     parent, changed, inodes = directory.inode, directory.changed, state.inodes
     listed, listed_kind = state.presentation.listed, state.presentation.listed_kind
+    held = state.cached.holding(directory)
     for position, told, came in directory.entries(index, BATCH):
         name = _name(state, directory, position, told)
         if name is None or told is None:
@@ -99,9 +102,12 @@ def _entries(state: State, directory: OpenDirectory, index: int) -> Iterator[Dir
         kind = listed_kind(told)
         known = inodes.find(parent, told.name, told.file_id, created, kind)
         number = known.number if known is not None else inodes.choose_number(told.file_id)
+        entry = listed(number, told, now - came, kind, known.nlink if known is not None else 1)
+        if held is not None and kind:
+            held(entry, known, told.name, kind)
         yield DirEntry(
             name,
-            listed(number, told, now - came, kind, known.nlink if known is not None else 1),
+            entry,
             position + DOTS + 1,
             True,
             parent,

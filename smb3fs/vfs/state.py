@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 import trio
 
@@ -26,10 +26,11 @@ from smb3fs.handles.opens import Open
 from smb3fs.trace import Trace
 from smb3fs.vfs import spelling
 from smb3fs.vfs.attributes import Entry, Presentation, Settings
-from smb3fs.vfs.backend import ShareVerbs
+from smb3fs.vfs.backend import Pages, ShareVerbs
 from smb3fs.vfs.directories import DirectoryTable
 from smb3fs.vfs.files import FileTable, OpenFile
 from smb3fs.vfs.inodes import Inode, InodeTable
+from smb3fs.vfs.kept import KeptDirectories
 from smb3fs.vfs.locks import Locks
 from smb3fs.vfs.names import NAME_MAX, NameMapping, Names
 from smb3fs.vfs.targets import Targets
@@ -37,6 +38,8 @@ from smb3fs.wire import mfsymlink
 from smb3fs.wire.infoclass import FILE_CASE_SENSITIVE_SEARCH, FILE_NAMED_STREAMS, FileFsAttributeInformation
 
 T = TypeVar("T")
+# The directory, the children of which attributes, and the names (directory, name) that the kernel may believe in.
+DirectoryChanged: TypeAlias = Callable[[int, Sequence[int], Sequence[tuple[int, bytes]]], trio.Event]
 
 # Answers by which a path shows that it no longer leads to the file that it led to.
 MOVED: Final = frozenset({errno.ENOENT, errno.ESTALE, errno.ENOTDIR, errno.EISDIR})
@@ -103,6 +106,12 @@ class State:
         self.forget_pages: Callable[[int, Iterable[tuple[int, bytes]]], Awaitable[None]] = _nothing_to_forget
         # And: give the kernel the first pages of a file of which it has none, and tell whether it has taken them.
         self.store_pages: Callable[[int, memoryview], bool] = lambda number, data: False
+        # And, where it can: have the kernel drop a directory's listing and attributes, and those of its children, and
+        # ask for names again; and have it ask for a file's attributes before the answer to what it asks just now.
+        self.directory_changed: DirectoryChanged | None = None
+        self.forget_attributes: Callable[[int], None] = lambda number: None
+        # What is kept of directories while the server's leases permit it.
+        self.cached = KeptDirectories()
         self.targets = self._translate_targets()
         # Names under which the server keeps files that were removed or replaced while open here, until they are closed,
         # with their inode numbers; a file that had several names may have several of these. They are not listed.
@@ -127,6 +136,11 @@ class State:
         self.presentation.posix = True
         self.server_folds = False
         self.use_names(NameMapping.POSIX)
+
+    @property
+    def expires(self) -> bool:
+        """Whether the kernel can be told that what it believes for long holds no more."""
+        return self.directory_changed is not None
 
     @property
     def posix(self) -> bool:
@@ -287,6 +301,7 @@ class State:
                 self.directories.note_change_of(inode)
                 for parent, _ in inode.links:
                     self.on_stale(parent)
+                    self.cached.distrust(parent)
                 raise stale()
             tried.add(path)
             try:
@@ -294,6 +309,12 @@ class State:
             except (OSError, Smb3fsError) as error:
                 if errno_of(error) not in MOVED:
                     raise
+
+    async def list_directory(self, inode: Inode) -> Pages:
+        """Begin the listing of a directory, with a lease if it shall be kept."""
+        if self.cached.wants(inode):
+            return await self.by_path(inode, lambda path: self.share.list_directory(path, inode.expect, lease=True))
+        return await self.by_path(inode, lambda path: self.share.list_directory(path, inode.expect))
 
     async def attributes(self, inode: Inode) -> FileAttributes:
         """Return the attributes of an inode: through a handle that writes to it, by path, or through any handle."""
@@ -345,6 +366,8 @@ class State:
         if not file.keeps_handle:
             # A file that was removed while it was open goes with its last handle.
             self.share.close(file.handle, hurry=file.handle.writable or file.inode.number in self.aside.values())
+        if file.handle.writable:
+            self.cached.closed(file.inode)
         if not self.files.of(file.inode):
             self.not_aside(file.inode)
         self.inodes.drop_unused(file.inode)

@@ -37,6 +37,7 @@ _WRITE: Final = Struct("=" + WRITE_OUT)
 
 FOPEN_DIRECT_IO: Final = 1 << 0
 FOPEN_KEEP_CACHE: Final = 1 << 1
+FOPEN_CACHE_DIR: Final = 1 << 3
 FOPEN_PARALLEL_DIRECT_WRITES: Final = 1 << 6
 
 

@@ -1,0 +1,1 @@
+"""What the server's leases permit to keep."""

@@ -1,0 +1,474 @@
+"""Names and attributes in directories that are kept with a lease (`smb3fs.cache.directories`): answered without asking.
+
+Theory of operation. While the lease on a directory holds, its listing is true but for what this mount changes: every
+change of ours is noted in it (`DirectoryTable.note_change`), and a name that was changed is asked for again, and what
+comes is kept beside the listing. A listing in which anything was changed is not read to programs again; they get a new
+one, which takes its place. A name that is not in it does not exist, if it is no other spelling of one that is.
+
+The lease is about names, and about what the listing says of plain files. Not about
+
+- what a writer has not closed yet, so a file that is open here is never answered for from the listing;
+- other names of a file, so nor is one that is known to have several;
+- the owner and mode of the POSIX extensions, which others can change without a break (seen on Samba 4.25): with them
+  attributes are believed for `actimeo`, as without a lease;
+- what changes a directory that is in it: its attributes are believed only while it is kept itself as well.
+
+The kernel gets long timeouts for what is held, where it can be told to ask again. Attributes and names that were asked
+for before a change or break and come after it are given short ones: a `Ticket` is taken before asking.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+import trio
+
+from smb3fs.cache.directories import MOST_ENTRIES_EACH, CachedDirectory, DirectoryCache
+from smb3fs.handles.attributes import FileAttributes
+from smb3fs.handles.opens import Open
+from smb3fs.vfs.attributes import UNTOLD, Entry, Listed
+from smb3fs.vfs.directories import OpenDirectory
+from smb3fs.vfs.inodes import Inode
+from smb3fs.vfs.kept import Hold, KeptDirectories
+from smb3fs.vfs.spelling import Changes, is_short, key
+from smb3fs.vfs.state import State
+from smb3fs.wire.codec import filetime_to_ns
+from smb3fs.wire.lease import LeaseState
+
+# As an int: arithmetic with enum's flags costs microseconds.
+READ: Final = int(LeaseState.READ)
+# Seconds for which the kernel believes what is held; it is told when that ends.
+LONG: Final = 3600.0
+# What some server may take for another name than it looks like: streams, wildcards, ends that Windows cuts off.
+_ODD: Final = re.compile(r'[\x00-\x1f"*/:<>?\\|]|[ .]\Z')
+_LONGEST_NAME: Final = 255
+
+
+class Noted(Changes):
+    """What this mount has changed in a directory since it was listed, and what was learned of it after that."""
+
+    __slots__ = ("count", "learned")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+        # By what all spellings have in common: the spelling, what is under it (None: nothing), and when that was told.
+        self.learned: dict[str, tuple[str, FileAttributes | None, float]] = {}
+
+    def add(self, name: str) -> None:
+        """Note a change."""
+        super().add(name)
+        self.count += 1
+        if is_short(name):
+            self.learned.clear()
+        else:
+            self.learned.pop(key(name), None)
+
+
+class Contents:
+    """What is known of a directory that is kept."""
+
+    __slots__ = ("_alike", "_index", "kernel_reads", "listing", "noted", "own")
+
+    def __init__(self, listing: OpenDirectory) -> None:
+        self.listing = listing
+        self.noted = Noted()
+        listing.changed = self.noted
+        # Whether the kernel was told to keep the listing that it reads.
+        self.kernel_reads = False
+        # The directory's own attributes, and what they hold under: itself, and the directory that it is in.
+        self.own: tuple[FileAttributes, Ticket, Ticket | None] | None = None
+        self._index: dict[str, int] | None = None
+        self._alike: set[str] | None = None
+
+    def position(self, name: str) -> int | None:
+        """Return where a name stands in the listing."""
+        if self._index is None:
+            entries = self.listing.entries(0, len(self.listing))
+            self._index = {told.name: position for position, told, _ in entries if told is not None}
+        return self._index.get(name)
+
+    def may_have(self, name: str) -> bool:
+        """Whether a name that is not in the listing may still mean something that is."""
+        if not name.isascii() or is_short(name) or _ODD.search(name) or len(name) > _LONGEST_NAME:
+            return True
+        if self._alike is None:
+            self.position(name)
+            # What folds to an ASCII letter by one table may not by another: a dotless i is an I in capitals.
+            self._alike = {key(one) for told in self._index or () for one in (told, told.upper())}
+        return key(name) in self._alike
+
+
+class Ticket(NamedTuple):
+    """A directory that was kept, and how much had been changed in it, when something was asked for."""
+
+    contents: Contents
+    changes: int
+
+
+class Asked(NamedTuple):
+    """How the directory of a name was known when the name was asked for, and how the directory that it stands for."""
+
+    parent: Ticket | None
+    own: Ticket | None
+
+
+Name = tuple[Inode, str]
+
+
+class CachedNames(KeptDirectories):
+    """The directories of one mount that are kept, as the verbs use them."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._cache: DirectoryCache[Contents] | None = None
+        self._root_held = False
+        # Whether a listing has all names that can be opened.
+        self._tells_all: Callable[[], bool] = lambda: True
+
+    def use(self, cache: DirectoryCache[Contents], *, root_held: bool, tells_all: Callable[[], bool]) -> None:
+        """Keep directories from now on.
+
+        `root_held` tells whether the lease on the root is also about the root's own attributes, `tells_all` whether
+        the share lists all that can be opened.
+        """
+        self._cache, self._root_held, self._tells_all = cache, root_held, tells_all
+        cache.on_drop = self._dropped
+        self._state.directories.offer = self._offer
+
+    def _of(self, inode: Inode) -> Contents | None:
+        """Return what is known of a directory, if it is kept and to be believed."""
+        if self._cache is None:
+            return None
+        contents = self._cache.get(inode.number)
+        if contents is not None and contents.listing.outdated:
+            self._cache.drop(inode.number)
+            return None
+        return contents
+
+    def _hit(self, inode: Inode) -> None:
+        """Count a request that was saved."""
+        if self._cache is not None:
+            self._cache.used(inode.number)
+
+    # -- listings
+
+    def wants(self, inode: Inode) -> bool:
+        """Whether a lease is to be asked for."""
+        return self._cache is not None and self._cache.wants(inode.number)
+
+    def _offer(self, directory: OpenDirectory) -> bool:
+        """Keep a directory all entries of which have come, if they are all true still and it has a lease."""
+        pages = directory.pages
+        if self._cache is None or pages is None or directory.outdated or directory.changed:
+            return False
+        if len(directory) > MOST_ENTRIES_EACH:
+            return False
+        handle = pages.take()
+        if handle is None:
+            return False
+        listing = self._state.directories.add(directory.inode)
+        listing.share(directory)
+        self._cache.keep(directory.inode.number, handle, Contents(listing), len(listing))
+        return True
+
+    def list(self, directory: OpenDirectory) -> bool:
+        """Read an open directory from what is kept; False if the server has to be asked."""
+        contents = self._of(directory.inode)
+        if contents is None or contents.noted.count:
+            return False
+        if self._state.posix and trio.current_time() - contents.listing.came > self._state.presentation.file_timeout:
+            return False
+        directory.share(contents.listing)
+        directory.changed = Changes()
+        self._hit(directory.inode)
+        return True
+
+    def keeps_listing(self, directory: OpenDirectory) -> tuple[bool, bool]:
+        """Whether the kernel may keep what it reads of an open directory, and may go on with what it has read."""
+        contents = self._of(directory.inode)
+        if contents is None or not self._state.expires or contents.listing.pages is not directory.pages:
+            return False, False
+        before, contents.kernel_reads = contents.kernel_reads, True
+        return True, before and not self._state.posix
+
+    def holding(self, directory: OpenDirectory) -> Hold | None:
+        """Return what gives an entry of an open directory its timeouts, if that is kept."""
+        parent = directory.inode
+        contents = self._of(parent)
+        if contents is None or contents.listing.pages is not directory.pages or not self._state.expires:
+            return None
+
+        def hold(entry: Entry, inode: Inode | None, name: str, kind: int) -> None:
+            if inode is not None and self._state.spellings(inode, parent, name):
+                return
+            entry.entry_timeout = LONG
+            if kind not in UNTOLD and kind != stat.S_IFDIR and self._is_plain(inode):
+                entry.attr_timeout = LONG
+
+        return hold
+
+    def _is_plain(self, inode: Inode | None) -> bool:
+        """Whether what the listing says of a file's attributes is all that there is to say."""
+        if self._state.posix:
+            return False
+        return inode is None or (inode.nlink <= 1 and len(inode.links) <= 1 and not self._state.files.of(inode))
+
+    # -- names
+
+    def look_up(self, parent: Inode, name: str) -> Entry | None:
+        """Return what is under a name of a directory, None if the server has to be asked; raises ENOENT."""
+        contents = self._of(parent)
+        if contents is None or name in self._state.aside:
+            return None
+        learned = contents.noted.learned.get(key(name))
+        if learned is not None and learned[0] == name:
+            return self._learned(parent, name, learned[1], learned[2])
+        if name in contents.noted:
+            return None
+        position = contents.position(name)
+        if position is not None:
+            told, came = contents.listing.entry(position)
+            return self._listed(parent, told, came) if told is not None else None
+        if not self._tells_all() or contents.may_have(name):
+            return None
+        self._hit(parent)
+        raise _absent()
+
+    def _learned(self, parent: Inode, name: str, told: FileAttributes | None, came: float) -> Entry | None:
+        """Return what was learned of a name."""
+        if told is None:
+            self._hit(parent)
+            raise _absent()
+        known = self._state.inodes.find(parent, name, told.file_id, told.created, told.kind)
+        age = trio.current_time() - came
+        if self._state.posix or told.is_directory or not self._is_plain(known):
+            if known is not None and told.is_directory and (own := self._own(known)) is not None:
+                told, age = own, 0.0
+            if age > self._patience(told.kind) or (known is not None and self._state.files.of(known)):
+                return None
+        inode = self._state.seen(parent, name, told)
+        self._hit(parent)
+        entry = self._state.counted(inode, told)
+        self._give(entry, inode, parent, name, told, age)
+        return entry
+
+    def _listed(self, parent: Inode, told: Listed, came: float) -> Entry | None:
+        """Return what the listing says of a name."""
+        state = self._state
+        kind = state.presentation.listed_kind(told)
+        if kind in UNTOLD:
+            return None
+        created, age = filetime_to_ns(told.creation_time), trio.current_time() - came
+        known = state.inodes.find(parent, told.name, told.file_id, created, kind)
+        if known is not None and kind == stat.S_IFDIR and (own := self._own(known)) is not None:
+            return self._learned(parent, told.name, own, came)
+        plain = kind != stat.S_IFDIR and self._is_plain(known)
+        if not plain and (age > self._patience(kind) or (known is not None and state.files.of(known))):
+            return None
+        inode = state.inodes.enter(parent, told.name, told.file_id, created, kind)
+        inode.tell()
+        self._hit(parent)
+        entry = state.presentation.listed(inode.number, told, age, kind, inode.nlink)
+        if state.spellings(inode, parent, told.name):
+            entry.entry_timeout = 0.0
+        elif state.expires:
+            entry.entry_timeout = LONG
+            if plain:
+                entry.attr_timeout = LONG
+        return entry
+
+    def _patience(self, kind: int) -> float:
+        """How old attributes may be that no lease is about, in seconds."""
+        presentation = self._state.presentation
+        return presentation.directory_timeout if kind == stat.S_IFDIR else presentation.file_timeout
+
+    # -- attributes
+
+    def attributes(self, inode: Inode) -> Entry | None:
+        """Return the attributes of an inode, None if the server has to be asked."""
+        if self._cache is None:
+            return None
+        if inode.is_directory:
+            told = self._own(inode)
+            if told is None:
+                return None
+            self._hit(inode)
+            entry = self._state.told(inode, told)
+            if self._state.expires:
+                entry.attr_timeout = LONG
+            return entry
+        if len(inode.links) != 1 or inode.nlink > 1 or self._state.posix:
+            return None
+        opens = self._state.files.of(inode)
+        if any(file.handle.writable or not _is_watched(file.handle) for file in opens):
+            return None
+        parent, name = inode.links[0]
+        contents, count = self._of(parent), inode.told
+        known = self._attributes_in(contents, name, inode) if contents is not None else None
+        if known is not None:
+            self._hit(parent)
+            if opens:
+                inode.told = count  # they are what they were at the open, so what came with that is no older
+            elif self._state.expires:
+                known.attr_timeout = LONG
+        return known
+
+    def _attributes_in(self, contents: Contents, name: str, inode: Inode) -> Entry | None:
+        """Return what is known in a directory of one of its files."""
+        state = self._state
+        learned = contents.noted.learned.get(key(name))
+        if learned is not None and learned[0] == name:
+            now = learned[1]
+            same = now is not None and state.inodes.is_same(inode, now.file_id, now.created, now.kind)
+            return state.told(inode, now) if now is not None and same else None
+        position = contents.position(name) if name not in contents.noted else None
+        if position is None:
+            return None
+        told, _ = contents.listing.entry(position)
+        if told is None:
+            return None
+        kind = state.presentation.listed_kind(told)
+        if kind in UNTOLD or not state.inodes.is_same(inode, told.file_id, filetime_to_ns(told.creation_time), kind):
+            return None
+        inode.told += 1
+        return state.presentation.listed(inode.number, told, 0.0, kind, inode.nlink)
+
+    def _own(self, inode: Inode) -> FileAttributes | None:
+        """Return a directory's own attributes, if nobody can have changed them."""
+        contents = self._of(inode)
+        if contents is None or contents.own is None or self._state.posix:
+            return None
+        told, here, above = contents.own
+        if here.changes != contents.noted.count or not self._is_good(above, inode):
+            contents.own = None
+            return None
+        return told
+
+    def _is_good(self, above: Ticket | None, inode: Inode) -> bool:
+        """Whether nothing has happened to a directory in the one that it is in; the root is in none."""
+        if above is None:
+            return self._root_held and inode is self._state.inodes.root
+        return above.contents is self._of(inode.parent) and above.changes == above.contents.noted.count
+
+    # -- learning
+
+    def asked(self, parent: Inode, child: Inode | None) -> Asked:
+        """Take note of how things are before a name is asked for, or its inode if that is known."""
+        return Asked(self._ticket(parent), self._ticket(child) if child is not None and child.is_directory else None)
+
+    def _ticket(self, inode: Inode | None) -> Ticket | None:
+        """Take note of how a directory is known."""
+        contents = self._of(inode) if inode is not None else None
+        return Ticket(contents, contents.noted.count) if contents is not None else None
+
+    def learn_absent(self, parent: Inode, name: str, asked: Asked) -> None:
+        """Remember that the server says that there is no such name; one that was listed says that nothing holds."""
+        before = asked.parent
+        if before is None or self._ticket(parent) != before or self._cache is None:
+            return
+        contents = before.contents
+        if name not in contents.noted and contents.position(name) is not None:
+            self._cache.drop(parent.number)
+        elif not is_short(name):
+            contents.noted.learned[key(name)] = (name, None, trio.current_time())
+
+    def learn(self, name: Name, inode: Inode, told: FileAttributes, entry: Entry, asked: Asked) -> None:
+        """Remember what the server has just said of an inode under a name, and let the kernel believe it."""
+        parent, text = name
+        before, own = asked
+        if before is not None and self._ticket(parent) == before and not self._state.files.of(inode):
+            if not is_short(text):
+                before.contents.noted.learned[key(text)] = (text, told, trio.current_time())
+        else:
+            before = None
+        if own is not None and self._ticket(inode) == own and (before is not None or parent is inode):
+            own.contents.own = (told, own, before)
+        if before is not None and entry.entry_timeout:
+            self._give(entry, inode, parent, text, told, 0.0)
+        elif parent is inode and self._own(inode) is not None and self._state.expires:
+            entry.attr_timeout = LONG
+
+    def _give(self, entry: Entry, inode: Inode, parent: Inode, name: str, told: FileAttributes, age: float) -> None:
+        """Give an entry the timeouts that the leases permit."""
+        entry.attr_timeout = max(0.0, entry.attr_timeout - age)
+        if self._state.spellings(inode, parent, name):
+            entry.entry_timeout = 0.0
+        elif self._state.expires:
+            entry.entry_timeout = LONG
+            if self._own(inode) is not None if told.is_directory else self._is_plain(inode):
+                entry.attr_timeout = LONG
+
+    # -- the end of it
+
+    def opened(self, inode: Inode, told: FileAttributes) -> None:
+        """Take note of what the server says of a file that is being opened: the listing may not know it yet.
+
+        The kernel asks for attributes again, and while the file is open as often as without a lease.
+        """
+        if self._cache is None or inode.is_directory:
+            return
+        for parent, name in inode.links:
+            contents = self._of(parent)
+            if contents is None:
+                continue
+            known = self._attributes_in(contents, name, inode)
+            if known is None or (known.attr.size, known.attr.mtime_ns) != (told.size, told.modified):
+                contents.noted.add(name)
+            self._state.forget_attributes(inode.number)
+
+    def closed(self, inode: Inode) -> None:
+        """Take note that a file which was open for writing is closed."""
+        self._state.directories.note_change_of(inode)
+
+    def distrust(self, inode: Inode) -> None:
+        """Keep a directory no longer in which something is not as it is known."""
+        if self._cache is not None:
+            self._cache.drop(inode.number)
+
+    def leave(self, inode: Inode | None) -> None:
+        """Close a directory and all below it, which are about to be moved or removed; None: all."""
+        if self._cache is None or (inode is not None and not inode.is_directory):
+            return
+        for cached in self._cache:
+            above = cached.known.listing.inode
+            while inode is not None and above is not inode and above.links:
+                above = above.parent
+            if inode is None or above is inode:
+                self._cache.drop(cached.number)
+
+    def _dropped(self, cached: CachedDirectory[Contents]) -> trio.Event | None:
+        """Have the kernel forget what it was told of a directory and of what is in it."""
+        state, inode = self._state, cached.known.listing.inode
+        state.directories.remove(cached.known.listing.fh)
+        children, names = [], []
+        for name, child in (inode.names or {}).items():
+            if child.shown:
+                children.append(child.number)
+                seen = state.names.to_kernel(name)
+                if isinstance(seen, bytes):
+                    names.append((inode.number, seen))
+        state.inodes.drop_unused(inode)
+        return state.directory_changed(inode.number, children, names) if state.directory_changed is not None else None
+
+    def counts(self) -> dict[str, int]:
+        """Return what `smb3fs status` shows."""
+        cache = self._cache
+        if cache is None:
+            return {"directories": 0, "entries": 0, "hits": 0, "breaks": 0}
+        return {"directories": len(cache), "entries": cache.entries, "hits": cache.hits, "breaks": cache.breaks}
+
+
+def _is_watched(handle: Open) -> bool:
+    """Whether the server tells when others write to an open file."""
+    return handle.lease is not None and bool(handle.lease.state & READ)
+
+
+def _absent() -> OSError:
+    """Return the error of a name that does not exist."""
+    return OSError(errno.ENOENT, os.strerror(errno.ENOENT))

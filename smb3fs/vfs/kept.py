@@ -1,0 +1,38 @@
+"""What the verbs ask of whoever keeps directories; by itself it keeps none (`smb3fs.vfs.cached` does)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from smb3fs.vfs.attributes import Entry
+from smb3fs.vfs.directories import OpenDirectory
+from smb3fs.vfs.inodes import Inode
+
+# Gives an entry its timeouts: the entry, its inode if it is known, its name and its kind.
+Hold: TypeAlias = Callable[[Entry, Inode | None, str, int], None]
+
+
+class KeptDirectories:
+    """No directories at all."""
+
+    def wants(self, inode: Inode) -> bool:
+        """Whether a directory that is about to be listed shall be kept, so that a lease is asked for."""
+        return False
+
+    def list(self, directory: OpenDirectory) -> bool:
+        """Read an open directory from what is kept; False if the server has to be asked."""
+        return False
+
+    def holding(self, directory: OpenDirectory) -> Hold | None:
+        """Return what gives an entry of an open directory its timeouts, if that is kept."""
+        return None
+
+    def distrust(self, inode: Inode) -> None:
+        """Keep a directory no longer in which something is not as it is known."""
+
+    def leave(self, inode: Inode | None) -> None:
+        """Close a directory and all below it, which are about to be moved or removed; None: all."""
+
+    def closed(self, inode: Inode) -> None:
+        """Take note that a file which was open for writing is closed: its times may change once more by that."""
