@@ -51,6 +51,7 @@ def _lines(snapshot: Mapping[str, Any]) -> Iterator[str]:
         ("locks", _locks(snapshot.get("locks"))),
         ("leases", _counts(snapshot.get("leases"))),
         ("breaks", _counts(snapshot.get("breaks"))),
+        ("directories", _counts(snapshot.get("directories"))),
         ("round trips", snapshot.get("round_trips")),
         ("not waited for", snapshot.get("unwaited")),
         ("read", _bytes((snapshot.get("bytes") or {}).get("read"))),

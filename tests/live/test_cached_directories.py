@@ -1,0 +1,240 @@
+"""Directories under a lease: nothing is asked while it holds, and what others change is seen when it is taken back."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lab.mounting import Mount
+from lab.server import UNIX_ACCOUNT, Samba
+
+from .conftest import Mounter
+
+# Attributes are held where they are not those of the POSIX extensions, whose modes change without a break.
+PLAIN = "noposix"
+
+
+@pytest.fixture
+def place(later_samba: Samba, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The name of a new directory on the share, with forty files in it."""
+    name = f"d-{os.urandom(4).hex()}"
+    folder = later_samba.directory() / name
+    folder.mkdir()
+    for number in range(40):
+        (folder / f"file{number}").write_bytes(b"x" * number)
+    for path in (folder, *folder.iterdir()):
+        shutil.chown(path, UNIX_ACCOUNT)
+    yield name
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def cached(mount: Mount) -> dict[str, int]:
+    """What is kept of directories."""
+    told: dict[str, int] = mount.status()["directories"]
+    return told
+
+
+def until(condition: Callable[[], Any]) -> None:
+    """Wait for what comes without our asking."""
+    limit = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < limit, "it has not come true"
+        time.sleep(0.02)
+
+
+def trips(mount: Mount, deed: Callable[[], object]) -> int:
+    """How many round trips something costs."""
+    before = int(mount.status()["round_trips"])
+    deed()
+    return int(mount.status()["round_trips"]) - before
+
+
+def listed(path: Path) -> dict[str, int]:
+    """The names in a directory, and their sizes."""
+    return {entry.name: entry.stat().st_size for entry in os.scandir(path)}
+
+
+def warm(mount: Mount, name: str) -> Path:
+    """Have a directory and the one above it kept, and its own attributes known."""
+    path = mount.path / name
+    for _ in range(2):
+        os.listdir(mount.path)
+        listed(path)
+        os.stat(path)
+        time.sleep(1.1)  # longer than the kernel would believe anything without a lease
+    return path
+
+
+def test_under_a_lease_nothing_is_asked(later_samba: Samba, mounted: Mounter, place: str) -> None:
+    mount = mounted(PLAIN, server=later_samba)
+    path = warm(mount, place)
+    expected = {f"file{number}": number for number in range(40)}
+
+    def look() -> None:
+        assert listed(path) == expected
+        assert os.stat(path / "file7").st_size == 7
+        for absent in ("absent", ".gitignore"):
+            assert not (path / absent).exists()
+
+    look()
+    assert trips(mount, look) == 0
+    time.sleep(1.1)
+    assert trips(mount, look) == 0
+    told = cached(mount)
+    assert told["directories"] == 2
+    assert told["hits"] > 0
+    assert told["breaks"] == 0
+    assert mount.status()["leases"] == {}  # those are about files
+    until(lambda: len(open_directories(later_samba)) >= 2)
+    mounted.finish()
+    until(lambda: not open_directories(later_samba))
+
+
+def open_directories(samba: Samba) -> list[str]:
+    """The directories that the server has open."""
+    return [str(file["filename"]) for file in samba.status()["open_files"].values()]
+
+
+def test_with_the_posix_extensions_names_are_held_and_modes_are_not(
+    later_samba: Samba, mounted: Mounter, place: str
+) -> None:
+    mount, other = mounted("posix", server=later_samba), mounted("posix", server=later_samba)
+    (other.path / place / "own").write_bytes(b"")
+    path = warm(mount, place)
+    assert not (path / "absent").exists()
+    hits = cached(mount)["hits"]
+    assert not (path / "absent").exists()
+    assert cached(mount)["hits"] > hits
+    assert os.stat(path / "own").st_mode & 0o777 != 0o600
+    (other.path / place / "own").chmod(0o600)
+    until(lambda: os.stat(path / "own").st_mode & 0o777 == 0o600)
+    assert cached(mount)["breaks"] == 0
+
+
+CHANGES: dict[str, Callable[[Samba, str], str]] = {
+    "create": lambda samba, name: f"put {samba.credentials} new",
+    "delete": lambda samba, name: "rm file3",
+    "rename": lambda samba, name: "rename file3 file3.old",
+    "replace": lambda samba, name: f"put {samba.credentials} file3",
+    "attribute": lambda samba, name: "setmode file3 +r",
+    "mkdir": lambda samba, name: "mkdir new",
+    "move away": lambda samba, name: f"rename file3 \\{name}.away",
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_what_others_change_is_seen(later_samba: Samba, mounted: Mounter, place: str, what: str) -> None:
+    mount = mounted(PLAIN, server=later_samba)
+    path = warm(mount, place)
+    behind = later_samba.directory() / place
+    assert not (path / "new").exists()
+    before = cached(mount)["breaks"]
+    later_samba.client(f"cd {place}; {CHANGES[what](later_samba, place)}")
+    # The news is on its way when smbclient ends.
+    until(lambda: cached(mount)["breaks"] > before)
+    until(lambda: sorted(os.listdir(path)) == sorted(os.listdir(behind)))
+    assert (path / "new").exists() == (what in ("create", "mkdir"))
+    assert (path / "file3").exists() == (behind / "file3").exists()
+    if what == "replace":
+        assert os.stat(path / "file3").st_size == os.stat(behind / "file3").st_size
+    if what == "attribute":
+        assert not os.stat(path / "file3").st_mode & 0o222
+    (behind.parent / f"{place}.away").unlink(missing_ok=True)
+    assert mount.status()["breaks"].get("RH to none", 0) >= 1
+
+
+def test_a_kept_directory_is_in_nobodys_way(later_samba: Samba, mounted: Mounter, place: str) -> None:
+    mount, other = mounted(PLAIN, server=later_samba), mounted(PLAIN, server=later_samba)
+    (other.path / place / "sub").mkdir()
+    path = warm(mount, place)
+    os.listdir(path / "sub")
+    (other.path / place / "sub").rmdir()
+    until(lambda: not (path / "sub").exists())
+    os.listdir(path)
+    (other.path / place).rename(other.path / f"{place}.moved")
+    until(lambda: not path.exists())
+    assert "file1" in os.listdir(mount.path / f"{place}.moved")
+    (mount.path / f"{place}.moved").rename(path)
+    (path / "own").mkdir()
+    os.listdir(path / "own")
+    (path / "own").rmdir()
+    assert sorted(os.listdir(path)) == sorted(os.listdir(later_samba.directory() / place))
+
+
+def test_own_changes_break_nothing_and_are_seen(later_samba: Samba, mounted: Mounter, place: str) -> None:
+    mount = mounted(PLAIN, server=later_samba)
+    path = warm(mount, place)
+    behind = later_samba.directory() / place
+    (path / "new").write_bytes(b"12345")
+    assert os.stat(path / "new").st_size == 5
+    (path / "file1").unlink()
+    (path / "file2").rename(path / "file2.new")
+    (path / "sub").mkdir()
+    (path / "file4").write_bytes(b"y" * 1000)
+    os.utime(path / "file5", (1, 2))
+    (path / "file6").chmod(0o555)
+    os.truncate(path / "file7", 70)
+    with (path / "file8").open("ab") as file:
+        file.write(b"more")
+        file.flush()
+        assert os.stat(path / "file8").st_size == 12
+    expected = {entry.name: entry.stat().st_size for entry in os.scandir(behind) if entry.is_file()}
+    for _ in range(2):
+        found = {entry.name: entry.stat().st_size for entry in os.scandir(path) if entry.is_file()}
+        assert found == expected
+        assert (path / "sub").is_dir()
+        assert not (path / "file1").exists()
+        assert not (path / "file2").exists()
+        assert os.stat(path / "file5").st_mtime == 2
+        assert not os.stat(path / "file6").st_mode & 0o222
+    (path / "file6").chmod(0o755)
+    assert cached(mount)["breaks"] == 0
+
+
+def test_nothing_is_kept_where_that_is_not_wanted(later_samba: Samba, mounted: Mounter, place: str) -> None:
+    for option in ("nolease", "cache=none"):
+        mount = mounted(PLAIN, option, server=later_samba)
+        os.listdir(mount.path / place)
+        os.listdir(mount.path / place)
+        assert cached(mount) == {"directories": 0, "entries": 0, "hits": 0, "breaks": 0}
+
+
+def test_a_server_without_directory_leases_is_served_as_before(samba: Samba, mounted: Mounter) -> None:
+    if samba.version() >= "Version 4.22":
+        pytest.skip("this server has directory leases")
+    mount = mounted()
+    os.listdir(mount.path)
+    assert cached(mount)["directories"] == 0
+    assert mount.status()["open_handles"] == 0
+
+
+@pytest.mark.parametrize("option", [PLAIN, "posix"])
+def test_two_mounts_agree_with_the_truth_at_every_step(
+    later_samba: Samba, mounted: Mounter, place: str, option: str
+) -> None:
+    mounts = [mounted(option, server=later_samba), mounted(option, server=later_samba)]
+    behind = later_samba.directory() / place
+    chance = random.Random(7)  # noqa: S311 (the same steps every time)
+    names = [f"n{number}" for number in range(8)]
+    for _ in range(40):
+        doer, watcher = chance.sample(mounts, 2)
+        name, other = doer.path / place / chance.choice(names), doer.path / place / chance.choice(names)
+        deed = chance.choice(["write", "unlink", "rename", "look"])
+        if deed == "write":
+            name.write_bytes(b"z" * chance.randrange(500))
+        elif deed == "unlink":
+            name.unlink(missing_ok=True)
+        elif deed == "rename" and name.exists():
+            name.replace(other)
+        truth = {entry.name: entry.stat().st_size for entry in os.scandir(behind)}
+        assert listed(doer.path / place) == truth
+        # To the other one the news is on its way; what it has not kept it may believe for a second.
+        there = watcher.path / place
+        until(lambda there=there, truth=truth: listed(there) == truth)
+        until(lambda there=there, truth=truth: all((there / one).exists() == (one in truth) for one in names))
