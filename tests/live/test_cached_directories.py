@@ -220,7 +220,7 @@ def test_two_mounts_agree_with_the_truth_at_every_step(
 ) -> None:
     mounts = [mounted(option, server=later_samba), mounted(option, server=later_samba)]
     behind = later_samba.directory() / place
-    chance = random.Random(7)  # noqa: S311 (the same steps every time)
+    chance = random.Random(7)
     names = [f"n{number}" for number in range(8)]
     for _ in range(40):
         doer, watcher = chance.sample(mounts, 2)
