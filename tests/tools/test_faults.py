@@ -20,7 +20,7 @@ if str(TOOLS) not in sys.path:
 from faultlib.content import Content  # noqa: E402
 from faultlib.judging import judge  # noqa: E402
 from faultlib.plan import KINDS, faults  # noqa: E402
-from faultlib.promises import DURABLE, NEITHER, PERSISTENT, broken  # noqa: E402
+from faultlib.promises import CRASHED, DURABLE, NEITHER, PERSISTENT, broken  # noqa: E402
 from faultlib.shared_files import COUNTER_WIDTH  # noqa: E402
 from faultlib.stalls import Event, stall  # noqa: E402
 from faultlib.trying import Trying  # noqa: E402
@@ -331,5 +331,8 @@ def test_promises() -> None:
     assert broken(PERSISTENT, "kill", "lock")
     assert broken(DURABLE, "link", "write")
     assert not broken(DURABLE, "link", "write counter")
+    assert not broken(DURABLE, "link", "mkdir")
+    assert broken(DURABLE, "link", "rmdir")
     assert not broken(DURABLE, "kill", "write")
+    assert not broken(DURABLE, CRASHED, "write")
     assert not broken(NEITHER, "link", "write")

@@ -21,6 +21,7 @@ def as_text(report: Report) -> str:
         f"  {sum(kinds.values())} faults in {report.seconds:.0f} s: {_counts(kinds)}",
         f"  {sum(report.done.values())} operations: {_counts(report.done)}",
         f"  {sum(report.errors.values())} errors: {_counts(report.errors)}",
+        *([f"  {report.panics} times a process of the server crashed by itself"] if report.panics else []),
         f"  after what: {_counts(report.errors_after)}",
         f"  {_stalls(report)}",
         *_listed("errors that are promised not to be", report.broken),
@@ -66,6 +67,7 @@ def as_json(report: Report) -> dict[str, Any]:
             for name in ("share", "server", "seed", "options", "workers", "seconds", "passed", "done", "errors")
         },
         "errors_after": report.errors_after,
+        "panics": report.panics,
         "broken": report.broken,
         "violations": report.violations,
         "faults": [_fault(one) for one in report.happened],
@@ -83,4 +85,5 @@ def _fault(one: Happened) -> dict[str, Any]:
         "begun": one.begun,
         "over": one.over,
         "stalls": one.stalls,
+        "panics": one.panics,
     }

@@ -19,7 +19,7 @@ from lab.server import Samba
 from faultlib.breaking import Breaker
 from faultlib.judging import judge
 from faultlib.plan import Fault
-from faultlib.promises import broken
+from faultlib.promises import CRASHED, broken
 from faultlib.proxy import PORT, Proxy
 from faultlib.shared_files import COUNTER_WIDTH, COUNTERS
 from faultlib.stalls import Event, stall
@@ -41,6 +41,8 @@ class Happened:
     over: float
     words: str
     stalls: list[float | None] = field(default_factory=list)
+    panics: int = 0
+    """Processes of the server that have crashed by themselves over it, before the next one."""
 
 
 @dataclass
@@ -73,6 +75,11 @@ class Report:
         """Every stall that could be told, of one kind of fault or all."""
         wanted = [one for one in self.happened if kind in ("", one.fault.kind)]
         return sorted(seconds for one in wanted for seconds in one.stalls if seconds is not None)
+
+    @property
+    def panics(self) -> int:
+        """How many processes of the server have crashed by themselves."""
+        return sum(one.panics for one in self.happened)
 
     def longest(self) -> Happened | None:
         """The fault after which somebody waited for longest."""
@@ -138,6 +145,7 @@ class Run:
         told = 0
         for fault in faults:
             time.sleep(fault.pause)
+            self._count_panics()
             begun = time.monotonic()
             words = breaker.do(fault)
             over = time.monotonic()
@@ -155,6 +163,12 @@ class Run:
             if stop and (self._told_violations() or self.report.violations):
                 return
 
+    def _count_panics(self) -> None:
+        """Charge the latest fault with the crashes of the server since it began."""
+        happened = self.report.happened
+        if happened:
+            happened[-1].panics = self._server.panics() - sum(one.panics for one in happened[:-1])
+
     def _progress(self, fault: Fault, count: int, words: str) -> str:
         """One line."""
         failed = sum(bool(event.error) for worker in self._workers for event in list(worker.events))
@@ -168,6 +182,7 @@ class Run:
     def _end(self, behind: Path) -> None:
         """Let the workers end and compare, then judge what they did together."""
         settled(self._workers, time.monotonic(), time.monotonic() + SETTLE_SECONDS)
+        self._count_panics()
         for worker in self._workers:
             worker.stop()
         limit = time.monotonic() + PATIENCE + COMPARE_SECONDS
@@ -193,6 +208,8 @@ class Run:
             self.report.errors_after[f"{kind}: {event.what} {event.error}"] += 1
             # An error may come to light when the next fault has begun already.
             kinds = {one.fault.kind for one in before[-2:]} or {kind}
+            if any(one.panics for one in before[-2:]):
+                kinds.add(CRASHED)
             if all(broken(self._share, each, event.what) for each in kinds):
                 after = f"fault {before[-1].fault.number} ({before[-1].words})" if before else "no fault at all"
                 self.report.broken.append(

@@ -317,6 +317,10 @@ class Samba:
         account = ("-A", str(self.credentials))
         return run("smbclient", *account, "-s", "/dev/null", self.source(share), "-c", command).stdout
 
+    def panics(self) -> int:
+        """How many of the server's processes have crashed by themselves."""
+        return self.log().count("PANIC (pid ")
+
     def log(self) -> str:
         """What smbd wrote."""
         files = (self.state / "output", self.state / "log.smbd")
