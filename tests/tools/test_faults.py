@@ -331,8 +331,6 @@ def test_promises() -> None:
     assert broken(PERSISTENT, "kill", "lock")
     assert broken(DURABLE, "link", "write")
     assert not broken(DURABLE, "link", "write counter")
-    assert not broken(DURABLE, "link", "mkdir")
-    assert broken(DURABLE, "link", "rmdir")
     assert not broken(DURABLE, "kill", "write")
     assert not broken(DURABLE, CRASHED, "write")
     assert not broken(NEITHER, "link", "write")

@@ -13,7 +13,7 @@ PERSISTENT: Final = "persistent"
 
 PROMISES: Final[Mapping[str, str]] = {
     NEITHER: "calls on open files may fail; what succeeded was done, what failed was done or not, no byte is wrong",
-    DURABLE: "nothing fails if the link does, but locks and mkdir; with the server's process open files may be lost",
+    DURABLE: "nothing fails when only the link does, but for locks; with the server's process, open files may be lost",
     PERSISTENT: "nothing fails, whatever is lost and comes back within timeout=",
 }
 # What a process of the server that crashes by itself amounts to.
@@ -21,13 +21,10 @@ CRASHED: Final = "crash"
 # [MS-SMB2] 3.3.7.1: a durable open keeps its byte-range locks only under a lease to write, which files that several
 # clients have open never get. Here these are the counters.
 WITHOUT_A_LEASE: Final = frozenset({"lock", "unlock", "read counter", "write counter", "open counter", "close counter"})
-# A directory's open is never durable ([MS-SMB2] 3.3.5.9.6), so a server does not know the CREATE of one again whose
-# answer was lost, and nobody can tell who has made what is there then.
-UNREPEATABLE: Final = frozenset({"mkdir"})
 
 
 def broken(share: str, kind: str, what: str) -> bool:
     """Whether an error of an operation, after a fault of a kind, breaks the share's promise."""
     if share == PERSISTENT:
         return True
-    return share == DURABLE and kind not in OF_THE_SERVER and what not in WITHOUT_A_LEASE | UNREPEATABLE
+    return share == DURABLE and kind not in OF_THE_SERVER and what not in WITHOUT_A_LEASE
