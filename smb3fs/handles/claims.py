@@ -41,6 +41,7 @@ from smb3fs.wire.durable import (
     DurableHandleReconnectV2,
 )
 from smb3fs.wire.io import CloseRequest
+from smb3fs.wire.lease import LeaseBreakAcknowledgment, LeaseState
 from smb3fs.wire.posix import POSIX_GUID
 
 log = logging.getLogger(__name__)
@@ -145,6 +146,7 @@ class Claims:
             async def give_up(handle: Open, limit: float = limit, refusals: dict[Open, Refusal] = refusals) -> None:
                 await self._do_without(session, handle, refusals[handle], limit, tally)
 
+            _end_breaks(session, handles)
             await _side_by_side(session, handles, claim)
             self._check_standing(session, handles, refusals)
             tally.claimed += len(handles) - len(refusals)
@@ -252,6 +254,17 @@ class Claims:
         handle.posix, handle.seen = fresh.posix, fresh.seen
         self._opens.note(handle)
         return ""
+
+
+def _end_breaks(session: Session, handles: Sequence[Open]) -> None:
+    """Acknowledge whatever breaks were under way of the leases of opens that are to be claimed, down to nothing.
+
+    Nobody here has heard of them, or knows whether the server has heard the answer, and others wait. Samba 4.25 dies of
+    a claim meanwhile. What is not being broken is left as it is ([MS-SMB2] 3.3.5.22.2).
+    """
+    persistent = (handle for handle in handles if handle.durability == Durability.PERSISTENT)
+    for key in {handle.lease.key for handle in persistent if handle.lease is not None}:
+        session.post([LeaseBreakAcknowledgment(key, LeaseState.NONE)])
 
 
 def _given_up(session: Session, handle: Open, why: str) -> Refusal:

@@ -20,6 +20,7 @@ from smb3fs.handles.opens import Durability, Open
 from smb3fs.share.listing import Listing
 from smb3fs.wire.create import CreateContext, CreateOptions, CreateRequest
 from smb3fs.wire.header import Command
+from smb3fs.wire.lease import LeaseBreakAcknowledgment
 from smb3fs.wire.posix import POSIX_GUID
 
 ExpectLog = Callable[[str], None]
@@ -316,6 +317,33 @@ async def test_a_server_that_serves_the_lost_connection_still_is_given_time(
         assert kept.tally == (1 - lost, 0, lost)
         assert len(kept.stage.world.peers) == sessions
         assert bool(handle.lost) == bool(lost)
+
+
+@trio_test
+async def test_breaks_that_were_under_way_at_the_loss_are_ended_before_the_claims() -> None:
+    """Whoever waits for them goes on, and Samba does not die of the claim; there need not be any."""
+    async with keeping() as kept:
+        handles = [await kept.open(name, Durability.PERSISTENT, write=False) for name in ("f", "protected")]
+        lease = kept.stage.opens.leases.make("f", "")
+        handles[0].lease = lease
+        lease.opens.add(handles[0])
+        heard: list[object] = []
+
+        def serve(server: KeepingServer, message: Message) -> None:
+            request = message.elements[0].request
+            if isinstance(request, LeaseBreakAcknowledgment):
+                heard.append(request)
+                server.send(server.reply(message.elements[0], status=Status.UNSUCCESSFUL))
+                return
+            if isinstance(request, CreateRequest):
+                heard.append(request.name)
+            server.serve(message)
+
+        kept.serve_by(serve)
+        await kept.lose()
+        assert heard[0] == LeaseBreakAcknowledgment(lease.key, 0)
+        assert sorted(map(str, heard[1:])) == ["f", "protected"]
+        assert kept.tally == (2, 0, 0)
 
 
 @trio_test
