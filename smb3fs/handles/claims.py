@@ -19,6 +19,7 @@ What was closed here, but may be open there since nobody has seen the answer to 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
@@ -122,7 +123,8 @@ class Claims:
         self._reopen = reopen
         self._patience = patience
         # Until when a server is given time to come to an end with the connection that was lost, if it has to.
-        self._wait_until: float | None = None
+        self._wait_until = -math.inf
+        self._waiting = False
 
     def suspend(self) -> None:
         """Take notice that the session is gone."""
@@ -131,6 +133,9 @@ class Claims:
     async def reclaim(self, session: Session) -> Tally:
         """Bring everything over; raises ConnectionLost if the session dies before that is done, or is of no use."""
         tally = Tally()
+        if session.before_stood and not self._waiting:
+            # The process may outlast this session as well, should that be lost soon.
+            self._wait_until = trio.current_time() + STANDING
         # Whoever was granted an open at the last moment may enter it only now.
         while handles := self._opens.of_earlier_sessions(session.generation):
             limit = trio.current_time() + self._patience
@@ -151,7 +156,7 @@ class Claims:
             self._check_standing(session, handles, refusals)
             tally.claimed += len(handles) - len(refusals)
             await _side_by_side(session, list(refusals), give_up)
-        self._wait_until = None
+        self._waiting = False
         return tally
 
     def _check_standing(self, session: Session, handles: Sequence[Open], refusals: Mapping[Open, Refusal]) -> None:
@@ -159,13 +164,11 @@ class Claims:
 
         Then it gives nothing back at all. It is given a while to come to an end with it.
         """
-        now = trio.current_time()
-        if session.before_stood and self._wait_until is None:
-            self._wait_until = now + STANDING
         persistent = [handle for handle in handles if handle.durability == Durability.PERSISTENT]
         unknown = [handle for handle in persistent if refusals.get(handle, LATE).status in NOT_FOUND]
-        if not persistent or len(unknown) < len(persistent) or self._wait_until is None or now >= self._wait_until:
+        if not persistent or len(unknown) < len(persistent) or trio.current_time() >= self._wait_until:
             return
+        self._waiting = True
         error = ConnectionLost("the server gives nothing back while it serves the connection before")
         session.channel.fail(error)
         raise error

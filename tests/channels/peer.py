@@ -39,7 +39,7 @@ from smb3fs.wire.header import (
 )
 from smb3fs.wire.io import CloseRequest, CloseResponse, FlushRequest, ReadRequest, WriteRequest
 from smb3fs.wire.ioctl import IoctlRequest
-from smb3fs.wire.lease import Break
+from smb3fs.wire.lease import Break, LeaseBreakAcknowledgment
 from smb3fs.wire.lock import LockRequest
 from smb3fs.wire.negotiate import Cipher, NegotiateRequest, SigningAlgorithm
 from smb3fs.wire.query import QueryDirectoryRequest, QueryInfoRequest, SetInfoRequest
@@ -66,6 +66,7 @@ REQUESTS: Final[dict[int, Any]] = {
         SetInfoRequest,
         EchoRequest,
         CancelRequest,
+        LeaseBreakAcknowledgment,
     )
 }
 

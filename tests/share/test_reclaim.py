@@ -330,13 +330,13 @@ async def test_breaks_that_were_under_way_at_the_loss_are_ended_before_the_claim
         heard: list[object] = []
 
         def serve(server: KeepingServer, message: Message) -> None:
-            request = message.elements[0].request
-            if isinstance(request, LeaseBreakAcknowledgment):
-                heard.append(request)
-                server.send(server.reply(message.elements[0], status=Status.UNSUCCESSFUL))
+            element = message.elements[0]
+            if element.command == Command.OPLOCK_BREAK:
+                heard.append(LeaseBreakAcknowledgment.parse(element.pdu))
+                server.send(server.reply(element, status=Status.UNSUCCESSFUL))
                 return
-            if isinstance(request, CreateRequest):
-                heard.append(request.name)
+            if isinstance(element.request, CreateRequest):
+                heard.append(element.request.name)
             server.serve(message)
 
         kept.serve_by(serve)
