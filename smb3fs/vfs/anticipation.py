@@ -113,6 +113,13 @@ class Anticipation:
             self._drop(watched)
             watched.left_alone_until = trio.current_time() + self._lifetime
 
+    def forgotten(self, number: int) -> None:
+        """Give up the listing of a directory that the kernel has forgotten: it would keep that here for ever."""
+        watched = self._watched.get(number)
+        if watched is not None and watched.listing is not None and not watched.listing.inode.lookups:
+            del self._watched[number]
+            self._drop(watched)
+
     async def list(self, parent: Inode) -> None:
         """List a directory for the lookups to come; a failure is left to the lookup to find out."""
         watched = self._watched[parent.number]

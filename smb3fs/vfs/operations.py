@@ -170,6 +170,7 @@ class Vfs(DirectoryVerbs, LockVerbs, ServerSideVerbs):
         """Take back (inode, count) lookups."""
         for number, count in pairs:
             self._inodes.forget(number, count)
+            self._ahead.forgotten(number)
 
     @waits
     async def getattr(self, number: int, fh: int | None = None) -> Entry:

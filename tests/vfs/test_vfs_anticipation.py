@@ -12,7 +12,7 @@ from vfs_world import ROOT, World, fails, in_trio
 
 from smb3fs.errors import Status
 from smb3fs.vfs.anticipation import ENOUGH, ENTRIES_A_LOOKUP
-from smb3fs.vfs.attributes import SetAttr
+from smb3fs.vfs.attributes import Entry, SetAttr
 from smb3fs.vfs.wall import settle
 
 
@@ -28,6 +28,11 @@ async def look_up(world: World, numbers: range) -> None:
     """Look so many names up and check what comes."""
     for number in numbers:
         assert (await world.look(f"{number:05}")).attr.size == number
+
+
+async def all_in(world: World, directory: int) -> list[Entry]:
+    """Look up so many names in a directory that a listing pays."""
+    return [await settle(world.vfs.lookup(directory, b"%d" % number)) for number in range(2 * ENOUGH)]
 
 
 @in_trio
@@ -176,3 +181,21 @@ async def test_what_was_found_to_be_stale_is_not_told_again() -> None:
     assert world.share.count("list_directory") == 2
     fh = await world.open("00060")
     assert await world.read(fh) == b"another"
+
+
+@in_trio
+async def test_what_the_kernel_has_forgotten_is_not_kept_for_its_listing() -> None:
+    world = World(FakeShare(page_entries=100_000))
+    world.share.put("d", None)
+    for number in range(2 * ENOUGH):
+        world.share.put(f"d\\{number}")
+    directory = await world.number("d")
+    entries = await all_in(world, directory)
+    assert "list_directory" in world.share.calls
+    world.vfs.forget([(entry.attr.ino, 1) for entry in entries])
+    assert len(world.vfs.state.inodes) == 2
+    world.vfs.forget([(directory, 1)])
+    assert len(world.vfs.state.inodes) == 1
+    # It may come back, and be listed again.
+    await all_in(world, await world.number("d"))
+    assert world.share.calls.count("list_directory") == 2
