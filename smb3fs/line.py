@@ -26,11 +26,17 @@ from smb3fs.recovery import Recovery
 from smb3fs.share.share import Share
 from smb3fs.trace import Trace
 from smb3fs.wire.lease import Break, LeaseBreakAcknowledgment, OplockBreakNotification
+from smb3fs.wire.negotiate import Capability
 
 log = logging.getLogger(__name__)
 
 # How long the server may take to hear our farewell; what it did not hear it forgets with the connection.
 FAREWELL: Final = 5.0
+# Seconds for which a file may stay open that nobody here uses. A server with directory leases says when another client
+# renames or removes it (Samba from 4.22 on, Windows); from one without we only hear when its contents change, and until
+# then a file that others have removed keeps its name. A second is what the Linux client takes.
+DELAY: Final = 10.0
+SHORT_DELAY: Final = 1.0
 
 
 class Line:
@@ -104,6 +110,13 @@ class Line:
             session_id = session.security.session_id if home else 0
             self._journal.identify(Identity(self.client.guid, self.client.sequence, session_id))
         return session
+
+    @property
+    def close_delay(self) -> float:
+        """For how many seconds a file may stay open after the last close, unless somebody asks for another time."""
+        session = self.pool.session
+        named = session is not None and session.agreed.capabilities & Capability.DIRECTORY_LEASING
+        return DELAY if named else SHORT_DELAY
 
     def broken(self, channel: Channel, told: Break) -> None:
         """Take in that the server takes something back; it is told that it can have it when we are done with it."""

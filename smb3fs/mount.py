@@ -115,6 +115,7 @@ class Mount:
         """Make a line to what a DFS link in the mount leads to."""
         line = self._line(Place(self.options.server, self.options.share, self._path).below(path))
         await line.start()
+        self.vfs.watch(line.opens.leases)
         self._nursery.start_soon(line.recovery.run)
         session = line.pool.session
         self.trace.event(time.time(), f"{path} leads to {session.place if session is not None else 'nowhere'}")
@@ -145,6 +146,9 @@ class Mount:
                 await self._use_posix()
                 root, volume = await share.root()
             self._cache_directories()
+            self.vfs.watch(self.line.opens.leases)
+            if self.options.closetimeo is None:
+                self.vfs.state.deferred.seconds = self.line.close_delay
             self.vfs.set_root(root)
             self.vfs.state.learn(volume)
         except trio.TooSlowError as error:  # the connection was lost right after it was made
@@ -201,6 +205,7 @@ class Mount:
 
     async def end(self) -> None:
         """Take leave of the server, so that nothing of us is left there."""
+        self.vfs.state.deferred.drop_all()
         async with trio.open_nursery() as nursery:
             for line in self._lines():
                 nursery.start_soon(line.end)
@@ -234,7 +239,13 @@ class Mount:
                 "copied": trace.bytes_copied,
                 "shared": trace.bytes_shared,
             },
-            "open_handles": sum(len(line.opens) for line in self._lines()),
+            "open_handles": sum(len(line.opens) for line in self._lines()) - len(self.vfs.state.deferred),
+            "deferred_handles": len(self.vfs.state.deferred),
+            "opens": {
+                "reused": self.vfs.state.deferred.reused,
+                "not_reused": self.vfs.state.deferred.missed,
+                "pages_kept": self.vfs.state.pages.kept,
+            },
             "handles": self._handles(),
             "inodes": len(self.vfs.state.inodes),
             "locks": self.vfs.state.locks.counts(),
@@ -342,6 +353,7 @@ async def run_mount(
         try:
             await mount.start()
             nursery.start_soon(mount.line.recovery.run)
+            nursery.start_soon(mount.vfs.state.deferred.run)
             nursery.start_soon(serve_status, socket_path(target), mount.snapshot, {"snapshots": mount.snapshots})
             nursery.start_soon(_heed_signals, mount, driver)
             # What exists by now lives as long as the mount; the collector need not look at it ever again.

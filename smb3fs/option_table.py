@@ -96,7 +96,7 @@ def refused(names: str, sentence: str) -> Option:
 
 _LATER: Final = "not supported by this version; leave it out"
 _ACL: Final = f"mapping access lists to owner and mode is {_LATER}, and use uid=, gid=, file_mode= and dir_mode="
-_HANDLES: Final = "this version keeps no handle open after the last close"
+_HANDLES: Final = "how many directories stay open follows from how much is in them"
 _ATIME: Final = "access times are kept by the server, not by the kernel"
 _SMB1: Final = "it belongs to SMB 1 and NetBIOS, which are not used"
 _SELINUX: Final = f"one security label for the whole mount is {_LATER}"
@@ -179,8 +179,8 @@ OPTIONS: Final[tuple[Option, ...]] = (
     flag("noposix nounix nolinux", posix=False),
     stated("posixpaths noposixpaths", "paths have slashes where the POSIX extensions are used, and there alone"),
     # Caching and the sizes of requests.
-    # What the looser modes give up, freshness, is not given up: they are taken for the default.
-    value("cache", cache_mode, "cache=strict is used, which shows what others write", ("loose", "ro", "singleclient")),
+    # What these modes give up, freshness, is not given up: they are taken for the default.
+    value("cache", cache_mode, "cache=strict is used, which shows what others write", ("ro", "singleclient")),
     # The limit of the Linux client (CIFS_MAX_ACTIMEO, 2**30 ticks).
     value("actimeo", lambda text: dict.fromkeys(("acregmax", "acdirmax"), seconds(0, 2**30)(text))),
     value("acregmax", into("acregmax", seconds(0, 2**30))),
@@ -193,8 +193,12 @@ OPTIONS: Final[tuple[Option, ...]] = (
     value("bsize", into("bsize", number(16 << 10, 16 << 20))),
     value("rasize", into("rasize", number(0, 64 << 20))),
     flag("nolease", leases=False),
-    stated("nohandlecache", _HANDLES),
-    stated("handlecache max_cached_dirs closetimeo", _HANDLES),
+    flag("nohandlecache", handle_cache=False),
+    flag("handlecache", handle_cache=True),
+    # The limit of the Linux client (SMB3_MAX_DCLOSETIMEO, 2**30 ticks).
+    value("closetimeo", into("closetimeo", seconds(0, 2**30))),
+    value("max_cached_handles", into("max_cached_handles", number(0, 100_000))),
+    stated("max_cached_dirs", _HANDLES),
     stated("locallease", "leases are the server's; this version gives programs none by fcntl"),
     flag("strictsync", strictsync=True),
     flag("nostrictsync", strictsync=False),

@@ -181,12 +181,12 @@ def fuse_driver(text: str) -> str:
 def cache_mode(text: str) -> Mapping[str, Any]:
     """Convert the cache mode."""
     match text:
-        case "none" | "strict":
+        case "none" | "strict" | "loose":
             return {"cache": text}
-        case "loose" | "ro" | "singleclient":
+        case "ro" | "singleclient":
             return {"cache": "strict"}
         case _:
-            raise ValueError("give strict or none")
+            raise ValueError("give strict, loose or none")
 
 
 def character_set(text: str) -> Mapping[str, Any]:

@@ -1,1 +1,1 @@
-"""What the server's leases permit to keep."""
+"""What leases permit to keep, and how it is given up when they are taken back."""

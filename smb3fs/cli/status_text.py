@@ -48,6 +48,8 @@ def _lines(snapshot: Mapping[str, Any]) -> Iterator[str]:
         ("recovery", _recovery(snapshot.get("recovery") or {})),
         ("left before", _inherited((snapshot.get("recovery") or {}).get("inherited") or {})),
         ("open handles", _handles(snapshot.get("open_handles"), snapshot.get("handles") or {})),
+        ("deferred close", snapshot.get("deferred_handles")),
+        ("opens", _counts(snapshot.get("opens"))),
         ("locks", _locks(snapshot.get("locks"))),
         ("leases", _counts(snapshot.get("leases"))),
         ("breaks", _counts(snapshot.get("breaks"))),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -42,7 +43,8 @@ class Open:
     found it, `posix` whether the server counts the open among those of the POSIX extensions. `head` is what the file
     began with at that moment, if it was asked for and could be read; `seen` the server's last answer about the file.
     `doubts` counts the changes of which nobody knows what became; `lost` why the open is gone for good, "" while it is
-    not.
+    not. `asked_at` is when the open was asked for, in seconds of trio's clock, -inf if it is not known, and
+    `asked_after` what its user had counted by then of what makes its attributes old.
     """
 
     path: str
@@ -62,6 +64,8 @@ class Open:
     users: int = 1
     ledger: Ledger | None = None
     lease: Lease | None = None
+    asked_at: float = -math.inf
+    asked_after: tuple[int, int] = (0, 0)
     lock_sequence: LockSequence = field(init=False, default_factory=LockSequence)
     seen: FileAttributes = field(init=False)
 

@@ -118,7 +118,19 @@ class Settings(Protocol):
 
     @property
     def cache(self) -> str:
-        """`none` keeps file contents out of the kernel's page cache."""
+        """What is kept: `strict` what leases permit, `loose` more, `none` nothing, in the kernel neither."""
+
+    @property
+    def closetimeo(self) -> float | None:
+        """Seconds for which handles stay open after the last close; None leaves that to whoever knows the server."""
+
+    @property
+    def handle_cache(self) -> bool:
+        """Whether any handle stays open so."""
+
+    @property
+    def max_cached_handles(self) -> int:
+        """How many of them there may be."""
 
     @property
     def acregmax(self) -> float:

@@ -98,13 +98,15 @@ class FileTable:
         return len(self._files)
 
     @contextmanager
-    def changing(self) -> Iterator[None]:
+    def changing(self, inode: Inode) -> Iterator[None]:
         """Enclose what changes the contents of a file."""
         self.changes += 1
+        inode.changes += 1
         try:
             yield
         finally:
             self.changes += 1
+            inode.changes += 1
 
     def __iter__(self) -> Iterator[OpenFile]:
         return iter(tuple(self._files.values()))

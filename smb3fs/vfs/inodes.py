@@ -47,6 +47,7 @@ class Inode:
     """A file or directory that the kernel knows, or knows something below of."""
 
     __slots__ = (
+        "changes",
         "created",
         "file_id",
         "kind",
@@ -76,6 +77,8 @@ class Inode:
         # How often the kernel was told its attributes: pages that were asked for before are perhaps older than these,
         # and the kernel, which goes by them, would not notice.
         self.told = 0
+        # Counts up when its contents begin to be changed here and when they have.
+        self.changes = 0
         # Whether it has never been open here, so that the kernel has no pages of it.
         self.untouched = True
         # The names by which it is known; of a directory also those known in it.

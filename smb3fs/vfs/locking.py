@@ -246,7 +246,7 @@ async def _enter(state: State, locks: InodeLocks, file: OpenFile, wish: Wish) ->
         locks.stale = False
         state.locks.granted += 1
         began = trio.current_time()
-        with state.files.changing():
+        with state.files.changing(file.inode):
             try:
                 await state.forget_pages(file.inode.number, state.outdate_beside(file.inode))
             except BaseException:

@@ -84,9 +84,12 @@ async def remove_directory(state: State, parent: Inode, name: bytes) -> None:
     """Remove an empty directory."""
     _may_delete(state)
     text = await _meant(state, parent, name)
-    state.cached.leave(parent.child(text))
+    inode = parent.child(text)
+    state.cached.leave(inode)
+    if inode is not None:
+        state.drop_handles_in(inode)
     try:
-        known = _known(parent.child(text))
+        known = _known(inode)
         await state.below(parent, text, lambda path: state.share.remove_directory(path, **known))
     finally:
         state.changed(parent, text)
@@ -97,13 +100,17 @@ async def remove_file(state: State, parent: Inode, name: bytes) -> None:
     """Remove a name of a file; one that is open here goes out of sight now and from the server at its last close."""
     _may_delete(state)
     text = await _meant(state, parent, name)
+    inode = parent.child(text)
+    if inode is not None:
+        state.deferred.drop(inode.number)
     try:
-        inode = parent.child(text)
         if inode is None or not _is_in_the_way(state, inode) or not await _remove_open(state, inode, parent, text):
             known = _known(parent.child(text))
             await state.below(parent, text, lambda path: state.share.remove_file(path, **known))
             state.gone(parent, text)
     finally:
+        if inode is not None:
+            state.deferred.drop(inode.number)  # of somebody who was faster than we
         state.changed(parent, text)
 
 
@@ -228,6 +235,7 @@ async def _move(state: State, parent: Inode, old: str, new_parent: Inode, new: s
     state.cached.leave(source)
     if target is not None:
         state.cached.leave(target)
+    _make_way(state, source, target)
     try:
         if state.nodelete and target is not None and target is not source:
             _may_delete(state)
@@ -247,6 +255,7 @@ async def _move(state: State, parent: Inode, old: str, new_parent: Inode, new: s
         else:
             await move.onto_file(target)
     finally:
+        _make_way(state, source, target)
         state.changed(parent, old)
         state.changed(new_parent, new)
     moved = ((parent, old), (new_parent, new))
@@ -265,6 +274,15 @@ async def _both_are(state: State, target: Inode, parent: Inode, name: str) -> No
     state.inodes.unlink(parent, name)
     state.on_stale(parent)
     raise stale()
+
+
+def _make_way(state: State, source: Inode | None, target: Inode | None) -> None:
+    """Close what waits of files that a rename moves or replaces, also of those below a directory."""
+    for inode in (source, target):
+        if inode is not None and inode.is_directory:
+            state.deferred.drop_all()
+        elif inode is not None:
+            state.deferred.drop(inode.number)
 
 
 class Move:

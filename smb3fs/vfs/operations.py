@@ -20,6 +20,7 @@ import trio
 from smb3fs.cache.directories import DirectoryCache
 from smb3fs.errors import StatusError, errno_of
 from smb3fs.handles.attributes import FileAttributes
+from smb3fs.handles.leases import LeaseTable
 from smb3fs.handles.opens import Open
 from smb3fs.trace import Trace
 from smb3fs.vfs import links, locking, namespace, posix, xattrs
@@ -35,9 +36,12 @@ from smb3fs.vfs.serverside_verbs import ServerSideVerbs
 from smb3fs.vfs.state import DirectoryChanged, stale
 from smb3fs.vfs.wall import Answer, answers, may_wait, waits
 from smb3fs.wire.codec import Buffer, filetime_to_ns
+from smb3fs.wire.lease import LeaseState
 
 # Inode numbers are the server's to give out, so how many are left nobody knows; statvfs(3) has 0 for that.
 UNKNOWN_COUNT: Final = 0
+# As an int: arithmetic with enum's flags costs microseconds.
+READ: Final = int(LeaseState.READ)
 
 
 @dataclass(slots=True)
@@ -46,7 +50,7 @@ class OpenResult:
 
     fh: int
     direct_io: bool
-    # Without a lease what the page cache holds from an earlier open may be anything.
+    # Without a lease since then what the page cache holds from an earlier open may be anything.
     keep_cache: bool = False
 
 
@@ -91,12 +95,17 @@ class Vfs(DirectoryVerbs, LockVerbs, ServerSideVerbs):
         self.state.on_invalidate = on_invalidate
         self.state.is_respelling = is_respelling
         if forget_pages is not None:
-            self.state.forget_pages = forget_pages
+            self.state.forget_pages, self.state.keeps_pages = forget_pages, True
         if store_pages is not None:
             self.state.store_pages = store_pages
         self.state.directory_changed = directory_changed
         if forget_attributes is not None:
             self.state.forget_attributes = forget_attributes
+
+    def watch(self, leases: LeaseTable) -> None:
+        """Keep what these leases permit."""
+        self.state.deferred.watch(leases)
+        self.state.pages.watch(leases)
 
     def set_root(self, told: FileAttributes) -> None:
         """Take in what the server says of the root of the mount, which must be a directory."""
@@ -172,13 +181,17 @@ class Vfs(DirectoryVerbs, LockVerbs, ServerSideVerbs):
             self._inodes.forget(number, count)
             self._ahead.forgotten(number)
 
-    @waits
-    async def getattr(self, number: int, fh: int | None = None) -> Entry:
+    @may_wait
+    def getattr(self, number: int, fh: int | None = None) -> Answer[Entry]:
         """Return the attributes of an inode."""
         inode = self._inodes.get(number)
         known = self.cached.attributes(inode)
-        if known is not None:
-            return known
+        if known is None:
+            known = self._told_at_open(inode)
+        return known if known is not None else self._getattr(inode)
+
+    async def _getattr(self, inode: Inode) -> Entry:
+        """Return the attributes of an inode as the server has them."""
         granted, name = self.state.locks.granted, inode.links[0] if inode.links else (inode, "")
         asked = self.cached.asked(name[0], inode)
         told = await self.state.attributes(inode)
@@ -186,6 +199,24 @@ class Vfs(DirectoryVerbs, LockVerbs, ServerSideVerbs):
         if granted == self.state.locks.granted and inode.links[:1] == (name,) * bool(inode.links):
             self.cached.learn(name, inode, told, entry, asked)
         return entry
+
+    def _told_at_open(self, inode: Inode) -> Entry | None:
+        """Return what the server told at an open, as far as that may be believed still; None if it may not.
+
+        The kernel asks for all attributes after each read, for the sake of the time of access. Without R the size may
+        be another one; the times may be so in any case, and are believed for no longer than without a lease.
+        """
+        now, timeout = trio.current_time(), self.state.presentation.file_timeout
+        for handle in self.state.handles_of(inode):
+            lease, age = handle.lease, now - handle.asked_at
+            if age < timeout and lease is not None and lease.state & READ:
+                if handle.asked_after != (inode.changes, inode.told):
+                    continue
+                told = handle.attributes_at_open._replace(links=inode.nlink)
+                entry = self.state.presentation.entry(inode.number, told)
+                entry.attr_timeout = max(0.0, timeout - age)
+                return entry
+        return None
 
     def use_posix(self) -> None:
         """Go by the POSIX extensions from now on, which the share uses; before anything has been looked up."""
@@ -196,6 +227,9 @@ class Vfs(DirectoryVerbs, LockVerbs, ServerSideVerbs):
         """Change attributes and return what they are then; what cannot be is refused before anything is changed."""
         inode = self._inodes.get(number)
         presentation = self.state.presentation
+        inode.changes += 1
+        if (changes.mode, changes.uid, changes.gid, changes.size) != (None, None, None, None):
+            self.state.deferred.drop(number)  # who may open it now, the server is to say
         if self.state.posix:
             return self.state.told(inode, await self._setattr_posix(inode, changes, fh))
         presentation.check_owner(changes.uid, changes.gid)
@@ -205,7 +239,7 @@ class Vfs(DirectoryVerbs, LockVerbs, ServerSideVerbs):
         told: FileAttributes | None = None
         try:
             if changes.size is not None:
-                with self._files.changing():
+                with self._files.changing(inode):
                     told = await self._truncate(inode, changes.size, fh)
             attributes = 0
             if readonly is not None:
@@ -228,7 +262,7 @@ class Vfs(DirectoryVerbs, LockVerbs, ServerSideVerbs):
             if (changes.mode, changes.uid, changes.gid) != (None, None, None):
                 told = await posix.set_owned(self.state, inode, changes)
             if changes.size is not None:
-                with self._files.changing():
+                with self._files.changing(inode):
                     told = await self._truncate(inode, changes.size, fh)
             if changes.atime_ns is not None or changes.mtime_ns is not None:
                 told = await self._set_basic(inode, changes, 0)
@@ -299,11 +333,15 @@ class Vfs(DirectoryVerbs, LockVerbs, ServerSideVerbs):
     @may_wait
     def setxattr(self, number: int, name: bytes, value: bytes, flags: int) -> Answer[None]:
         """Set an extended attribute; `flags` are those of setxattr(2)."""
+        self.state.deferred.drop(number)  # it may be about who may open the file
+        self._inodes.get(number).changes += 1
         return xattrs.set_(self.state, self._inodes.get(number), name, value, flags)
 
     @may_wait
     def removexattr(self, number: int, name: bytes) -> Answer[None]:
         """Remove an extended attribute, ENODATA without it."""
+        self.state.deferred.drop(number)  # it may be about who may open the file
+        self._inodes.get(number).changes += 1
         return xattrs.remove(self.state, self._inodes.get(number), name)
 
     # -- the share
@@ -324,13 +362,24 @@ class Vfs(DirectoryVerbs, LockVerbs, ServerSideVerbs):
 
     # -- files
 
-    @waits
-    async def open(self, number: int, flags: int) -> OpenResult:
+    @may_wait
+    def open(self, number: int, flags: int) -> Answer[OpenResult]:
         """Open an existing file; what is not the file that the kernel means is not touched."""
-        inode = self._inodes.get(number)
-        access = Access.of(flags)
-        brings_head = not access.write and not self.state.uncached and not flags & os.O_DIRECT
+        inode, access = self._inodes.get(number), Access.of(flags)
+        if not access.write:
+            handle = self.state.deferred.take(number, trio.current_time())
+            if handle is not None:
+                return self._opened(inode, handle, flags)
+        return self._open(inode, access, flags)
+
+    async def _open(self, inode: Inode, access: Access, flags: int) -> OpenResult:
+        """Open a file at the server."""
+        if access.write:
+            self.state.deferred.drop(inode.number)
+        brings_head = not (access.write or self.state.uncached or flags & os.O_DIRECT)
+        brings_head = brings_head and not self.state.pages.has(inode.number, inode.changes)
         asked, now = (self._files.changes, inode.told), trio.current_time()
+        asked_after = (inode.changes, inode.told)
 
         async def open_it(path: str) -> Open:
             handle = await self._share.open(
@@ -346,6 +395,7 @@ class Vfs(DirectoryVerbs, LockVerbs, ServerSideVerbs):
             return handle
 
         handle = await self.state.by_path(inode, open_it)
+        handle.asked_at, handle.asked_after = now, asked_after
         if flags & os.O_TRUNC:
             await self._empty(inode, handle)
         untouched = inode.untouched
@@ -353,7 +403,8 @@ class Vfs(DirectoryVerbs, LockVerbs, ServerSideVerbs):
         self.cached.opened(inode, handle.attributes_at_open)
         file = self._files.get(opened.fh)
         file.head_of, file.head_until = asked, now + self.state.presentation.file_timeout
-        opened.keep_cache = untouched and self._hand_over(file)
+        if not opened.keep_cache:
+            opened.keep_cache = untouched and self._hand_over(file)
         return opened
 
     def _hand_over(self, file: OpenFile) -> bool:
@@ -378,6 +429,7 @@ class Vfs(DirectoryVerbs, LockVerbs, ServerSideVerbs):
             inode = self.state.seen(directory, text, handle.attributes_at_open)
         finally:
             self.state.changed(directory, text)
+        self.state.deferred.drop(inode.number)
         told = handle.attributes_at_open
         if flags & os.O_TRUNC and not handle.created:
             told = await self._empty(inode, handle)
@@ -417,7 +469,7 @@ class Vfs(DirectoryVerbs, LockVerbs, ServerSideVerbs):
     async def _empty(self, inode: Inode, handle: Open) -> FileAttributes:
         """Do what O_TRUNC asks for, to a handle that is known to be the right file's; close it if that fails."""
         try:
-            with self._files.changing():
+            with self._files.changing(inode):
                 return await self._share.truncate(handle, 0)
         except BaseException:
             self._share.close(handle)
@@ -432,7 +484,10 @@ class Vfs(DirectoryVerbs, LockVerbs, ServerSideVerbs):
         appends = bool(flags & os.O_APPEND) and flags & os.O_ACCMODE == os.O_WRONLY
         direct = self.state.uncached or bool(flags & os.O_DIRECT) or appends
         file = self._files.add(inode, handle, flags, direct=direct)
-        return OpenResult(file.fh, direct)
+        keeps = self.state.keeps_pages and not direct
+        return OpenResult(
+            file.fh, direct, keeps and self.state.pages.may_keep(inode.number, handle.lease, inode.changes)
+        )
 
     @may_wait
     def read(self, fh: int, offset: int, size: int) -> Answer[Buffer]:
@@ -455,7 +510,7 @@ class Vfs(DirectoryVerbs, LockVerbs, ServerSideVerbs):
         try:
             if file.append:
                 offset = (await self._share.attributes(file.handle)).size
-            with self._files.changing():
+            with self._files.changing(file.inode):
                 if file.inode.number in self.state.locks.by_inode:
                     count = await locking.through(
                         self.state, file, lambda handle: self._share.write(handle, offset, data), write=True

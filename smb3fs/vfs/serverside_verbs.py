@@ -48,7 +48,7 @@ class ServerSideVerbs(Verbs):
         until = trio.current_time() + BEGINNING * self._timeout
         done = 0
         try:
-            with self._files.changing():
+            with self._files.changing(target.inode):
                 while done < length:
                     try:
                         count = await self._copy(source, offset_in + done, target, offset_out + done, length - done)
@@ -97,7 +97,7 @@ class ServerSideVerbs(Verbs):
                 raise locking.error(errno.EOPNOTSUPP)
 
         try:
-            with self._files.changing():
+            with self._files.changing(file.inode):
                 await locking.through(self.state, file, change, write=True)
         finally:
             self.state.directories.note_change_of(file.inode)

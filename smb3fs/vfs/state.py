@@ -20,6 +20,8 @@ from typing import Final, TypeAlias, TypeVar
 
 import trio
 
+from smb3fs.cache.handles import DeferredHandles
+from smb3fs.cache.pages import KeptPages
 from smb3fs.errors import Smb3fsError, Status, StatusError, errno_of
 from smb3fs.handles.attributes import FileAttributes
 from smb3fs.handles.opens import Open
@@ -82,8 +84,7 @@ class State:
         self.locks = Locks(share)
         self.directories = DirectoryTable()
         self.presentation = Presentation(settings)
-        if settings.dynperm:
-            self.inodes.on_drop = self.presentation.forget
+        self.inodes.on_drop = self._dropped
         self.nodelete = settings.nodelete
         # How symbolic links and special files are made: `native`, `mfsymlinks` or `none`; `nfs` or `none`.
         self.symlink = settings.symlink
@@ -104,6 +105,14 @@ class State:
         # The driver's again: have the kernel drop the pages of a file and what it knows of it, and ask for names in
         # directories before it uses them again; wait until it has and will.
         self.forget_pages: Callable[[int, Iterable[tuple[int, bytes]]], Awaitable[None]] = _nothing_to_forget
+        # Whether the driver can, so that pages may be kept from one open to the next.
+        self.keeps_pages = False
+        self.pages = KeptPages(lambda number: self.forget_pages(number, ()), loose=settings.cache == "loose")
+        self.deferred = DeferredHandles(
+            lambda handle: share.close(handle, hurry=False),
+            seconds=settings.closetimeo or 0.0,
+            most=0 if self.uncached or not settings.handle_cache else settings.max_cached_handles,
+        )
         # And: give the kernel the first pages of a file of which it has none, and tell whether it has taken them.
         self.store_pages: Callable[[int, memoryview], bool] = lambda number, data: False
         # And, where it can: have the kernel drop a directory's listing and attributes, and those of its children, and
@@ -118,6 +127,12 @@ class State:
         self.aside: dict[str, int] = {}
         # Renames of ours that are under way, each with what is set when it is entered into the tables.
         self._moves: set[trio.Event] = set()
+
+    def _dropped(self, number: int) -> None:
+        """Forget what is kept of an inode that is no longer known."""
+        self.deferred.drop(number)
+        self.pages.drop(number)
+        self.presentation.forget(number)
 
     def learn(self, volume: FileFsAttributeInformation | None) -> None:
         """Take in what the file system says of itself; that it tells spellings apart many say that do not."""
@@ -363,7 +378,7 @@ class State:
     def close(self, file: OpenFile) -> None:
         """Take an open file out of the table and queue its CLOSE."""
         self.files.remove(file.fh)
-        if not file.keeps_handle:
+        if not file.keeps_handle and not self._defer(file):
             # A file that was removed while it was open goes with its last handle.
             self.share.close(file.handle, hurry=file.handle.writable or file.inode.number in self.aside.values())
         if file.handle.writable:
@@ -371,3 +386,31 @@ class State:
         if not self.files.of(file.inode):
             self.not_aside(file.inode)
         self.inodes.drop_unused(file.inode)
+
+    def _defer(self, file: OpenFile) -> bool:
+        """Have the handle of a file wait for the next open, if nothing speaks against it."""
+        number = file.inode.number
+        return (
+            bool(file.inode.links)
+            and number not in self.locks.by_inode
+            and number not in self.aside.values()
+            and file.handle.ledger is None
+            and file.handle.users == 1
+            # Samba 4.17 gives back no open of a file that has another one.
+            and not self.files.of(file.inode)
+            and self.share.usable(file.handle)
+            and self.deferred.put(number, file.handle, trio.current_time())
+        )
+
+    def handles_of(self, inode: Inode) -> Iterator[Open]:
+        """Yield the handles of a file, those that are used first."""
+        for file in self.files.of(inode):
+            yield file.handle
+        waiting = self.deferred.find(inode.number)
+        if waiting is not None:
+            yield waiting
+
+    def drop_handles_in(self, directory: Inode) -> None:
+        """Close what waits of the files in a directory."""
+        for child in (directory.names or {}).values():
+            self.deferred.drop(child.number)

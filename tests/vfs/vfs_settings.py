@@ -25,6 +25,9 @@ class Options:
     nocase: bool = False
     user_xattr: bool = True
     cache: str = "strict"
+    closetimeo: float | None = 1.0
+    handle_cache: bool = True
+    max_cached_handles: int = 1000
     acregmax: float = 1.0
     acdirmax: float = 2.0
     bsize: int = 1 << 20

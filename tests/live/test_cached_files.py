@@ -1,0 +1,258 @@
+"""What leases let us keep of files, on real servers: what is asked again, what is not, and that nothing old is shown.
+
+Counters say it, never times. The server's own disk breaks no lease, so whoever changes a file here is another client.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from lab.mounting import Mount
+from lab.server import Samba
+
+from .conftest import Mounter
+
+# Longer than any test: what is closed is closed for another reason.
+KEPT = ("closetimeo=600", "actimeo=600")
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for what others do without our asking."""
+    limit = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < limit, "it has not come true"
+        time.sleep(0.05)
+
+
+class Counted:
+    """What was sent while something was done; attributes are asked for ahead of the first thing that is counted."""
+
+    def __init__(self, mount: Mount) -> None:
+        self._mount = mount
+
+    def __call__(self, act: Callable[[], object]) -> dict[str, int]:
+        """Return how many requests of each kind were sent; CLOSEs of others may come at any time, and do not count."""
+        before = self._mount.status()["requests"]
+        act()
+        after = self._mount.status()["requests"]
+        grown = {name: count - before.get(name, 0) for name, count in after.items()}
+        return {name: count for name, count in grown.items() if count and name not in ("CLOSE", "ECHO")}
+
+
+@pytest.fixture(params=["samba", "later_samba"])
+def server(request: pytest.FixtureRequest) -> Samba:
+    """Either server: with directory leases and without."""
+    found: Samba = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture
+def place(server: Samba, mounted: Mounter) -> Iterator[Callable[..., Mount]]:
+    """Mounts of that server."""
+    yield lambda *options: mounted(*options, server=server)
+    mounted.finish()
+
+
+def test_a_file_is_read_again_without_a_request(place: Callable[..., Mount]) -> None:
+    here, there = place(*KEPT), place()
+    path = here.path / "again"
+    (there.path / "again").write_bytes(bytes(200_000))
+    path.stat()
+    counted = Counted(here)
+    cold = counted(path.read_bytes)
+    assert cold["CREATE"] == 1
+    assert here.status()["deferred_handles"] == 1
+    assert here.status()["open_handles"] == 0
+    for _ in range(3):
+        assert counted(path.read_bytes) == {}
+    status = here.status()
+    assert status["opens"]["reused"] == 3
+    assert status["opens"]["pages_kept"] == 3
+    assert status["leases"] == {"RH": 1}
+    path.unlink()
+
+
+def test_what_another_client_writes_is_read_at_once(place: Callable[..., Mount]) -> None:
+    here, there = place(*KEPT), place()
+    ours, theirs = here.path / "shared", there.path / "shared"
+    theirs.write_bytes(b"0" * 5000)
+    with ours.open("rb") as held:
+        for turn in range(1, 6):
+            content = b"%d" % turn * 5000
+            assert ours.read_bytes() == b"%d" % (turn - 1) * 5000
+            descriptor = os.open(theirs, os.O_WRONLY)
+            os.pwrite(descriptor, content, 0)
+            os.close(descriptor)
+            # The server does not wait for us when it takes R back, so we may hear of it a moment late.
+            until(lambda turn=turn: sum(here.status()["breaks"].values()) >= turn)  # type: ignore[misc]
+            assert os.pread(held.fileno(), 5000, 0) == content
+            assert ours.read_bytes() == content
+    ours.unlink()
+
+
+def test_a_mapped_file_shows_what_another_client_writes(place: Callable[..., Mount]) -> None:
+    here, there = place(*KEPT), place()
+    ours, theirs = here.path / "mapped", there.path / "mapped"
+    theirs.write_bytes(b"0" * 8192)
+    with ours.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as pages:
+        assert pages[:3] == b"000"
+        descriptor = os.open(theirs, os.O_WRONLY)
+        os.pwrite(descriptor, b"new", 0)
+        os.close(descriptor)
+        until(lambda: pages[:3] == b"new")
+    ours.unlink()
+
+
+def test_what_we_change_ourselves_is_read_back(place: Callable[..., Mount]) -> None:
+    """Past the page cache as well as through it, by the name that is open and by another."""
+    here = place(*KEPT)
+    path, second = here.path / "ours", here.path / "second"
+    path.write_bytes(b"a" * 6000)
+    expected = b"a" * 6000
+    for _ in range(3):
+        assert path.read_bytes() == expected
+        with path.open("ab", buffering=0) as appender:
+            appender.write(b"appended")
+        expected += b"appended"
+        assert path.read_bytes() == expected
+        os.truncate(path, 5000)
+        expected = expected[:5000]
+        assert path.read_bytes() == expected
+        descriptor = os.open(path, os.O_RDWR | os.O_DIRECT)
+        page = mmap.mmap(-1, 4096)
+        page[:] = os.urandom(4096)
+        os.pwritev(descriptor, [page], 0)
+        os.close(descriptor)
+        expected = page[:] + expected[4096:]
+        assert path.read_bytes() == expected
+    os.link(path, second)
+    with second.open("r+b", buffering=0) as other:
+        for number in range(3):
+            other.seek(0)
+            other.write(b"%d" % number)
+            assert path.read_bytes()[:1] == second.read_bytes()[:1] == b"%d" % number
+    path.unlink()
+    second.unlink()
+
+
+def test_what_waits_is_in_nobodys_way(place: Callable[..., Mount], server: Samba) -> None:
+    here, there = place(*KEPT, "actimeo=0"), place()
+    folder = here.path / "folder"
+    folder.mkdir()
+
+    def wait_there(name: str) -> Path:
+        (there.path / "folder" / name).write_bytes(name.encode())
+        path = folder / name
+        assert path.read_bytes() == name.encode()
+        return path
+
+    # Ours: removed, replaced, renamed, made anew; and the directory renamed and removed.
+    wait_there("a").unlink()
+    wait_there("a").rename(folder / "b")
+    wait_there("c").rename(folder / "b")
+    assert (folder / "b").read_bytes() == b"c"
+    (folder / "b").write_bytes(b"anew")
+    assert (folder / "b").read_bytes() == b"anew"
+    moved = folder.rename(here.path / "moved")
+    assert (moved / "b").read_bytes() == b"anew"
+    # Others': written over, replaced.
+    theirs = there.path / "moved"
+    (theirs / "d").write_bytes(b"theirs")
+    (theirs / "d").replace(theirs / "b")
+    until(lambda: (moved / "b").read_bytes() == b"theirs")
+    (moved / "b").unlink()
+    moved.rmdir()
+    until(lambda: server.open_files() == [])
+
+
+def test_on_a_server_that_says_so_a_file_that_another_client_removes_is_gone(
+    later_samba: Samba, mounted: Mounter
+) -> None:
+    here, there = (mounted(*options, server=later_samba) for options in ((*KEPT, "actimeo=0"), ()))
+    (there.path / "f").write_bytes(b"old")
+    assert (here.path / "f").read_bytes() == b"old"
+    (there.path / "f").unlink()
+    until(lambda: here.status()["deferred_handles"] == 0)
+    assert not (here.path / "f").exists()
+    (there.path / "f").write_bytes(b"new")
+    assert (here.path / "f").read_bytes() == b"new"
+    (there.path / "f").unlink()
+    mounted.finish()
+
+
+def test_what_was_written_is_closed_and_keeps_its_times(place: Callable[..., Mount]) -> None:
+    here = place(*KEPT, "noperm")
+    path = here.path / "written"
+    path.write_bytes(b"x" * 100)
+    assert here.status()["deferred_handles"] == 0
+    path.read_bytes()
+    with path.open("r+b") as file:
+        file.write(b"y")
+    os.utime(path, ns=(10**18, 10**18 + 10**9))
+    path.read_bytes()
+    other = place()
+    assert (other.path / "written").stat().st_mtime_ns == 10**18 + 10**9
+    path.unlink()
+
+
+def test_handles_wait_neither_for_ever_nor_without_number(place: Callable[..., Mount], server: Samba) -> None:
+    here = place("closetimeo=600", "max_cached_handles=5")
+    for number in range(12):
+        (here.path / f"{number}").write_bytes(b"x")
+        (here.path / f"{number}").read_bytes()
+    assert here.status()["deferred_handles"] == 5
+    until(lambda: len(server.open_files()) == 5)
+    brief = place("closetimeo=1")
+    (brief.path / "0").read_bytes()
+    until(lambda: brief.status()["deferred_handles"] == 0)
+    for number in range(12):
+        (here.path / f"{number}").unlink()
+
+
+@pytest.mark.parametrize("option", ["cache=none", "nolease", "nohandlecache", "closetimeo=0"])
+def test_nothing_waits_where_it_must_not(mounted: Mounter, samba: Samba, option: str) -> None:
+    here = mounted(option)
+    (here.path / "none").write_bytes(b"x")
+    counted = Counted(here)
+    for _ in range(2):
+        assert counted((here.path / "none").read_bytes)["CREATE"] >= 1
+        assert here.status()["deferred_handles"] == 0
+    (here.path / "none").unlink()
+
+
+def test_loose_believes_what_it_has_until_the_file_is_seen_to_have_changed(mounted: Mounter) -> None:
+    loose, other = mounted("cache=loose", "nolease", "actimeo=600"), mounted("noac", "nolease")
+    (other.path / "loose").write_bytes(bytes(200_000))
+    path = loose.path / "loose"
+    path.read_bytes()
+    assert "READ" not in Counted(loose)(path.read_bytes)
+    assert path.read_bytes() == bytes(200_000)
+    path.unlink()
+
+
+def test_nothing_is_left_by_an_unmount(mounted: Mounter, own_samba: Samba) -> None:
+    here = mounted(*KEPT, server=own_samba)
+    (here.path / "left").write_bytes(b"x")
+    (here.path / "left").read_bytes()
+    assert here.status()["deferred_handles"] == 1
+    here.unmount()
+    until(lambda: own_samba.open_files() == [])
+
+
+def test_a_restart_of_the_server_ends_what_waits(mounted: Mounter, own_samba: Samba) -> None:
+    here = mounted(*KEPT, server=own_samba)
+    path = here.path / "restart"
+    path.write_bytes(b"before")
+    assert path.read_bytes() == b"before"
+    assert here.status()["deferred_handles"] == 1
+    own_samba.stop()
+    until(lambda: here.status()["deferred_handles"] == 0)
+    (own_samba.directory() / "restart").write_bytes(b"after!")
+    own_samba.start()
+    assert path.read_bytes() == b"after!"
+    path.unlink()
