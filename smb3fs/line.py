@@ -33,10 +33,9 @@ log = logging.getLogger(__name__)
 # How long the server may take to hear our farewell; what it did not hear it forgets with the connection.
 FAREWELL: Final = 5.0
 # Seconds for which a file may stay open that nobody here uses. A server with directory leases says when another client
-# renames or removes it (Samba from 4.22 on, Windows); from one without we only hear when its contents change, and until
-# then a file that others have removed keeps its name. A second is what the Linux client takes.
+# renames or removes it (Samba from 4.22 on, Windows). One without does not: a file that others have removed then waits
+# for our close, and Samba 4.17 carries that removal out by name, on whatever has been renamed to it meanwhile.
 DELAY: Final = 10.0
-SHORT_DELAY: Final = 1.0
 
 
 class Line:
@@ -116,7 +115,7 @@ class Line:
         """For how many seconds a file may stay open after the last close, unless somebody asks for another time."""
         session = self.pool.session
         named = session is not None and session.agreed.capabilities & Capability.DIRECTORY_LEASING
-        return DELAY if named else SHORT_DELAY
+        return DELAY if named else 0.0
 
     def broken(self, channel: Channel, told: Break) -> None:
         """Take in that the server takes something back; it is told that it can have it when we are done with it."""

@@ -225,6 +225,24 @@ def test_nothing_waits_where_it_must_not(mounted: Mounter, samba: Samba, option:
     (here.path / "none").unlink()
 
 
+def test_nothing_waits_where_nobody_says_who_removes_it(mounted: Mounter, samba: Samba) -> None:
+    """Such a server would carry a removal out with our CLOSE, on whatever has the name by then."""
+    if samba.has_persistent_handles():
+        pytest.skip("this server says so")
+    here, there = mounted(), mounted()
+    (there.path / "old").write_bytes(b"old")
+    (there.path / "new").write_bytes(b"new")
+    read = Counted(here)(lambda: [(here.path / "old").read_bytes() for _ in range(5)])
+    assert read["CREATE"] >= 5
+    until(lambda: not samba.open_files())
+    (there.path / "old").unlink()
+    samba.client("rename new old -f")
+    here.unmount()
+    there.unmount()
+    assert (samba.directory() / "old").read_bytes() == b"new"
+    (samba.directory() / "old").unlink()
+
+
 def test_loose_believes_what_it_has_until_the_file_is_seen_to_have_changed(mounted: Mounter) -> None:
     loose, other = mounted("cache=loose", "nolease", "actimeo=600"), mounted("noac", "nolease")
     (other.path / "loose").write_bytes(bytes(200_000))
