@@ -83,7 +83,7 @@ def test_a_link_leads_to_its_target(servers: Servers, mounted: Mounter, options:
     assert mount.status()["place"] == place(servers.first)
     assert (mount.path / "on-first").read_text() == "first"
     work_on(mount)
-    assert servers.root.sessions() == 0
+    assert wait_until(lambda: servers.root.sessions() == 0, 10)
 
 
 def test_so_does_a_directory_below_it(servers: Servers, mounted: Mounter) -> None:
