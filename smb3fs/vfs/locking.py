@@ -245,15 +245,15 @@ async def _enter(state: State, locks: InodeLocks, file: OpenFile, wish: Wish) ->
     if locks.stale:
         locks.stale = False
         state.locks.granted += 1
-        began = trio.current_time()
         with state.files.changing(file.inode):
             try:
-                await state.forget_pages(file.inode.number, state.outdate_beside(file.inode))
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(state.locks.watch_crowd, [parent for parent, _ in file.inode.links])
+                    await state.forget_pages(file.inode.number, state.outdate_beside(file.inode))
+                    nursery.cancel_scope.cancel()
             except BaseException:
                 locks.stale = True
                 raise
-            finally:
-                state.locks.note_crowd((parent for parent, _ in file.inode.links), trio.current_time() - began)
     less = bool(locks.space(wish.owner).of(wish.owner.number)) and not wish.piece.exclusive
     locks.space(wish.owner).set(wish.lock)
     if file.lock_owners is None:

@@ -173,12 +173,15 @@ class Locks:
             locks = self.by_inode[inode.number] = InodeLocks()
         return locks
 
-    def note_crowd(self, directories: Iterable[Inode], waited: float) -> None:
-        """Note for how many seconds a lock had to wait for the kernel to forget the names in some directories."""
+    async def watch_crowd(self, directories: Iterable[Inode]) -> None:
+        """Note that directories are crowded, unless the kernel has forgotten their names, and this is cancelled, soon.
+
+        At once and not when it has: until then it would be given ever more of them.
+        """
+        await trio.sleep(LONG_WAIT)
         now = trio.current_time()
         self._crowded = {number: until for number, until in self._crowded.items() if until > now}
-        if waited > LONG_WAIT:
-            self._crowded |= {directory.number: now + KEPT_OUT for directory in directories}
+        self._crowded |= {directory.number: now + KEPT_OUT for directory in directories}
 
     def is_crowded(self, directory: Inode) -> bool:
         """Whether the kernel should be given no names of a directory to keep, since it takes long to forget them.
