@@ -63,9 +63,11 @@ def test_a_storm_on_two_mounts(mounted: Mounter, samba: Samba) -> None:
         assert not any(told["locks"].values()), told["locks"]
         count.update(told["requests"])
         events += [event["text"] for event in (*told["events"], *told["last_errors"])]
-    assert samba.open_files() == []
+    # The root may be kept open under a lease, until the mount ends.
+    assert set(samba.open_files()) <= {"."}
     print(f"\n{dict(count)}")
     assert events == []
     for mount in mounts:
         mount.unmount()
+    assert wait_until(lambda: samba.open_files() == [], 10)
     assert not folder.exists()
