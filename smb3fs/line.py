@@ -32,10 +32,6 @@ log = logging.getLogger(__name__)
 
 # How long the server may take to hear our farewell; what it did not hear it forgets with the connection.
 FAREWELL: Final = 5.0
-# Seconds for which a file may stay open that nobody here uses. A server with directory leases says when another client
-# renames or removes it (Samba from 4.22 on, Windows). One without does not: a file that others have removed then waits
-# for our close, and Samba 4.17 carries that removal out by name, on whatever has been renamed to it meanwhile.
-DELAY: Final = 10.0
 
 
 class Line:
@@ -99,7 +95,9 @@ class Line:
             session.channel.fail(error)
             raise error
         self._session = session
-        self.opens.leases.speak(session.agreed.lease_version)
+        # Servers that have directory leases (Samba from 4.22 on, Windows) look at names as at contents.
+        guards_names = bool(session.agreed.capabilities & Capability.DIRECTORY_LEASING)
+        self.opens.leases.speak(session.agreed.lease_version, guards_names=guards_names)
         owed, self._owed = self._owed, []
         for channel, answer in owed:
             self._acknowledge(channel, answer)
@@ -109,13 +107,6 @@ class Line:
             session_id = session.security.session_id if home else 0
             self._journal.identify(Identity(self.client.guid, self.client.sequence, session_id))
         return session
-
-    @property
-    def close_delay(self) -> float:
-        """For how many seconds a file may stay open after the last close, unless somebody asks for another time."""
-        session = self.pool.session
-        named = session is not None and session.agreed.capabilities & Capability.DIRECTORY_LEASING
-        return DELAY if named else 0.0
 
     def broken(self, channel: Channel, told: Break) -> None:
         """Take in that the server takes something back; it is told that it can have it when we are done with it."""

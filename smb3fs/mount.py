@@ -146,9 +146,10 @@ class Mount:
                 await self._use_posix()
                 root, volume = await share.root()
             self._cache_directories()
-            self.vfs.watch(self.line.opens.leases)
-            if self.options.closetimeo is None:
-                self.vfs.state.deferred.seconds = self.line.close_delay
+            leases = self.line.opens.leases
+            self.vfs.watch(leases)
+            if self.vfs.state.deferred.wanted and not leases.guards_names:
+                log.info("the server does not say when others remove a file: none stays open after its last close")
             self.vfs.set_root(root)
             self.vfs.state.learn(volume)
         except trio.TooSlowError as error:  # the connection was lost right after it was made

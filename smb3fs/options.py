@@ -99,10 +99,9 @@ class MountOptions:
     snapshot: str | None = None
     # What may be remembered without a lease, and for how long.
     cache: str = "strict"
-    # For how many seconds a handle stays open on the server after the last close (None: it depends on the server), and
-    # how many of them there may be.
+    # For how many seconds a handle may stay open on the server after the last close, and how many of them there may be.
     handle_cache: bool = True
-    closetimeo: float | None = None
+    closetimeo: float = 10.0
     max_cached_handles: int = 1000
     # Whether leases are asked for.
     leases: bool = True

@@ -8,6 +8,9 @@ Theory of operation. A lease with H promises that the server tells us when a han
 - until we remove or rename the file, or change who may open it: its handle must not be in our own way either;
 - until the connection is lost. A handle that nobody uses is not worth claiming.
 
+Not every server tells when another client removes the file or renames it. Samba 4.17 carries such a removal out with
+our CLOSE, and by name: on whatever another client has given that name meanwhile. There nothing waits.
+
 Only what could not write waits. A server may take the time of a handle's CLOSE for that of the last write, and what a
 program has written others should find closed; also W, which an open for writing brings along, costs others a break.
 Who opens the file to write gets a handle of its own.
@@ -57,6 +60,11 @@ class DeferredHandles:
     def __len__(self) -> int:
         return len(self._waiting)
 
+    @property
+    def wanted(self) -> bool:
+        """Whether any handle may wait."""
+        return self._most > 0 and self.seconds > 0
+
     def watch(self, leases: LeaseTable) -> None:
         """Give up what these leases do not permit any more."""
         leases.subscribe(self._changed)
@@ -65,7 +73,7 @@ class DeferredHandles:
     def put(self, number: int, handle: Open, now: float) -> bool:
         """Have a handle wait, if its lease permits it; False if it is to be closed."""
         lease = handle.lease
-        if not self._most or self.seconds <= 0 or lease is None or lease.state != RH or handle.writable:
+        if not self.wanted or lease is None or lease.state != RH or not lease.guards_name or handle.writable:
             return False
         self.drop(number)
         self._waiting[number] = Waiting(handle, now + self.seconds)

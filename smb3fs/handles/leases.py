@@ -114,6 +114,8 @@ class Lease:
     opens: set[Holder] = field(default_factory=set)
     asked: int = 0
     known: bool = False
+    guards_name: bool = False
+    """Whether H is taken back when another client removes or renames the file."""
     kept: int = NONE
     """The state that it had when the connection was lost."""
     early: tuple[int, int] | None = None
@@ -146,6 +148,8 @@ class LeaseTable:
         self._wanted = wanted
         self._version = 0
         self._live = False
+        self.guards_names = False
+        """Whether the server takes H back when another client removes or renames the file."""
         self._by_key: dict[bytes, Lease] = {}
         self._by_name: dict[str, list[Lease]] = {}
         self._subscribers: list[Subscriber] = []
@@ -163,9 +167,12 @@ class LeaseTable:
         """Whether leases are asked for."""
         return self._wanted and self._version > 0
 
-    def speak(self, version: int) -> None:
-        """Use contexts of this version from now on, in a new session."""
-        self._version, self._live = version, True
+    def speak(self, version: int, *, guards_names: bool = False) -> None:
+        """Use contexts of this version from now on, in a new session.
+
+        Where H `guards_names` the server takes it back when another client removes or renames the file.
+        """
+        self._version, self._live, self.guards_names = version, True, guards_names
 
     def subscribe(self, subscriber: Subscriber) -> None:
         """Have every change of a lease told: the lease, its state before and after, and why."""
@@ -303,6 +310,7 @@ class LeaseTable:
         if file_id and lease.file_id and file_id != lease.file_id:
             return None
         lease.file_id = lease.file_id or file_id
+        lease.guards_name = self.guards_names
         held = bool(lease.opens)
         handle.lease = lease
         lease.opens.add(handle)

@@ -15,7 +15,9 @@ from smb3fs.handles.attributes import FileAttributes
 from smb3fs.handles.opens import Durability, Open
 from smb3fs.share.chains import SYNCHRONIZE
 from smb3fs.share.leasing import Leasing
+from smb3fs.wire.lease import LeaseState
 
+HANDLE: Final = int(LeaseState.HANDLE)
 KEPT_ALONE: Final = (Durability.DURABLE, Durability.DURABLE_V2)
 
 
@@ -52,7 +54,11 @@ class Sharing(Leasing):
         What carries locks stays apart, since it is lost with them; so does what may have an unknown change under way.
         """
         lease = self._leases.find(path, expect)
-        for handle in lease.opens if lease is not None else ():
+        if (
+            lease is None or not lease.state & HANDLE
+        ):  # without H it is lost with the connection, and a CREATE may win H
+            return None
+        for handle in lease.opens:
             if (
                 isinstance(handle, Open)
                 and handle.durability in KEPT_ALONE

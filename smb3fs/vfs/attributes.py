@@ -121,8 +121,8 @@ class Settings(Protocol):
         """What is kept: `strict` what leases permit, `loose` more, `none` nothing, in the kernel neither."""
 
     @property
-    def closetimeo(self) -> float | None:
-        """Seconds for which handles stay open after the last close; None leaves that to whoever knows the server."""
+    def closetimeo(self) -> float:
+        """Seconds for which handles stay open after the last close, where their leases permit it."""
 
     @property
     def handle_cache(self) -> bool:

@@ -161,7 +161,7 @@ async def _remove_open(state: State, inode: Inode, parent: Inode, name: str) -> 
 async def _set_aside(state: State, inode: Inode, parent: Inode, name: str) -> str:
     """Rename a file to a hidden name of ours and return that."""
     hidden = f".smb3fs-{secrets.token_hex(8)}"
-    state.aside[hidden] = inode.number
+    state.aside[hidden] = inode.number, parent
     others = state.spellings(inode, parent, name)
     new_path = state.inodes.path_below(parent, hidden)
     with state.moving():
@@ -363,4 +363,4 @@ class Move:
         else:
             self.state.inodes.unlink(self.new_parent, hidden)
             if not self.state.files.of(target):
-                self.state.aside.pop(hidden, None)
+                self.state.not_aside(target)

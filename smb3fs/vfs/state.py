@@ -110,7 +110,7 @@ class State:
         self.pages = KeptPages(lambda number: self.forget_pages(number, ()), loose=settings.cache == "loose")
         self.deferred = DeferredHandles(
             lambda handle: share.close(handle, hurry=False),
-            seconds=settings.closetimeo or 0.0,
+            seconds=settings.closetimeo,
             most=0 if self.uncached or not settings.handle_cache else settings.max_cached_handles,
         )
         # And: give the kernel the first pages of a file of which it has none, and tell whether it has taken them.
@@ -123,8 +123,9 @@ class State:
         self.cached = KeptDirectories()
         self.targets = self._translate_targets()
         # Names under which the server keeps files that were removed or replaced while open here, until they are closed,
-        # with their inode numbers; a file that had several names may have several of these. They are not listed.
-        self.aside: dict[str, int] = {}
+        # with their inode numbers and directories; a file that had several names may have several of these. They are
+        # not listed.
+        self.aside: dict[str, tuple[int, Inode]] = {}
         # Renames of ours that are under way, each with what is set when it is entered into the tables.
         self._moves: set[trio.Event] = set()
 
@@ -240,9 +241,14 @@ class State:
             self.on_invalidate(parent.number, seen)
 
     def not_aside(self, inode: Inode) -> None:
-        """Forget under which names an inode was set aside."""
-        for name in [name for name, number in self.aside.items() if number == inode.number]:
-            del self.aside[name]
+        """Forget under which names an inode was set aside: the server removes them with its last handle."""
+        for name in [name for name, (number, _) in self.aside.items() if number == inode.number]:
+            _, parent = self.aside.pop(name)
+            self.directories.note_change(parent, name)
+
+    def is_aside(self, inode: Inode) -> bool:
+        """Whether a file was set aside, so that it goes with its last handle."""
+        return any(number == inode.number for number, _ in self.aside.values())
 
     @contextmanager
     def moving(self) -> Iterator[None]:
@@ -380,7 +386,7 @@ class State:
         self.files.remove(file.fh)
         if not file.keeps_handle and not self._defer(file):
             # A file that was removed while it was open goes with its last handle.
-            self.share.close(file.handle, hurry=file.handle.writable or file.inode.number in self.aside.values())
+            self.share.close(file.handle, hurry=file.handle.writable or self.is_aside(file.inode))
         if file.handle.writable:
             self.cached.closed(file.inode)
         if not self.files.of(file.inode):
@@ -393,7 +399,7 @@ class State:
         return (
             bool(file.inode.links)
             and number not in self.locks.by_inode
-            and number not in self.aside.values()
+            and not self.is_aside(file.inode)
             and file.handle.ledger is None
             and file.handle.users == 1
             # Samba 4.17 gives back no open of a file that has another one.

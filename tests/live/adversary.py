@@ -88,6 +88,17 @@ class Adversary:
         """Open a file."""
         return self.call(lambda share: share.open(path, read=read, write=write, expect=None))
 
+    def make(self, path: str, data: bytes) -> None:
+        """Make a file."""
+
+        async def make(share: Share) -> None:
+            handle = await share.create(path, read=True, write=True, exclusive=True)
+            await share.write(handle, 0, data)
+            share.close(handle)
+            await share.lookup("")
+
+        self.call(make)
+
     def close(self, handle: Open) -> None:
         """Close it, and have the server answer something, so that it has been done."""
 

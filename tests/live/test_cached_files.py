@@ -58,8 +58,8 @@ def place(server: Samba, mounted: Mounter) -> Iterator[Callable[..., Mount]]:
     mounted.finish()
 
 
-def test_a_file_is_read_again_without_a_request(place: Callable[..., Mount]) -> None:
-    here, there = place(*KEPT), place()
+def test_a_file_is_read_again_without_a_request(later_samba: Samba, mounted: Mounter) -> None:
+    here, there = (mounted(*options, server=later_samba) for options in (KEPT, ()))
     path = here.path / "again"
     (there.path / "again").write_bytes(bytes(200_000))
     path.stat()
@@ -75,6 +75,7 @@ def test_a_file_is_read_again_without_a_request(place: Callable[..., Mount]) -> 
     assert status["opens"]["pages_kept"] == 3
     assert status["leases"] == {"RH": 1}
     path.unlink()
+    mounted.finish()
 
 
 def test_what_another_client_writes_is_read_at_once(place: Callable[..., Mount]) -> None:
@@ -200,18 +201,19 @@ def test_what_was_written_is_closed_and_keeps_its_times(place: Callable[..., Mou
     path.unlink()
 
 
-def test_handles_wait_neither_for_ever_nor_without_number(place: Callable[..., Mount], server: Samba) -> None:
-    here = place("closetimeo=600", "max_cached_handles=5")
+def test_handles_wait_neither_for_ever_nor_without_number(later_samba: Samba, mounted: Mounter) -> None:
+    here = mounted("closetimeo=600", "max_cached_handles=5", server=later_samba)
     for number in range(12):
         (here.path / f"{number}").write_bytes(b"x")
         (here.path / f"{number}").read_bytes()
     assert here.status()["deferred_handles"] == 5
-    until(lambda: len(server.open_files()) == 5)
-    brief = place("closetimeo=1")
+    until(lambda: len(later_samba.open_files()) == 5)
+    brief = mounted("closetimeo=1", server=later_samba)
     (brief.path / "0").read_bytes()
     until(lambda: brief.status()["deferred_handles"] == 0)
     for number in range(12):
         (here.path / f"{number}").unlink()
+    mounted.finish()
 
 
 @pytest.mark.parametrize("option", ["cache=none", "nolease", "nohandlecache", "closetimeo=0"])
@@ -229,7 +231,7 @@ def test_nothing_waits_where_nobody_says_who_removes_it(mounted: Mounter, samba:
     """Such a server would carry a removal out with our CLOSE, on whatever has the name by then."""
     if samba.has_persistent_handles():
         pytest.skip("this server says so")
-    here, there = mounted(), mounted()
+    here, there = mounted(*KEPT), mounted()
     (there.path / "old").write_bytes(b"old")
     (there.path / "new").write_bytes(b"new")
     read = Counted(here)(lambda: [(here.path / "old").read_bytes() for _ in range(5)])
@@ -253,24 +255,24 @@ def test_loose_believes_what_it_has_until_the_file_is_seen_to_have_changed(mount
     path.unlink()
 
 
-def test_nothing_is_left_by_an_unmount(mounted: Mounter, own_samba: Samba) -> None:
-    here = mounted(*KEPT, server=own_samba)
+def test_nothing_is_left_by_an_unmount(mounted: Mounter, later_samba: Samba) -> None:
+    here = mounted(*KEPT, server=later_samba)
     (here.path / "left").write_bytes(b"x")
     (here.path / "left").read_bytes()
     assert here.status()["deferred_handles"] == 1
     here.unmount()
-    until(lambda: own_samba.open_files() == [])
+    until(lambda: later_samba.open_files() == [])
 
 
-def test_a_restart_of_the_server_ends_what_waits(mounted: Mounter, own_samba: Samba) -> None:
-    here = mounted(*KEPT, server=own_samba)
+def test_a_restart_of_the_server_ends_what_waits(mounted: Mounter, later_samba: Samba) -> None:
+    here = mounted(*KEPT, server=later_samba)
     path = here.path / "restart"
     path.write_bytes(b"before")
     assert path.read_bytes() == b"before"
     assert here.status()["deferred_handles"] == 1
-    own_samba.stop()
+    later_samba.stop()
     until(lambda: here.status()["deferred_handles"] == 0)
-    (own_samba.directory() / "restart").write_bytes(b"after!")
-    own_samba.start()
+    (later_samba.directory() / "restart").write_bytes(b"after!")
+    later_samba.start()
     assert path.read_bytes() == b"after!"
     path.unlink()

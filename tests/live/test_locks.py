@@ -67,8 +67,10 @@ def stage(
 def scene(stage: tuple[Mount, Mount, Adversary], samba: Samba) -> Iterator[Scene]:
     """A file of the test's own, on which nothing is locked afterwards."""
     name = f"locked-{os.urandom(4).hex()}"
-    behind = samba.put(name, bytes(SIZE))
+    behind = samba.directory() / name
     made = Scene(*stage, name, behind)
+    made.adversary.make(name, bytes(SIZE))
+    assert wait_until(lambda: all(path.exists() for path in made.paths), 5)  # it breaks the leases on the directory
     yield made
     handle = made.adversary.open(name)
     free = wait_until(lambda: made.adversary.can_lock(handle, 0, 1 << 63), 5)

@@ -22,9 +22,9 @@ NOBODY = FileAttributes(*([0] * len(FileAttributes._fields)))
 class World:
     """Opens with leases, and what is kept of them."""
 
-    def __init__(self, *, most: int = 3, loose: bool = False) -> None:
+    def __init__(self, *, most: int = 3, loose: bool = False, guards_names: bool = True) -> None:
         self.leases = LeaseTable()
-        self.leases.speak(2)
+        self.leases.speak(2, guards_names=guards_names)
         self.opens = OpenTable(self.leases)
         self.closed: list[str] = []
         self.forgotten: list[int] = []
@@ -77,6 +77,11 @@ def test_what_could_write_or_has_another_lease_does_not_wait() -> None:
         assert not world.handles.put(1, world.open(f"{state}{writable}", state, writable=writable), 0.0)
     assert not World(most=0).handles.put(1, world.open("f"), 0.0)
     assert len(world.handles) == 0
+
+
+def test_nothing_waits_where_nobody_says_who_removes_it() -> None:
+    world = World(guards_names=False)
+    assert not world.handles.put(1, world.open("f"), 0.0)
 
 
 def test_neither_too_many_wait_nor_too_long() -> None:

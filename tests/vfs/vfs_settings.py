@@ -25,7 +25,7 @@ class Options:
     nocase: bool = False
     user_xattr: bool = True
     cache: str = "strict"
-    closetimeo: float | None = 1.0
+    closetimeo: float = 1.0
     handle_cache: bool = True
     max_cached_handles: int = 1000
     acregmax: float = 1.0
