@@ -117,11 +117,14 @@ async def remove_file(state: State, parent: Inode, name: bytes) -> None:
 def _is_in_the_way(state: State, inode: Inode) -> bool:
     """Whether a file that is removed keeps its name for as long as it is open here.
 
-    With the POSIX extensions it does not. But an open that is to outlive its connection may have come back without
-    them, or has another without them beside it for its locks.
+    With the POSIX extensions it does not. But an open that is to outlive its connection may come back without them, and
+    what carries locks is without them where the server would not know its own locks again.
     """
-    files = state.files.of(inode)
-    return any(file.handle.durability for file in files) if state.posix else bool(files)
+    handles = [file.handle for file in state.files.of(inode)]
+    locks = state.locks.by_inode.get(inode.number)
+    if locks is not None and locks.carrier is not None:
+        handles.append(locks.carrier)
+    return any(not (state.posix and handle.posix) or bool(handle.durability) for handle in handles)
 
 
 def _may_delete(state: State) -> None:

@@ -565,3 +565,22 @@ def test_a_name_is_free_again_when_the_other_machine_closes_its_removed_file(mou
     assert os.fstat(descriptor).st_size == 0
     os.close(descriptor)
     path.unlink()
+
+
+@pytest.mark.parametrize("option", ["lease", "nolease"])
+def test_a_file_that_was_locked_leaves_its_name_when_it_is_removed(mounted: Mounter, samba: Samba, option: str) -> None:
+    """What carries its locks may be an open without the POSIX extensions, to which a removed file keeps its name."""
+    here = mounted(*([option] if option == "nolease" else []))
+    path, instead = here.path / "was-locked", here.path / "instead"
+    path.write_bytes(b"removed")
+    instead.write_bytes(b"instead")
+    with path.open("r+b", buffering=0) as file:
+        assert lock(file.fileno(), EX | NB, 0, 10) == 0
+        assert lock(file.fileno(), UN, 0, 10) == 0
+        path.unlink()
+        samba.client("rename instead was-locked")
+        assert file.write(b"written") == 7
+        assert os.pread(file.fileno(), 20, 0) == b"written"
+        assert wait_until(lambda: path.exists() and path.read_bytes() == b"instead", 5)
+    assert path.read_bytes() == b"instead"
+    path.unlink()
