@@ -133,6 +133,7 @@ class FakeShare(FakeLocks, FakeAttached, FakeServerSide):
         self.now = BEGINNING
         self.root = Node(5, BEGINNING, is_directory=True)
         self.case_sensitive = case_sensitive
+        self.posix = False  # whether its opens are of the POSIX extensions
         self.page_entries = page_entries
         self.short_names: dict[str, str] = {}  # 8.3 names that it has made up, and what they stand for
         self.calls: list[str] = []
@@ -273,6 +274,7 @@ class FakeShare(FakeLocks, FakeAttached, FakeServerSide):
             raise error(Status.ACCESS_DENIED)
         request = CreateRequest(path, 1, 1)
         handle = Open(path, HeldFileId(next(self._handles), 0), self.generation, node.told(), request, write, created)
+        handle.posix = self.posix
         self.opens[handle] = node
         return handle
 

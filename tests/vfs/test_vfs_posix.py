@@ -21,6 +21,7 @@ SOMEBODY = Sid.from_text("S-1-5-21-1-2-3-1000")
 def posix_world(**options: Any) -> World:
     world = World(**options)
     world.vfs.use_posix()
+    world.share.posix = True
     return world
 
 
@@ -92,6 +93,18 @@ async def test_an_open_file_is_removed_by_the_server() -> None:
     assert world.share.calls[calls:] == ["remove_file"]
     assert world.state.aside == {}
     await settle(world.vfs.release(fh))
+
+
+@in_trio
+async def test_one_that_is_open_without_the_extensions_as_well_is_set_aside() -> None:
+    world = posix_world()
+    fh, _ = await world.create("file")
+    world.state.files.get(fh).handle.posix = False
+    calls = len(world.share.calls)
+    await settle(world.vfs.unlink(ROOT, b"file"))
+    assert world.share.calls[calls:] == ["rename", "remove_file"]
+    await settle(world.vfs.release(fh))
+    assert world.state.aside == {}
 
 
 @in_trio
