@@ -28,7 +28,7 @@ from typing import Final
 
 # The one table of the layers: lowest first, siblings in one row. docs/architecture.md has it as a picture.
 LAYERS: Final[Sequence[Sequence[str]]] = (
-    ("errors", "option_values"),
+    ("errors", "option_values", "buffers"),
     ("trace", "credentials", "option_table"),
     ("login_options",),
     ("options",),

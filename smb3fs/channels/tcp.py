@@ -16,6 +16,7 @@ from typing import Final
 
 import trio
 
+from smb3fs.buffers import SpareBuffers
 from smb3fs.errors import ConnectionLost, WireError
 from smb3fs.wire.codec import Buffer
 from smb3fs.wire.header import HEADER_SIZE
@@ -24,6 +25,9 @@ FRAME: Final = struct.Struct(">I")
 # The frame's length field has 24 bits; the byte above them is zero ([MS-SMB2] 2.1).
 MAX_FRAME: Final = 0xFFFFFF
 STAGING_SIZE: Final = 32 * 1024
+# Messages beyond this size are received into memory that is used again, and so many such buffers are kept for that.
+LARGE: Final = 64 * 1024
+SPARE: Final = 16
 # How many unsent bytes the kernel may hold before the socket stops being writable: enough for a 1 MiB write.
 NOT_SENT_LOW_WATER: Final = 1024 * 1024
 # Up to the field `tcpi_unacked` of struct tcp_info (linux/tcp.h), in segments.
@@ -48,6 +52,7 @@ class TcpTransport:
         self._abandon = abandon
         self._description = _describe(sock)
         self._staging = memoryview(bytearray(STAGING_SIZE))
+        self._large = SpareBuffers(SPARE)
         self._start = 0
         self._end = 0
         self._closed = False
@@ -98,7 +103,7 @@ class TcpTransport:
         if size < HEADER_SIZE - 12 or size > min(self.limit, MAX_FRAME):
             raise WireError(f"the peer announced a message of {size} bytes")
         self._start += FRAME.size
-        message = memoryview(bytearray(size))
+        message = self._large.take(size) if size > LARGE else memoryview(bytearray(size))
         have = min(size, self._end - self._start)
         message[:have] = self._staging[self._start : self._start + have]
         self._start += have

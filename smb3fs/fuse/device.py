@@ -4,7 +4,7 @@ The buffers. A request is read into a buffer that the next one is read into as w
 record holds copies of all that it needs; names and values are copied, they are short. Only the data of a WRITE stays
 where the kernel has put it, for as long as anybody holds a view of it: the message to the server is made of it, and may
 outlive the call that it came with. So its buffer changes hands (`keep`), and is used again only when there is no view
-of it left, which a bytearray knows itself: it refuses to change its size as long as there is one.
+of it left (`smb3fs.buffers`).
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from collections import deque
 from typing import Final
 
+from smb3fs.buffers import SpareBuffers
 from smb3fs.fuse.replies import Reply, failure
 from smb3fs.wire.codec import Buffer
 from smb3fs.wire.fuse import IN_SHORT, MAX_ERRNO, OUT_HEADER
@@ -40,41 +40,16 @@ class Buffers:
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._spare: deque[bytearray] = deque()
-        self.current = bytearray(size)
-        self.view = memoryview(self.current)
+        self._spare = SpareBuffers(SPARE)
+        self.view = self._spare.take(size)
 
     def keep(self, length: int) -> memoryview:
         """Return the request of that length for as long as it takes; the next one is read to some other place."""
         if length <= COPIED:
             return memoryview(bytes(self.view[:length]))
         kept = self.view[:length]
-        self.view.release()
-        self._spare.append(self.current)
-        self.current = self._unused()
-        self.view = memoryview(self.current)
+        self.view = self._spare.take(self._size)
         return kept
-
-    def _unused(self) -> bytearray:
-        """Return a buffer that nobody looks at, and keep a few of the others for later."""
-        for _ in range(len(self._spare)):
-            buffer = self._spare.popleft()
-            if not _is_viewed(buffer):
-                return buffer
-            self._spare.append(buffer)
-        if len(self._spare) > SPARE:
-            self._spare.popleft()
-        return bytearray(self._size)
-
-
-def _is_viewed(buffer: bytearray) -> bool:
-    """Whether there is a memoryview of a buffer, or of a part of it."""
-    try:
-        last = buffer.pop()
-    except BufferError:
-        return True
-    buffer.append(last)
-    return False
 
 
 class Device:
@@ -92,7 +67,7 @@ class Device:
         """
         while True:
             try:
-                return os.readv(self.descriptor, (self.buffers.current,))
+                return os.readv(self.descriptor, (self.buffers.view,))
             except BlockingIOError:
                 return 0
             except OSError as error:
@@ -151,6 +126,6 @@ class Device:
         """Refuse whatever the kernel asks now: this mount is about to end."""
         try:
             while self.read():
-                self.fail(IN_SHORT.unpack_from(self.buffers.current)[1], errno.ENOTCONN)
+                self.fail(IN_SHORT.unpack_from(self.buffers.view)[1], errno.ENOTCONN)
         except ConnectionAbortedError:
             return

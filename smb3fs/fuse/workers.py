@@ -226,7 +226,7 @@ class Workers:
         """Put the request that has been read to its verb, and answer it, unless the verb has to wait."""
         device = self._device
         buffers = device.buffers
-        opcode, unique, node, thread = IN_SHORT.unpack_from(buffers.current)
+        opcode, unique, node, thread = IN_SHORT.unpack_from(buffers.view)
         row = self._table[opcode] if opcode < len(self._table) else None
         if row is None:
             device.fail(unique, errno.ENOSYS)
