@@ -30,8 +30,9 @@ LARGE: Final = 64 * 1024
 SPARE: Final = 16
 # How many unsent bytes the kernel may hold before the socket stops being writable: enough for a 1 MiB write.
 NOT_SENT_LOW_WATER: Final = 1024 * 1024
-# Up to the field `tcpi_unacked` of struct tcp_info (linux/tcp.h), in segments.
-UNACKED: Final = struct.Struct("=24xI")
+# `tcpi_retransmits` and `tcpi_unacked` of struct tcp_info (linux/tcp.h): how often what was not acknowledged has been
+# sent again, and how many segments that are. Those of a moment ago are always among them.
+UNHEARD: Final = struct.Struct("=2xB21xI")
 # Linux takes at most 1024 buffers in one call (UIO_MAXIOV).
 MAX_VECTORS: Final = 1024
 # Linux 6.15 and later, linux/tcp.h: how far apart retransmissions get, at least 1000 milliseconds. Without it they come
@@ -153,16 +154,16 @@ class TcpTransport:
         if not self._closed:
             self._closed = True
             trio.lowlevel.notify_closing(self._socket)
-            if self._abandon is not None and _unacknowledged(self._socket):
+            if self._abandon is not None and _is_unheard(self._socket):
                 self._abandon(self._socket)
             else:
                 self._socket.close()
 
 
-def _unacknowledged(sock: socket.socket) -> bool:
-    """Whether something was sent of which the other end has not said that it came."""
+def _is_unheard(sock: socket.socket) -> bool:
+    """Whether something was sent, and sent again, of which the other end has not said that it came."""
     try:
-        return bool(UNACKED.unpack(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, UNACKED.size))[0])
+        return all(UNHEARD.unpack(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, UNHEARD.size)))
     except (OSError, struct.error):
         return False
 

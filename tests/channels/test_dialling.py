@@ -267,6 +267,25 @@ async def test_a_connection_whose_data_have_come_is_closed_at_once() -> None:
 
 
 @real_time_test
+async def test_so_is_one_whose_data_are_on_their_way() -> None:
+    with socket.socket() as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        dialler = Dialler(*server.getsockname())
+        transport = await dialler.connect(attempt_timeout=5, dead_after=7)
+        peer, _ = server.accept()
+        with peer:
+            transport.send_now([bytes(50_000)])  # more than the other end takes in before it is read
+            transport.close()
+            assert dialler._abandoned == []
+            received = 0
+            while part := peer.recv(10_000):
+                received += len(part)
+            assert received
+
+
+@real_time_test
 async def test_a_cancelled_attempt_leaves_no_socket_behind() -> None:
     with silent() as (host, port):
         with trio.move_on_after(0.1) as scope:
