@@ -8,6 +8,10 @@ with an older one it refuses, and a repeated change it puts off while one with a
 The number has 16 bits, and servers compare by the sign of a 16-bit difference. With some of them an open begins at 0,
 whatever its CREATE carried. From 0x8000 on our requests would seem old to these, so a ClientGuid is given up before,
 and preferably when nothing is open that the server knows by it.
+
+It is also given up with every loss where the server keeps nothing open that could be claimed by it. Samba hands a
+connection to the process that serves its ClientGuid already. If a relay keeps the connection before alive there, its
+breaks of leases go to that one, and are heard by nobody: whoever waits for them waits for 35 s.
 """
 
 from __future__ import annotations
@@ -39,12 +43,13 @@ class ClientIdentity:
         self.guid, self.sequence = guid, sequence
         self.step()
 
-    def renew(self, opens: int) -> bool:
+    def renew(self, opens: int, *, keeps: bool = True) -> bool:
         """Take a new GUID if it is time; to be asked while there is no connection, with the number of opens to claim.
 
-        True if so; the server then knows none of these opens any more.
+        Where the server `keeps` nothing it is time after every loss. True if so; the server then knows none of these
+        opens any more.
         """
-        if self.sequence < (WORN_SEQUENCE if not opens else LAST_SEQUENCE):
+        if keeps and self.sequence < (WORN_SEQUENCE if not opens else LAST_SEQUENCE):
             return False
         self.guid = uuid.uuid4().bytes_le
         self.sequence = 0

@@ -85,7 +85,9 @@ class Line:
     async def _connect(self, previous_session_id: int) -> Session:
         """Make a session; for Recovery, which exists before the connector does."""
         assert self.connector is not None  # noqa: S101 (whoever makes a line gives it one)
-        self.client.renew(len(self.opens) + self.inherited["left"])
+        left = self.inherited["left"]
+        # What a CREATE without an answer has opened can only be found by the ClientGuid as well, so the table decides.
+        self.client.renew(len(self.opens) + left, keeps=self.opens.keeps or left > 0)
         try:
             session = await self.connector.connect(previous_session_id)
         finally:

@@ -367,8 +367,11 @@ class Channel:
         else:
             # Whoever is queued with nothing on its way lacks credits, which only an answer can bring.
             ask = bool(self._queue or self._urgent) or now - self._last_received > self._echo_interval
-        if any(now - since > self._timeout for since in self._unwaited.values()):
-            self.fail(ConnectionLost("the server left a request unanswered for too long"))
+        overdue = [exchange for exchange, since in self._unwaited.items() if now - since > self._timeout]
+        if overdue:
+            # The oldest is what the others may have waited for.
+            commands = ", ".join(overdue[0].commands)
+            self.fail(ConnectionLost(f"the server did not answer {commands} for {self._timeout:.0f} s"))
             return
         if (ask or self._suspect_since is not None) and self._echo is None:
             self._echo = Exchange([EchoRequest()], urgent=True, waited=False, session=self.connection.session)

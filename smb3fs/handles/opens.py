@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
+from typing import Final
 
 from smb3fs.handles.attributes import FileAttributes
 from smb3fs.handles.journal import Journal, LeftOpen
@@ -21,6 +22,10 @@ from smb3fs.wire.durable import (
     DurableHandleRequestV2,
     DurableHandleResponseV2,
 )
+from smb3fs.wire.lease import LeaseState
+
+# As an int: arithmetic with enum's flags costs microseconds.
+HANDLE: Final = int(LeaseState.HANDLE)
 
 
 class Durability(IntEnum):
@@ -116,6 +121,9 @@ class OpenTable:
         self._opens: set[Open] = set()
         # Closed here, but nobody knows yet whether the server has heard of it, which would keep them after a loss.
         self._leaving: set[Open] = set()
+        self.keeps = True
+        """Whether the server keeps what is open after a loss, unless it has shown that it does not."""
+        self._kept_any = False
 
     def __len__(self) -> int:
         return len(self._opens)
@@ -127,6 +135,11 @@ class OpenTable:
         """Enter a handle that the server has granted, with its lease."""
         self._opens.add(handle)
         self.note(handle)
+        self._kept_any = self._kept_any or bool(handle.durability)
+        lease = handle.lease
+        # With H there is no reason to refuse it but that the server never does so ([MS-SMB2] 3.3.5.9.10).
+        refused = bool(handle.create_guid and not handle.durability and lease is not None and lease.state & HANDLE)
+        self.keeps = self._kept_any or (self.keeps and not refused)
 
     def note(self, handle: Open) -> None:
         """Write down what a persistent handle is claimed by, for a daemon that comes after this one."""

@@ -133,6 +133,7 @@ async def test_an_answer_that_nobody_waits_for_must_come_too() -> None:
         assert link.losses == []
         await trio.sleep(3)
         assert len(link.losses) == 1
+        assert str(link.losses[0]) == f"the server did not answer CLOSE for {TIMEOUT:.0f} s"
 
 
 @trio_test

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
 import trio
 from peer import trio_test
 
@@ -12,12 +13,14 @@ from smb3fs.channels.channel import Channel
 from smb3fs.channels.pool import Pool
 from smb3fs.channels.session import Session
 from smb3fs.errors import ConnectionLost, Smb3fsError
+from smb3fs.handles.attributes import FileAttributes
 from smb3fs.handles.journal import Journal
 from smb3fs.handles.leases import NONE, RH, RWH, LeaseTable
-from smb3fs.handles.opens import OpenTable
+from smb3fs.handles.opens import Durability, Open, OpenTable
 from smb3fs.line import Line
 from smb3fs.share.share import Share
 from smb3fs.trace import Trace
+from smb3fs.wire.create import CreateRequest, Disposition, HeldFileId
 from smb3fs.wire.lease import ACK_REQUIRED, LeaseBreakAcknowledgment, LeaseBreakNotification
 
 
@@ -89,3 +92,44 @@ async def test_a_break_is_acknowledged_whatever_has_become_of_its_session_by_the
         await line._connect(0)
         line.broken(session.channel, told)
         assert len(attempts.made[-1].posted) == 2
+
+
+def opened(line: Line, durability: Durability, state: int, guid: bytes = b"G" * 16) -> Open:
+    """Enter an open with a lease, of which the server was asked to keep it if it has a `guid`."""
+    request = CreateRequest("f", 0, Disposition.OPEN)
+    handle = Open("f", HeldFileId(1, 1), 1, cast(FileAttributes, None), request)
+    handle.create_guid, handle.durability = guid, durability
+    handle.lease = line.opens.leases.make("f", "")
+    handle.lease.state = state
+    line.opens.add(handle)
+    return handle
+
+
+@pytest.mark.parametrize(
+    ("opens", "renewed"),
+    [
+        ([], False),  # what a CREATE without an answer has opened may be kept
+        ([(Durability.NONE, RH)], True),
+        ([(Durability.NONE, NONE)], False),  # who has no H is refused by servers that keep others
+        ([(Durability.NONE, RWH, b"")], False),  # nobody asked
+        ([(Durability.DURABLE_V2, RH)], False),
+        ([(Durability.PERSISTENT, NONE)], False),
+        ([(Durability.NONE, RH), (Durability.DURABLE_V2, RH), (Durability.NONE, RH)], False),
+    ],
+)
+@trio_test
+async def test_a_server_that_keeps_nothing_does_not_know_us_again(opens: list[Any], renewed: bool) -> None:
+    async with trio.open_nursery() as nursery:
+        line = a_line(nursery)
+        line.connector = cast(Any, Attempts(line, []))
+        await line._connect(0)
+        guid = line.client.guid
+        handles = [opened(line, *how) for how in opens]
+        await line._connect(1)
+        assert (line.client.guid != guid) == renewed
+        # It is the server of which this is known, not what is open.
+        for handle in handles:
+            line.opens.forget(handle)
+        guid = line.client.guid
+        await line._connect(2)
+        assert (line.client.guid != guid) == renewed
