@@ -63,6 +63,8 @@ NOT_FOUND: Final = frozenset({Status.OBJECT_NAME_NOT_FOUND})
 # Seconds for which it is tried anew if nothing is given back and that session was there still: longer than what is
 # under way takes to come to an end, and not much longer than programs can wait whose files are really gone.
 STANDING: Final = 3.0
+# The same if it was not there any more, and what had been promised to be kept for good is not given back.
+LINGERING: Final = 1.5
 # Seconds between two attempts at what the server is not ready for: first, and at most.
 FIRST_PAUSE: Final = 0.02
 LONGEST_PAUSE: Final = 0.5
@@ -133,9 +135,7 @@ class Claims:
     async def reclaim(self, session: Session) -> Tally:
         """Bring everything over; raises ConnectionLost if the session dies before that is done, or is of no use."""
         tally = Tally()
-        if session.before_stood and not self._waiting:
-            # The process may outlast this session as well, should that be lost soon.
-            self._wait_until = trio.current_time() + STANDING
+        self._note_patience(session)
         # Whoever was granted an open at the last moment may enter it only now.
         while handles := self._opens.of_earlier_sessions(session.generation):
             limit = trio.current_time() + self._patience
@@ -159,14 +159,24 @@ class Claims:
         self._waiting = False
         return tally
 
-    def _check_standing(self, session: Session, handles: Sequence[Open], refusals: Mapping[Open, Refusal]) -> None:
-        """Raise ConnectionLost if the server still serves the connection before, so that another try is due.
+    def _note_patience(self, session: Session) -> None:
+        """Set until when another session is tried if this one is given nothing back."""
+        if self._waiting:
+            return
+        persistent = any(handle.durability == Durability.PERSISTENT for handle in self._opens)
+        patience = STANDING if session.before_stood else LINGERING if persistent else 0.0
+        # The process may outlast this session as well, should that be lost soon.
+        self._wait_until = max(self._wait_until, trio.current_time() + patience)
 
-        Then it gives nothing back at all. It is given a while to come to an end with it.
+    def _check_standing(self, session: Session, handles: Sequence[Open], refusals: Mapping[Open, Refusal]) -> None:
+        """Raise ConnectionLost if the server is not done with the connection before, so that another try is due.
+
+        Then it gives nothing back at all. It is given a while to come to an end with it, and one more try at least.
+        What has been closed here may have been closed there.
         """
-        persistent = [handle for handle in handles if handle.durability == Durability.PERSISTENT]
-        unknown = [handle for handle in persistent if refusals.get(handle, LATE).status in NOT_FOUND]
-        if not persistent or len(unknown) < len(persistent) or trio.current_time() >= self._wait_until:
+        kept = [handle for handle in handles if handle.durability and not handle.closed]
+        unknown = [handle for handle in kept if refusals.get(handle, LATE).status in NOT_FOUND]
+        if not kept or len(unknown) < len(kept) or (self._waiting and trio.current_time() >= self._wait_until):
             return
         self._waiting = True
         error = ConnectionLost("the server gives nothing back while it serves the connection before")
@@ -262,11 +272,12 @@ class Claims:
 def _end_breaks(session: Session, handles: Sequence[Open]) -> None:
     """Acknowledge whatever breaks were under way of the leases of opens that are to be claimed, down to nothing.
 
-    Nobody here has heard of them, or knows whether the server has heard the answer, and others wait. Samba 4.25 dies of
-    a claim meanwhile. What is not being broken is left as it is ([MS-SMB2] 3.3.5.22.2).
+    Nobody here has heard of them, or knows whether the server has heard the answer, and others wait. Samba 4.25 does
+    not tell of a break in the answer to a claim, or even dies of the claim. What is not being broken is left as it is
+    ([MS-SMB2] 3.3.5.22.2).
     """
-    persistent = (handle for handle in handles if handle.durability == Durability.PERSISTENT)
-    for key in {handle.lease.key for handle in persistent if handle.lease is not None}:
+    kept = (handle for handle in handles if handle.durability)
+    for key in {handle.lease.key for handle in kept if handle.lease is not None}:
         session.post([LeaseBreakAcknowledgment(key, LeaseState.NONE)])
 
 

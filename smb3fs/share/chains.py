@@ -10,7 +10,7 @@ import errno
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from smb3fs.channels.pool import Held, Pool, Repeat
@@ -89,6 +89,23 @@ CLOSE_RELATED: Final = CloseRequest(RELATED_FILE_ID)
 
 # What no name has but those that are opened by the POSIX extensions, whose separator is the slash.
 POSIX_ALONE: Final = re.compile(r'["*:<>?|\\\x00-\x1f]|[ .](/|\Z)')
+
+
+@dataclass(slots=True)
+class AttributesQuery(QueryInfoRequest):
+    """Asks an open for the attributes of its file, by the class that it understands when the request is sent.
+
+    An open that is claimed, or trades places with another one, may be one of the POSIX extensions before and none after
+    it, or the other way around. `information_class` is that which was sent last, by which the answer has to be read.
+    """
+
+    handle: Open = field(kw_only=True)
+
+    def encode(self) -> bytes:
+        """Return the body that follows the header."""
+        of = QUERY_POSIX if self.handle.posix else QUERY_ALL
+        self.information_class = of.information_class
+        return QueryInfoRequest.encode(self)
 
 
 class Chains:
@@ -215,12 +232,12 @@ class Chains:
         """
         if handle is None:
             return QUERY_POSIX if self._posix else QUERY_ALL
-        return replace(QUERY_POSIX if handle.posix else QUERY_ALL, file_id=handle.file_id)
+        return AttributesQuery(handle.file_id, QUERY_ALL.info_type, 0, ALL_INFORMATION_ROOM, handle=handle)
 
-    def _told(self, answer: Answer, handle: Open | None = None) -> FileAttributes:
-        """Read the answer to `_query` of the same."""
+    def _told(self, answer: Answer, query: QueryInfoRequest | None = None) -> FileAttributes:
+        """Read the answer to a `_query`; without it, to one of what a chain has opened."""
         data = memoryview(QueryInfoResponse.parse(answer.pdu).data)
-        if self._posix if handle is None else handle.posix:
+        if self._posix if query is None else query.information_class == QUERY_POSIX.information_class:
             return FileAttributes.from_posix(FilePosixInformation.parse(data))
         return FileAttributes.from_all_information(FileAllInformation.parse(data))
 
@@ -293,15 +310,17 @@ class Chains:
 
     async def _set(self, handle: Open, info: FileBasicInformation | FileEndOfFileInformation) -> FileAttributes:
         """Set one kind of information and return the attributes that result; one round trip."""
-        answers = await self._on(handle, [set_info(info, handle), self._query(handle)], Repeat.REPLAY)
-        handle.seen = self._told(answers[1], handle)
+        query = self._query(handle)
+        answers = await self._on(handle, [set_info(info, handle), query], Repeat.REPLAY)
+        handle.seen = self._told(answers[1], query)
         return handle.seen
 
     async def _set_and_close(
         self, handle: Open, info: FileBasicInformation | FileEndOfFileInformation
     ) -> FileAttributes:
         """Do as `_set` does and close the handle in the same round trip."""
-        chain: list[Request] = [set_info(info, handle), self._query(handle), CloseRequest(handle.file_id)]
+        query = self._query(handle)
+        chain: list[Request] = [set_info(info, handle), query, CloseRequest(handle.file_id)]
         try:
             _, answers = await self._pool.call(chain, handle=handle)
         except BaseException:
@@ -312,7 +331,7 @@ class Chains:
         else:
             self.close(handle)
         raise_first(chain[:2], answers[:2])
-        return self._told(answers[1], handle)
+        return self._told(answers[1], query)
 
 
 def is_posix(request: CreateRequest) -> bool:

@@ -102,7 +102,8 @@ class Cloning(Chains):
 
     async def _target(self, target: Open) -> FileAttributes:
         """Return what a target is like; ask what its volume is like, too, unless that is known."""
-        chain: list[Request] = [self._query(target)]
+        query = self._query(target)
+        chain: list[Request] = [query]
         known = self._cluster
         if not known:
             for kind, room in ((FileFsAttributeInformation, FS_ATTRIBUTE_ROOM), (FileFsFullSizeInformation, 32)):
@@ -111,7 +112,7 @@ class Cloning(Chains):
         raise_first(chain[:1], answers[:1])
         if not known:
             self._learn_volume(*answers[1:])
-        return self._told(answers[0], target)
+        return self._told(answers[0], query)
 
     def _learn_volume(self, attributes: Answer, space: Answer) -> None:
         """Take over whether blocks can be shared, and the size of clusters; no where one is told that cannot be."""

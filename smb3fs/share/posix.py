@@ -169,7 +169,8 @@ class Posix(Files):
             chain.append(_set_owner(handle, owner, group))
         if mode is not None and (mode != before or chain):
             chain.append(_set_mode(handle, mode))
-        told = self._told((await self._on(handle, [*chain, self._query(handle)], Repeat.REPLAY))[-1], handle)
+        query = self._query(handle)
+        told = self._told((await self._on(handle, [*chain, query], Repeat.REPLAY))[-1], query)
         assert told.owned is not None  # noqa: S101 (the extensions are in use)
         # Samba sets no more than 0777 of it; who asks for more must know.
         if mode is not None and mode & ~told.owned.mode & PERMISSIONS:

@@ -34,7 +34,8 @@ class Reopening(Opening):
             request = without_posix(request)
         if handle.create_guid or handle.durability:
             request = self._lasting(request, session)
-        chain: list[Request] = [request, QUERY_POSIX if is_posix(request) else QUERY_ALL]
+        query = QUERY_POSIX if is_posix(request) else QUERY_ALL
+        chain: list[Request] = [request, query]
         answers = await session.call(chain)
         if answers[0].status == Status.INVALID_PARAMETER and is_leased(request):
             request = without_lease(request)
@@ -46,7 +47,7 @@ class Reopening(Opening):
             self._opens.forget(fresh)
             session.post([CloseRequest(fresh.file_id)])
             raise
-        told = self._told(answers[1], fresh)
+        told = self._told(answers[1], query)
         # Servers that make numbers up may tell another one here than in the answer to a CREATE.
         same = handle.seen.file_id in (fresh.attributes_at_open.file_id, told.file_id)
         fresh.seen = told._replace(file_id=handle.seen.file_id) if same else told

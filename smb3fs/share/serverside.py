@@ -144,9 +144,10 @@ class ServerSide(Cloning):
 
     async def _source(self, source: Open) -> tuple[bytes, FileAttributes]:
         """Return the key of a source, and what it is like; one round trip."""
+        query = self._query(source)
         # In this order: smbd answers the control later, and refuses what it would do so with in the midst of a chain.
         chain: list[Request] = [
-            self._query(source),
+            query,
             IoctlRequest(FSCTL_SRV_REQUEST_RESUME_KEY, source.file_id, b"", RESUME_KEY_ROOM),
         ]
         try:
@@ -154,7 +155,7 @@ class ServerSide(Cloning):
         except StatusError as error:
             self._copies = error.status not in NO_COPIES
             raise _as_refusal(error) from error
-        return ResumeKey.parse(IoctlResponse.parse(answers[1].pdu).output).key, self._told(answers[0], source)
+        return ResumeKey.parse(IoctlResponse.parse(answers[1].pdu).output).key, self._told(answers[0], query)
 
     def _copied(self, outcome: Answer | Smb3fsError, wanted: int) -> int | Smb3fsError:
         """Return how much a request has copied, or why nothing; learn from it what may be asked for."""
@@ -192,13 +193,14 @@ class ServerSide(Cloning):
         while True:
             length = min(window, MAX_OFFSET - position)
             asked = AllocatedRange(position, length).encode()
+            query = self._query(handle)
             chain: list[Request] = [
-                self._query(handle),
+                query,
                 IoctlRequest(FSCTL_QUERY_ALLOCATED_RANGES, handle.file_id, asked, RANGES_ROOM),
             ]
             _, answers = await self._pool.call(chain, handle=handle, repeat=Repeat.SAFE)
             raise_first(chain[:1], answers[:1])
-            size = self._told(answers[0], handle).size
+            size = self._told(answers[0], query).size
             if offset >= size:
                 raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
             status = answers[1].status

@@ -26,7 +26,8 @@ class Sharing(Leasing):
 
     async def attributes(self, handle: Open) -> FileAttributes:
         """Return the attributes of an open file."""
-        handle.seen = self._told((await self._on(handle, [self._query(handle)], Repeat.SAFE))[0], handle)
+        query = self._query(handle)
+        handle.seen = self._told((await self._on(handle, [query], Repeat.SAFE))[0], query)
         return handle.seen
 
     async def joined(self, path: str, access: int, expect: int | None) -> Open | None:

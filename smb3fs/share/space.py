@@ -54,8 +54,7 @@ class Space(Locks):
 
     async def allocate(self, handle: Open, offset: int, end: int, *, keep_size: bool) -> None:
         """See to it that there is space for a range, and unless `keep_size` make the file as long as that takes."""
-        (answer,) = await self._on(handle, [self._query(handle)], Repeat.SAFE)
-        told = self._told(answer, handle)
+        told = await self._like(handle)
         if told.attributes & SPARSE_FILE:
             raise unsupported()
         if end <= told.size:
@@ -75,11 +74,9 @@ class Space(Locks):
     async def _zero(self, handle: Open, offset: int, end: int) -> FileAttributes:
         """Make zeros of a range, as far as the file goes; return what it is like."""
         zeros = ZeroData(offset, end).encode()
-        chain: list[Request] = [
-            IoctlRequest(FSCTL_SET_ZERO_DATA, handle.file_id, zeros, 0),
-            self._query(handle),
-        ]
-        return self._told((await self._done(handle, chain))[1], handle)
+        query = self._query(handle)
+        chain: list[Request] = [IoctlRequest(FSCTL_SET_ZERO_DATA, handle.file_id, zeros, 0), query]
+        return self._told((await self._done(handle, chain))[1], query)
 
     @asynccontextmanager
     async def _growing(self, handle: Open, end: int) -> AsyncIterator[FileAttributes]:
@@ -93,8 +90,7 @@ class Space(Locks):
         if locked.status != Status.SUCCESS:
             raise unsupported()
         try:
-            (answer,) = await self._on(handle, [self._query(handle)], Repeat.SAFE)
-            yield self._told(answer, handle)
+            yield await self._like(handle)
         finally:
             unlock = LockRequest(handle.file_id, [guard._replace(flags=UNLOCK)])
             with trio.CancelScope(shield=True), suppress(Smb3fsError):
@@ -104,7 +100,14 @@ class Space(Locks):
         self, handle: Open, info: FileAllocationInformation | FileEndOfFileInformation
     ) -> FileAttributes:
         """Set one kind of information and return the attributes that result."""
-        return self._told((await self._done(handle, [set_info(info, handle), self._query(handle)]))[1], handle)
+        query = self._query(handle)
+        return self._told((await self._done(handle, [set_info(info, handle), query]))[1], query)
+
+    async def _like(self, handle: Open) -> FileAttributes:
+        """Return what a file is like."""
+        query = self._query(handle)
+        (answer,) = await self._on(handle, [query], Repeat.SAFE)
+        return self._told(answer, query)
 
     async def _done(self, handle: Open, chain: Sequence[Request]) -> list[Answer]:
         """Send a chain and stay for its answers, so that nothing is changed after a call has returned."""

@@ -518,8 +518,9 @@ async def test_what_is_renamed_while_it_is_kept_open_is_opened_anew_under_its_na
 
 @LOST
 @trio_test
-async def test_a_loss_on_that_way_leaves_nothing_more_open(lost: str) -> None:
+async def test_a_loss_on_that_way_leaves_nothing_more_open(lost: str, expect_log: Callable[[str], None]) -> None:
     """This server, as Samba, does not give the first open back under the new name: it is opened by its name."""
+    expect_log("serves the connection before")
     async with losing() as made:
         handle = await opened(made)
         made.lose(lost, "CREATE", number=2)
