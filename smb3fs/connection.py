@@ -96,7 +96,8 @@ class Exchange:
 
     A chain of several requests is always a related one: each acts on the file that the first one opened. `in_namespace`
     says that the name in a CREATE is a whole DFS path, `replay` that the server may have carried it out before. `done`
-    is called when the answers are in and nobody waits for them.
+    is called when the answers are in and nobody waits for them; so is `ahead`, with the answers, and with None if the
+    connection ends without them.
     """
 
     requests: Sequence[Request]
@@ -108,6 +109,7 @@ class Exchange:
     replay: bool = False
     waited: bool = True
     done: Callable[[], None] | None = None
+    ahead: Callable[[Sequence[Answer | None] | None], None] | None = None
     session_id: int = 0
     preauth: PreauthHash | None = None
     charges: list[int] = field(default_factory=list)

@@ -240,6 +240,11 @@ class Mount:
                 "copied": trace.bytes_copied,
                 "shared": trace.bytes_shared,
             },
+            "read_ahead": {
+                "used": self.vfs.state.ahead.used,
+                "wasted": self.vfs.state.ahead.wasted,
+                "held": self.vfs.state.ahead.held,
+            },
             "open_handles": sum(len(line.opens) for line in self._lines()) - len(self.vfs.state.deferred),
             "deferred_handles": len(self.vfs.state.deferred),
             "opens": {

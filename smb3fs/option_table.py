@@ -94,6 +94,12 @@ def refused(names: str, sentence: str) -> Option:
     return Option(tuple(names.split()), Verdict.REFUSED, Takes.EITHER, sentence=sentence)
 
 
+def _read_ahead(text: str) -> dict[str, object]:
+    """Return the effect of `rasize=`: how far the kernel reads ahead, and how far we do, ahead of the kernel."""
+    size = number(0, 64 << 20)(text)
+    return {"rasize": size, "read_ahead": size}
+
+
 _LATER: Final = "not supported by this version; leave it out"
 _ACL: Final = f"mapping access lists to owner and mode is {_LATER}, and use uid=, gid=, file_mode= and dir_mode="
 _HANDLES: Final = "how many directories stay open follows from how much is in them"
@@ -191,7 +197,7 @@ OPTIONS: Final[tuple[Option, ...]] = (
     value("wsize", into("wsize", number(4096, 8 << 20))),
     # The limits of the Linux client.
     value("bsize", into("bsize", number(16 << 10, 16 << 20))),
-    value("rasize", into("rasize", number(0, 64 << 20))),
+    value("rasize", _read_ahead),
     flag("nolease", leases=False),
     flag("nohandlecache", handle_cache=False),
     flag("handlecache", handle_cache=True),

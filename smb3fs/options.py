@@ -113,11 +113,13 @@ class MountOptions:
     server_locks: bool = True
     acregmax: float = 1.0
     acdirmax: float = 1.0
-    # The largest READ and WRITE (the server may allow less), a program's preferred buffer, the kernel's read-ahead.
+    # The largest READ and WRITE (the server may allow less), a program's preferred buffer, the kernel's read-ahead, and
+    # how much of a file that is read in order is fetched ahead of the kernel.
     rsize: int = 4 << 20
     wsize: int = 4 << 20
     bsize: int = 1 << 20
     rasize: int = 4 << 20
+    read_ahead: int = 16 << 20
     # What the kernel is told. `fsname` is the source as it was typed, so that mount(8) recognises the fstab line.
     read_only: bool = False
     allow_other: bool

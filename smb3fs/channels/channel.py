@@ -82,6 +82,11 @@ class Channel:
         """How many requests wait for the server."""
         return self.connection.pending
 
+    @property
+    def short_of_credits(self) -> bool:
+        """Whether requests wait to be sent, so that what nobody needs yet had better not be asked for."""
+        return bool(self._queue)
+
     async def run(self) -> None:
         """Move messages until the connection ends; never raises what the peer or the link did."""
         with self._scope:
@@ -103,12 +108,15 @@ class Channel:
         self._queue.clear()
         self._urgent.clear()
         self._put_off.clear()
-        self._unwaited.clear()
+        unwaited, self._unwaited = self._unwaited, {}
         waiters, self._waiters = self._waiters, {}
         for exchange, task in waiters.items():
             lost = ConnectionLost(str(error), sent=exchange.sent)
             lost.__cause__ = error
             trio.lowlevel.reschedule(task, outcome.Error(lost))
+        for exchange in unwaited:
+            if exchange.ahead is not None:
+                exchange.ahead(None)
         self._scope.cancel()
         self._on_lost(self, error)
 
@@ -305,6 +313,8 @@ class Channel:
         self._unwaited.pop(exchange, None)
         if exchange.done is not None:
             exchange.done()
+        if exchange.ahead is not None:
+            exchange.ahead(exchange.answers)
         if exchange is self._echo:
             self._echo = None
         if exchange.waited:

@@ -254,6 +254,24 @@ class Pool:
             else:
                 return session, answer, repeated
 
+    def ask_ahead(
+        self,
+        requests: Sequence[Request],
+        handle: Held,
+        told: Callable[[Sequence[Answer | None] | None], None],
+    ) -> bool:
+        """Send a chain whose answers somebody may come to need; False, and nothing is sent, if this is not the time.
+
+        `told` is called once, with the answers, or with None if there will be none.
+        """
+        session = self.session
+        if session is None or self.expired or self.generation != handle.generation:
+            return False
+        if session.channel.error is not None or session.channel.short_of_credits:
+            return False
+        session.begin(requests, told)
+        return True
+
     def begin(self, requests: Sequence[Request], handle: Handle) -> Exchange:
         """Send a chain ahead of the need for its answers; raises ConnectionLost if its session is gone."""
         return self._session_of(handle).begin(requests)

@@ -103,9 +103,15 @@ class Session:
         exchange.done = done
         self.channel.post(exchange, hurry=hurry)
 
-    def begin(self, requests: Sequence[Request]) -> Exchange:
-        """Send a chain of requests ahead of the need for its answers, which `channel.collect` returns."""
+    def begin(
+        self, requests: Sequence[Request], ahead: Callable[[Sequence[Answer | None] | None], None] | None = None
+    ) -> Exchange:
+        """Send a chain of requests ahead of the need for its answers.
+
+        They are what `channel.collect` returns, or what `ahead` is told when they are in; None if that will never be.
+        """
         exchange = self._exchange(requests, urgent=False)
+        exchange.ahead = ahead
         self.channel.post(exchange)
         return exchange
 

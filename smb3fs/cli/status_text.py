@@ -57,6 +57,7 @@ def _lines(snapshot: Mapping[str, Any]) -> Iterator[str]:
         ("round trips", snapshot.get("round_trips")),
         ("not waited for", snapshot.get("unwaited")),
         ("read", _bytes((snapshot.get("bytes") or {}).get("read"))),
+        ("read ahead", _read_ahead(snapshot.get("read_ahead") or {})),
         ("written", _bytes((snapshot.get("bytes") or {}).get("written"))),
         ("copied there", _bytes((snapshot.get("bytes") or {}).get("copied"))),
         ("shared of that", _bytes((snapshot.get("bytes") or {}).get("shared"))),
@@ -126,6 +127,13 @@ def _handles(count: int | None, by_durability: Mapping[str, int]) -> str | None:
 def _counts(counts: Mapping[str, int] | None) -> str | None:
     """Return counts in one line, None for nothing to count."""
     return ", ".join(f"{name}: {count:,}" for name, count in counts.items()) if counts else None
+
+
+def _read_ahead(told: Mapping[str, int]) -> str | None:
+    """Return what became of the bytes that were fetched ahead of programs; None where there were none."""
+    if not any(told.values()):
+        return None
+    return ", ".join(f"{_bytes(told.get(name))} {name}" for name in ("used", "wasted", "held"))
 
 
 def _span(seconds: float | None) -> str | None:

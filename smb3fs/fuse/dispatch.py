@@ -170,7 +170,7 @@ def _files(vfs: Vfs) -> dict[Opcode, Row]:
             replies.created,
         ),
         Opcode.READ: Row(
-            requests.ReadIn.parse, lambda _node, told, _: vfs.read(told.fh, told.offset, told.size), replies.data
+            requests.ReadIn.parse, lambda _node, told, _: vfs.read(told.fh, told.offset, told.size), replies.content
         ),
         Opcode.WRITE: Row(
             requests.WriteIn.parse, lambda _node, told, _: vfs.write(told.fh, told.offset, told.data), replies.written

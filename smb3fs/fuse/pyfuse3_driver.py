@@ -146,7 +146,10 @@ class Handlers(pyfuse3.Operations):
 
     async def read(self, fh: int, off: int, size: int) -> Buffer:  # type: ignore[override]
         """Read; the buffer goes to the kernel as it is, though pyfuse3 declares bytes."""
-        return await _ask(self._vfs.read, fh, off, size)
+        read: Buffer | tuple[Buffer, ...] = await _ask(self._vfs.read, fh, off, size)
+        if isinstance(read, tuple):
+            return b"".join(read)
+        return read
 
     async def write(self, fh: int, off: int, buf: bytes) -> int:
         """Write."""

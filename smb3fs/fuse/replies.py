@@ -165,8 +165,15 @@ def created(unique: int, request: object, answer: tuple[OpenResult, Entry]) -> b
 
 
 def data(unique: int, request: object, content: Buffer) -> Reply:
-    """Answer READ and READLINK."""
+    """Answer READLINK, and what else is bytes."""
     return OUT_HEADER.pack(OUT_HEADER.size + len(content), 0, unique), content
+
+
+def content(unique: int, request: object, read: Buffer | tuple[Buffer, ...]) -> Reply:
+    """Answer READ, with data in one piece or several."""
+    if not isinstance(read, tuple):
+        return data(unique, request, read)
+    return OUT_HEADER.pack(OUT_HEADER.size + sum(map(len, read)), 0, unique), *read
 
 
 def written(unique: int, request: object, count: int) -> bytes:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext, suppress
 from typing import Final, NamedTuple
 
 from smb3fs.channels.pool import Repeat
@@ -226,7 +227,7 @@ class Files(Links, Sharing):
         return await self.leased(path, expect, open_it)
 
     def _head(self, answer: Answer, size: int) -> memoryview | None:
-        """Return what a file begins with; None where it cannot be read just now, which the next read will explain."""
+        """Return what was read ahead; None where it cannot be read just now, which the next read will explain."""
         if answer.status == Status.END_OF_FILE:
             return memoryview(b"")
         return self._data(answer, size) if answer.status == Status.SUCCESS else None
@@ -302,6 +303,27 @@ class Files(Links, Sharing):
             return memoryview(b"")
         raise_first(chain, [answer])
         return self._data(answer, size)
+
+    def read_ahead(self, handle: Open, offset: int, size: int, came: Callable[[memoryview | None], None]) -> int:
+        """Ask for bytes that nobody waits for yet; return for how many, or 0 if this is not the time for it.
+
+        `came` is called once with the data, fewer than were asked for only at the end of the file, or with None if
+        there are none to be had: who needs them then finds out why.
+        """
+        session = self._pool.session
+        if session is None or not size:
+            return 0
+        asked = min(size, session.payload_limit(min(session.agreed.max_read, self._rsize)))
+
+        def told(answers: Sequence[Answer | None] | None) -> None:
+            answer = answers[0] if answers else None
+            data = None
+            # What makes no sense is reported by whoever asks for it in earnest.
+            with suppress(WireError):
+                data = self._head(answer, asked) if answer is not None else None
+            came(data)
+
+        return asked if self._pool.ask_ahead([ReadRequest(handle.file_id, offset, asked)], handle, told) else 0
 
     def _data(self, answer: Answer, size: int) -> memoryview:
         """Return the data of an answer to a READ of `size` bytes."""

@@ -97,6 +97,10 @@ class Settings(Protocol):
         """Whether a name that is not there is looked for in another spelling."""
 
     @property
+    def read_ahead(self) -> int:
+        """How many bytes are fetched ahead of a program that reads a file in order, at most."""
+
+    @property
     def user_xattr(self) -> bool:
         """Whether there are extended attributes with names that begin with `user.`."""
 

@@ -7,7 +7,7 @@ the server opens for it all the same.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from smb3fs.handles.attributes import FileAttributes
@@ -76,6 +76,12 @@ class ShareVerbs(Protocol):
 
     async def read(self, handle: Open, offset: int, size: int, /) -> memoryview:
         """Return `size` bytes from `offset`; fewer only at the end of the file."""
+
+    def read_ahead(self, handle: Open, offset: int, size: int, came: Callable[[memoryview | None], None], /) -> int:
+        """Ask for bytes that nobody waits for yet; return for how many, 0 if that cannot be now.
+
+        `came` is called once, with the data or None: see `share.files`.
+        """
 
     async def write(self, handle: Open, offset: int, data: Buffer, /) -> int:
         """Write all of `data` at `offset`."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, NamedTuple
 
+from smb3fs.cache.read_ahead import Stream
 from smb3fs.handles.opens import Open
 from smb3fs.vfs.inodes import Inode
 
@@ -52,6 +53,7 @@ class OpenFile:
         "keeps_handle",
         "lock_owners",
         "readable",
+        "stream",
         "synchronous",
     )
 
@@ -70,6 +72,8 @@ class OpenFile:
         # Who has set locks through this descriptor, and whether its handle stays open for the locks that it has.
         self.lock_owners: set[Owner] | None = None
         self.keeps_handle = False
+        # What reads ahead, if anything does.
+        self.stream: Stream | None = None
 
     def head(self, offset: int, size: int, changes: int, now: float) -> memoryview | None:
         """Return a read's answer from what the open has brought along, if that is still good and has all of it."""

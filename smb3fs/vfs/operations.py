@@ -11,13 +11,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import trio
 
 from smb3fs.cache.directories import DirectoryCache
+from smb3fs.cache.read_ahead import Chunk, Stream
 from smb3fs.errors import StatusError, errno_of
 from smb3fs.handles.attributes import FileAttributes
 from smb3fs.handles.leases import LeaseTable
@@ -106,6 +107,7 @@ class Vfs(DirectoryVerbs, LockVerbs, ServerSideVerbs):
         """Keep what these leases permit."""
         self.state.deferred.watch(leases)
         self.state.pages.watch(leases)
+        self.state.ahead.watch(leases)
 
     def set_root(self, told: FileAttributes) -> None:
         """Take in what the server says of the root of the mount, which must be a directory."""
@@ -484,18 +486,49 @@ class Vfs(DirectoryVerbs, LockVerbs, ServerSideVerbs):
         appends = bool(flags & os.O_APPEND) and flags & os.O_ACCMODE == os.O_WRONLY
         direct = self.state.uncached or bool(flags & os.O_DIRECT) or appends
         file = self._files.add(inode, handle, flags, direct=direct)
+        if not direct and not handle.writable:
+            file.stream = self.state.ahead.stream(handle, inode)
         keeps = self.state.keeps_pages and not direct
         return OpenResult(
             file.fh, direct, keeps and self.state.pages.may_keep(inode.number, handle.lease, inode.changes)
         )
 
     @may_wait
-    def read(self, fh: int, offset: int, size: int) -> Answer[Buffer]:
-        """Return `size` bytes from `offset`; fewer only at the end of the file."""
+    def read(self, fh: int, offset: int, size: int) -> Answer[Buffer | tuple[Buffer, ...]]:
+        """Return `size` bytes from `offset`, in one piece or several; fewer only at the end of the file."""
         file = self._files.get(fh)
+        stream = file.stream
         head = file.head(offset, size, self._files.changes, trio.current_time())
         if head is not None:
+            if stream is not None:
+                stream.passed(offset, size)
             return head
+        if stream is not None and self._may_read_ahead(file):
+            chunks = stream.look(offset, size)
+            if chunks is not None:
+                if not all(chunk.over.is_set() for chunk in chunks):
+                    return self._read_when_fetched(file, stream, chunks, offset, size)
+                parts = stream.take(chunks, offset, size)
+                if parts is not None:
+                    return parts
+        return self._read(file, offset, size)
+
+    def _may_read_ahead(self, file: OpenFile) -> bool:
+        """Whether what is read through an open file may be fetched ahead: not where we write or lock."""
+        inode = file.inode
+        return inode.number not in self.state.locks.by_inode and (inode.opens == 1 or not self._files.writer(inode))
+
+    async def _read_when_fetched(
+        self, file: OpenFile, stream: Stream, chunks: Sequence[Chunk], offset: int, size: int
+    ) -> Buffer | tuple[Buffer, ...]:
+        """Read what is under way already."""
+        for chunk in chunks:
+            await chunk.over.wait()
+        parts = stream.take(chunks, offset, size) if self._may_read_ahead(file) else None
+        return parts if parts is not None else await self._read(file, offset, size)
+
+    def _read(self, file: OpenFile, offset: int, size: int) -> Coroutine[Any, Any, memoryview]:
+        """Read by asking the server."""
         if file.inode.number in self.state.locks.by_inode:
             return locking.through(self.state, file, lambda handle: self._share.read(handle, offset, size), write=False)
         return self._share.read(file.handle, offset, size)

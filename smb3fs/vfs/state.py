@@ -22,6 +22,7 @@ import trio
 
 from smb3fs.cache.handles import DeferredHandles
 from smb3fs.cache.pages import KeptPages
+from smb3fs.cache.read_ahead import ReadAhead
 from smb3fs.errors import Smb3fsError, Status, StatusError, errno_of
 from smb3fs.handles.attributes import FileAttributes
 from smb3fs.handles.opens import Open
@@ -107,6 +108,7 @@ class State:
         self.forget_pages: Callable[[int, Iterable[tuple[int, bytes]]], Awaitable[None]] = _nothing_to_forget
         # Whether the driver can, so that pages may be kept from one open to the next.
         self.keeps_pages = False
+        self.ahead = ReadAhead(share.read_ahead, 0 if self.uncached else settings.read_ahead)
         self.pages = KeptPages(lambda number: self.forget_pages(number, ()), loose=settings.cache == "loose")
         self.deferred = DeferredHandles(
             lambda handle: share.close(handle, hurry=False),
@@ -384,6 +386,8 @@ class State:
     def close(self, file: OpenFile) -> None:
         """Take an open file out of the table and queue its CLOSE."""
         self.files.remove(file.fh)
+        if file.stream is not None:
+            file.stream.drop()
         if not file.keeps_handle and not self._defer(file):
             # A file that was removed while it was open goes with its last handle.
             self.share.close(file.handle, hurry=file.handle.writable or self.is_aside(file.inode))

@@ -123,7 +123,7 @@ USED: dict[str, dict[str, Any]] = {
     "rsize=65536": {"rsize": 65536},
     "wsize=65536": {"wsize": 65536},
     "bsize=65536": {"bsize": 65536},
-    "rasize=0": {"rasize": 0},
+    "rasize=0": {"rasize": 0, "read_ahead": 0},
     "domainauto": {"servers_domain": True},
     "soft": {},
     "hard": {"hard": True},

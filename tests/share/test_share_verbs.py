@@ -16,6 +16,7 @@ from smb3fs.share.files import VolumeSpace
 from smb3fs.wire.codec import EPOCH_AS_FILETIME, filetime_to_ns
 from smb3fs.wire.create import FileAttribute
 from smb3fs.wire.infoclass import FileFsAttributeInformation
+from smb3fs.wire.io import ReadResponse
 
 DAY_NS = 86_400 * 10**9
 
@@ -456,3 +457,58 @@ async def test_statuses_keep_their_command() -> None:
         with pytest.raises(StatusError) as error:
             await stage.share.remove_directory("d")
         assert (status_of(error), error.value.command) == (Status.DIRECTORY_NOT_EMPTY, "SET_INFO")
+
+
+class TestReadingAhead:
+    @pytest.mark.parametrize(("offset", "size"), [(0, 5), (5, 100), (13, 10), (1000, 10)])
+    @trio_test
+    async def test_nobody_waits_and_the_data_come(self, offset: int, size: int) -> None:
+        async with staged() as stage:
+            handle = await stage.share.open("f", read=True, write=False, expect=None)
+            came: list[bytes | None] = []
+            with stage.costs(0, unwaited=1):
+                assert (
+                    stage.share.read_ahead(handle, offset, size, lambda data: came.append(data and bytes(data))) == size
+                )
+                await settle()
+            assert came == [b"contents of f"[offset : offset + size]]
+
+    @trio_test
+    async def test_no_more_than_one_request_holds(self) -> None:
+        async with staged(sizes=agreed(read=65536)) as stage:
+            handle = await stage.share.open("f", read=True, write=False, expect=None)
+            assert stage.share.read_ahead(handle, 0, 1 << 20, lambda _: None) == 65536
+            await settle()
+
+    @trio_test
+    async def test_what_cannot_be_had_is_said_once(self) -> None:
+        async with staged() as stage:
+            handle = await stage.share.open("f", read=True, write=False, expect=None)
+            came: list[memoryview | None] = []
+            stage.server.refuse = lambda _message, _index: Status.ACCESS_DENIED
+            assert stage.share.read_ahead(handle, 0, 5, came.append)
+            await settle()
+            assert came == [None]
+            stage.server.refuse = lambda _message, _index: None
+            # More than was asked for: the peer does not know what it does, as the next who asks is told.
+            stage.server.distort = lambda _element, _body: ReadResponse(memoryview(bytes(6))).encode()
+            assert stage.share.read_ahead(handle, 0, 5, came.append)
+            await settle()
+            assert came == [None, None]
+            stage.server.distort = lambda _element, body: body
+
+    @pytest.mark.parametrize("way", ["send", "receive"])
+    @trio_test
+    async def test_so_it_is_when_the_connection_is_lost(self, way: str) -> None:
+        async with staged() as stage:
+            handle = await stage.share.open("f", read=True, write=False, expect=None)
+            stage.tree.nodes["f"].touch()
+            came: list[memoryview | None] = []
+            transport = stage.server.transport
+            setattr(transport, f"fail_{way}", getattr(transport, f"{way}s") + 1)
+            stage.share.read_ahead(handle, 0, 5, came.append)
+            await settle()
+            assert came == [None]
+            # The handle is of an earlier session.
+            assert not stage.share.read_ahead(handle, 0, 5, came.append)
+            assert came == [None]

@@ -143,6 +143,7 @@ class FakeShare(FakeLocks, FakeAttached, FakeServerSide):
         self.failures: dict[str, deque[Exception | None]] = {}
         self.gates: dict[str, trio.Event] = {}
         self.latency = 0.0
+        self.ahead: list[tuple[Open, int, int, Callable[[memoryview | None], None]]] = []
         self.listings: list[FakeListing] = []
         self.server_dots = True
         self.points_refused = False
@@ -324,6 +325,17 @@ class FakeShare(FakeLocks, FakeAttached, FakeServerSide):
         await self.exchange("read")
         self.check_locks(handle, offset, offset + size, write=False)
         return memoryview(bytes(self._node(handle).data[offset : offset + size]))
+
+    def read_ahead(self, handle: Open, offset: int, size: int, came: Callable[[memoryview | None], None]) -> int:
+        """Take a request that nobody waits for; `deliver` answers it."""
+        self.calls.append("read_ahead")
+        self.ahead.append((handle, offset, size, came))
+        return size
+
+    def deliver(self, *, fails: bool = False) -> None:
+        """Answer the first request that nobody waits for with what the file has now."""
+        handle, offset, size, came = self.ahead.pop(0)
+        came(None if fails else memoryview(bytes(self._node(handle).data[offset : offset + size])))
 
     async def write(self, handle: Open, offset: int, data: Buffer) -> int:
         await self.exchange("write")

@@ -43,3 +43,4 @@ class Options:
     allow_other: bool = False
     kernel_flags: tuple[str, ...] = ("nosuid", "nodev")
     rasize: int = 1 << 20
+    read_ahead: int = 16 << 20

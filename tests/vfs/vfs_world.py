@@ -85,7 +85,8 @@ class World:
         return opened.fh, entry
 
     async def read(self, fh: int, offset: int = 0, size: int = 1 << 20) -> bytes:
-        return bytes(await settle(self.vfs.read(fh, offset, size)))
+        read = await settle(self.vfs.read(fh, offset, size))
+        return b"".join(read) if isinstance(read, tuple) else bytes(read)
 
     async def write(self, fh: int, offset: int, data: bytes) -> int:
         return await settle(self.vfs.write(fh, offset, data))

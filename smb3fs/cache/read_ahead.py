@@ -1,0 +1,338 @@
+"""Read-ahead: a program that reads a file from one end to the other finds the data fetched when it asks for them.
+
+Theory of operation. Each open(2) that can only read may have a stream. It begins with the second read of those that
+follow upon each other from the start of the file, elsewhere after a megabyte of them, so that who reads here and there
+has none. From then on what is asked for, and a window beyond it, is asked of the server in chunks, of which many are
+under way at a time. A read is answered from the chunks that it lies in, and waits for those that have not come.
+
+How far. The window is doubled when a read has to wait, once a round trip, as long as chunks take no longer than twice
+what the quickest took: beyond that they wait for each other on the way, and a larger window would only make all others
+on the connection wait too. It never exceeds `most` bytes, all streams together hold four times that, and
+nothing is asked for beyond the page in which the file ended when it was opened.
+
+What may be shown. A chunk is good as long as R of the open's lease is held without a gap since it was asked for, and
+nothing was changed through this mount meanwhile. When that ends, all is thrown away, and who waits asks the server
+himself. So he does where a chunk could not be had: nobody is told of an error who has not asked for those bytes.
+
+A read elsewhere is the server's to answer; with the second one the program has moved on, and the stream is over.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+import trio
+
+from smb3fs.handles.leases import Lease, LeaseTable, Reason
+from smb3fs.handles.opens import Open
+from smb3fs.wire.lease import LeaseState
+
+# As an int: arithmetic with enum's flags costs microseconds.
+READ: Final = int(LeaseState.READ)
+# The largest chunk in bytes: more in one request is not faster on any server, and keeps others waiting longer.
+CHUNK: Final = 1 << 20
+# How many bytes have to be read one after the other, elsewhere than from the start, until we believe in it.
+SURE: Final = 1 << 20
+# The window in bytes to begin with, at least.
+FIRST_WINDOW: Final = 256 << 10
+PAGE: Final = 4096
+# All streams together may hold so many times what one may.
+STREAMS: Final = 4
+# What was fetched for a program that has not read for so many seconds makes room for others.
+IDLE: Final = 5.0
+
+
+class Changing(Protocol):
+    """A file whose changes through this mount are counted."""
+
+    changes: int
+
+
+# Asks for bytes of an open file: offset, size, and what is told the data, once, or None if there are none to be had.
+# Returns how many were asked for; 0 if that is not possible at present.
+Ask = Callable[[Open, int, int, Callable[[memoryview | None], None]], int]
+
+
+class Chunk:
+    """Bytes that were asked for, and the data when they have come."""
+
+    __slots__ = ("arrived", "asked_at", "data", "epoch", "forgotten", "offset", "over", "size", "used")
+
+    def __init__(self, offset: int, epoch: int, now: float) -> None:
+        self.offset = offset
+        self.size = 0
+        self.epoch = epoch
+        self.asked_at = now
+        self.data: memoryview | None = None
+        self.used = 0
+        # Whether it is under way no more, and whether nobody will ask for it any more.
+        self.arrived = False
+        self.forgotten = False
+        # Set when there is nothing to wait for any more.
+        self.over = trio.Event()
+
+    @property
+    def end(self) -> int:
+        """Where the next one begins."""
+        return self.offset + self.size
+
+
+class ReadAhead:
+    """What is read ahead for one mount; counts bytes: those that reads were answered from, and fetched in vain."""
+
+    def __init__(self, ask: Ask, most: int) -> None:
+        """`most` bytes are fetched ahead for one reader."""
+        self.most = most
+        self.used = 0
+        self.wasted = 0
+        self.held = 0
+        self._ask = ask
+        # Those with chunks, the one that was used last at the end.
+        self._streams: OrderedDict[Stream, float] = OrderedDict()
+        self._of_lease: dict[Lease, set[Stream]] = {}
+
+    def watch(self, leases: LeaseTable) -> None:
+        """Give up what these leases do not permit any more."""
+        leases.subscribe(self._changed)
+
+    def stream(self, handle: Open, file: Changing) -> Stream | None:
+        """Return what reads ahead through a handle; None where nothing is."""
+        return Stream(self, handle, file) if self.most else None
+
+    def use(self, stream: Stream, now: float) -> None:
+        """Note that a stream has begun, or is read from."""
+        self._streams[stream] = now
+        self._streams.move_to_end(stream)
+        if stream.lease is not None:
+            self._of_lease.setdefault(stream.lease, set()).add(stream)
+
+    def leave(self, stream: Stream) -> None:
+        """Forget a stream that has no chunks any more."""
+        self._streams.pop(stream, None)
+        others = self._of_lease.get(stream.lease) if stream.lease is not None else None
+        if others is not None:
+            others.discard(stream)
+            if not others and stream.lease is not None:
+                del self._of_lease[stream.lease]
+
+    def ask(self, stream: Stream, chunk: Chunk, size: int, now: float) -> bool:
+        """Ask for a chunk, if there is room for it."""
+        while self.held + size > STREAMS * self.most:
+            oldest, used = next(iter(self._streams.items()))
+            if oldest is stream or now - used < IDLE:
+                return False
+            oldest.drop()
+        asked = self._ask(stream.handle, chunk.offset, size, lambda data: stream.came(chunk, data))
+        if chunk.arrived:  # the connection broke when it was asked for
+            return False
+        chunk.size = asked
+        self.held += asked
+        return asked > 0
+
+    def _changed(self, lease: Lease, old: int, new: int, _reason: Reason) -> None:
+        """Throw away what was fetched under a lease when its R has had a gap."""
+        if not (old & READ and new & READ):
+            for stream in tuple(self._of_lease.get(lease, ())):
+                stream.drop()
+
+
+class Stream:
+    """The reads through one open file, and what is fetched ahead of them."""
+
+    def __init__(self, ahead: ReadAhead, handle: Open, file: Changing) -> None:
+        self.handle = handle
+        self.lease: Lease | None = None
+        self.window = 0
+        self._ahead = ahead
+        self._file = file
+        self._changes = 0
+        # Where the reads that follow upon each other began, and where the next one of them will.
+        self._start = 0
+        self._next = 0
+        self._chunks: deque[Chunk] = deque()
+        # Where what was asked for ends.
+        self._end = 0
+        self._strays = 0
+        # Counts what was thrown away.
+        self._epoch = 0
+        # In seconds, of chunks of the largest size so far: what the latest took, and the quickest.
+        self._largest = 0
+        self._latest = 0.0
+        self._quickest = math.inf
+        # Beyond which offset a chunk tells how it is with the window that there is now, and whether one has.
+        self._probe = 0
+        self._may_grow = False
+
+    @property
+    def asked(self) -> int:
+        """How many chunks are asked for or there."""
+        return len(self._chunks)
+
+    def passed(self, offset: int, size: int) -> None:
+        """Note a read that was answered from elsewhere."""
+        if offset == self._next and not self._chunks:
+            self._next = offset + size
+
+    def look(self, offset: int, size: int) -> Sequence[Chunk] | None:
+        """Return the chunks that a read lies in, having asked for them and those ahead; None if it is none of ours."""
+        if not self._licensed():
+            self.drop()
+        last = -(-self.handle.attributes_at_open.size // PAGE) * PAGE
+        end = min(offset + size, last)
+        if not self._chunks:
+            if not self._follows(offset, size) or end <= offset or not self._may_begin(offset, size):
+                return None
+        elif not self._chunks[0].offset <= offset <= self._end or end <= offset:
+            self._stray(offset, size)
+            return None
+        self._strays = 0
+        now = trio.current_time()
+        while self._chunks and self._chunks[0].end <= offset:
+            self._forget(self._chunks.popleft())
+        self._ahead.use(self, now)
+        if not self._reach(end, last, now):
+            self.drop()
+            self._start, self._next = offset, offset + size
+            return None
+        found = [chunk for chunk in self._chunks if chunk.offset < end and chunk.end > offset]
+        for chunk in found:
+            chunk.used += min(chunk.end, end) - max(chunk.offset, offset)
+        if any(chunk.data is None for chunk in found):
+            self._grow()
+        return found
+
+    def take(self, chunks: Sequence[Chunk], offset: int, size: int) -> tuple[memoryview, ...] | None:
+        """Return the bytes of a read; None if it has to ask the server, as what was fetched is not to be shown."""
+        if not self._licensed():
+            self.drop()
+        end, parts = offset + size, []
+        for chunk in chunks:
+            if chunk.data is None or chunk.epoch != self._epoch:
+                return None
+            part = chunk.data[offset - chunk.offset : end - chunk.offset]
+            parts.append(part)
+            offset += len(part)
+            if len(chunk.data) < chunk.size:  # so the file ends there
+                end = offset
+                break
+        if offset < end:
+            return None
+        self._ahead.used += sum(map(len, parts))
+        return tuple(parts)
+
+    def drop(self) -> None:
+        """Throw away what was fetched; who waits for it is woken."""
+        self._epoch += 1
+        self._start = self._next
+        self._strays = 0
+        while self._chunks:
+            chunk = self._chunks.popleft()
+            if not chunk.arrived:
+                chunk.used = 0
+            self._forget(chunk)
+            chunk.over.set()
+        self._ahead.leave(self)
+        self.lease = None
+
+    def came(self, chunk: Chunk, data: memoryview | None) -> None:
+        """Take in a chunk; without data it could not be had, and who needs it finds out why."""
+        chunk.arrived = True
+        if chunk.epoch == self._epoch:
+            chunk.data = data
+            if data is not None:
+                self._measure(chunk)
+        if chunk.forgotten:
+            self._discount(chunk, data)
+        if data is None and chunk.epoch == self._epoch:
+            self.drop()
+        chunk.over.set()
+
+    # -- beginning and end
+
+    def _licensed(self) -> bool:
+        """Whether what was fetched, or will be, may be shown."""
+        lease = self.handle.lease
+        if lease is None or not lease.state & READ or self.handle.lost:
+            return False
+        return self.lease is None or (lease is self.lease and self._changes == self._file.changes)
+
+    def _follows(self, offset: int, size: int) -> bool:
+        """Note a read without a stream; whether it follows upon enough others for one."""
+        follows = offset == self._next
+        if not follows:
+            self._start = offset
+        self._next = offset + size
+        return follows and offset > 0 and (self._start == 0 or offset - self._start >= SURE)
+
+    def _may_begin(self, offset: int, size: int) -> bool:
+        """Begin a stream, if the lease permits it."""
+        lease = self.handle.lease
+        if lease is None or not lease.state & READ:
+            return False
+        self.lease, self._changes = lease, self._file.changes
+        self._end = offset
+        self.window = min(max(FIRST_WINDOW, 2 * size), self._ahead.most)
+        self._largest, self._quickest, self._probe, self._may_grow = 0, math.inf, offset, False
+        return True
+
+    def _stray(self, offset: int, size: int) -> None:
+        """Note a read elsewhere: with the second one the stream is over."""
+        self._strays += 1
+        if self._strays > 1:
+            self.drop()
+            self._start, self._next = offset, offset + size
+
+    # -- asking
+
+    def _reach(self, end: int, last: int, now: float) -> bool:
+        """Ask for what a read up to `end` needs, and for the window; False if what it needs cannot be asked for."""
+        while self._end < end:
+            if not self._ask(max(min(CHUNK, self.window // 2), min(CHUNK, end - self._end)), last, now):
+                return False
+        target = min(end + self.window, last)
+        step = max(PAGE, min(CHUNK, self.window // 2))
+        while self._end < target and (target - self._end >= step or target == last):
+            if not self._ask(step, last, now):
+                break
+        return True
+
+    def _ask(self, size: int, last: int, now: float) -> bool:
+        """Ask for the next bytes."""
+        chunk = Chunk(self._end, self._epoch, now)
+        if not self._ahead.ask(self, chunk, min(size, last - self._end), now):
+            return False
+        self._chunks.append(chunk)
+        self._end = chunk.end
+        return True
+
+    def _forget(self, chunk: Chunk) -> None:
+        """Count a chunk no more that nobody will ask for."""
+        chunk.forgotten = True
+        if chunk.arrived:
+            self._discount(chunk, chunk.data)
+
+    def _discount(self, chunk: Chunk, data: memoryview | None) -> None:
+        """Take a chunk off what is held; what of it no read was answered from was fetched in vain."""
+        self._ahead.held -= chunk.size
+        if data is not None:
+            self._ahead.wasted += max(0, len(data) - chunk.used)
+
+    # -- how far
+
+    def _measure(self, chunk: Chunk) -> None:
+        """Note how long a chunk took, if it is one of the largest."""
+        self._may_grow = self._may_grow or chunk.offset >= self._probe
+        if chunk.size < self._largest:
+            return
+        self._latest = trio.current_time() - chunk.asked_at
+        self._quickest = min(self._quickest, self._latest) if chunk.size == self._largest else self._latest
+        self._largest = chunk.size
+
+    def _grow(self) -> None:
+        """Read further ahead from now on, unless what is under way waits for each other already."""
+        if self._may_grow and self._latest <= 2 * self._quickest:
+            self.window = min(2 * self.window, self._ahead.most)
+            self._probe, self._may_grow = self._end, False
