@@ -294,6 +294,7 @@ class Mount:
             "claimed": total.claimed,
             "reopened": total.reopened,
             "lost": total.lost,
+            "robbed": total.robbed,
             "latest": self.line.recovery.latest,
             "longest": max(recovery.longest for recovery in recoveries),
             "inherited": {

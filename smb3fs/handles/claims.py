@@ -79,6 +79,8 @@ class Refusal(NamedTuple):
 
 LATE: Final = Refusal("the server did not answer in time")
 NOT_DURABLE: Final = Refusal("it was not durable")
+OTHER_RULES: Final = Refusal("the server has given it back under other rules for locks")
+ROBBED: Final = Refusal("the server has given it back without its locks")
 
 
 @dataclass(slots=True)
@@ -88,6 +90,8 @@ class Tally:
     claimed: int = 0
     reopened: int = 0
     lost: int = 0
+    robbed: int = 0
+    """How many of these the server had given back without their locks."""
     example: str = ""
     """One that was lost, and why."""
 
@@ -105,6 +109,7 @@ class Tally:
         self.claimed += other.claimed
         self.reopened += other.reopened
         self.lost += other.lost
+        self.robbed += other.robbed
 
 
 class Claims:
@@ -201,6 +206,7 @@ class Claims:
             wrong = f"{wrong}, and {more}"
         self._opens.lose(handle, wrong)
         tally.lost += 1
+        tally.robbed += refusal is ROBBED
         tally.example = f"{handle.path}: {wrong}"
         log.info("%s cannot be used any more: %s", handle.path, wrong)
 
@@ -226,9 +232,9 @@ class Claims:
         elif handle.ledger is not None and any(context.name == POSIX_GUID for context in handle.request.contexts):
             # What is given back is an open without the POSIX extensions. Their locks are in everybody's way there, its
             # own included, and cannot be unlocked but by this.
-            return _given_up(session, handle, "the server has given it back under other rules for locks")
+            return _given_up(session, handle, OTHER_RULES)
         elif handle.ledger is not None and not await self._has_locks(session, handle, handle.ledger):
-            return _given_up(session, handle, "the server has given it back without its locks")
+            return _given_up(session, handle, ROBBED)
         return None
 
     async def _has_locks(self, session: Session, handle: Open, ledger: Ledger) -> bool:
@@ -281,11 +287,11 @@ def _end_breaks(session: Session, handles: Sequence[Open]) -> None:
         session.post([LeaseBreakAcknowledgment(key, LeaseState.NONE)])
 
 
-def _given_up(session: Session, handle: Open, why: str) -> Refusal:
+def _given_up(session: Session, handle: Open, why: Refusal) -> Refusal:
     """Close an open that was given back and is of no use, so that nobody can take it for one of the session."""
     session.post([CloseRequest(handle.file_id)])
     handle.generation = 0
-    return Refusal(why)
+    return why
 
 
 async def _side_by_side(session: Session, handles: Sequence[Open], do: Callable[[Open], Awaitable[None]]) -> None:

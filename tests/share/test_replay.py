@@ -209,6 +209,7 @@ async def test_who_had_locks_that_others_have_had_since_is_told(now: str) -> Non
         made.stage.server.transport.hang_up()
         await trio.sleep(3)
         assert "without its locks" in handle.lost
+        assert made.stage.world.recovery.tally.robbed == 1
         assert not another.lost
         assert made.memory.locks == {another.file_id.persistent: [(10, 10)]}
         with pytest.raises(ConnectionLost):

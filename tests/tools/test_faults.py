@@ -20,7 +20,7 @@ if str(TOOLS) not in sys.path:
 from faultlib.content import Content  # noqa: E402
 from faultlib.judging import judge  # noqa: E402
 from faultlib.plan import KINDS, faults  # noqa: E402
-from faultlib.promises import CRASHED, DURABLE, NEITHER, PERSISTENT, broken  # noqa: E402
+from faultlib.promises import CRASHED, DURABLE, NEITHER, PERSISTENT, ROBBED, broken  # noqa: E402
 from faultlib.shared_files import COUNTER_WIDTH  # noqa: E402
 from faultlib.stalls import Event, stall  # noqa: E402
 from faultlib.trying import Trying  # noqa: E402
@@ -329,6 +329,8 @@ def test_most_outages_are_short() -> None:
 
 def test_promises() -> None:
     assert broken(PERSISTENT, "kill", "lock")
+    assert not broken(PERSISTENT, ROBBED, "write counter")
+    assert broken(PERSISTENT, ROBBED, "write")
     assert broken(DURABLE, "link", "write")
     assert not broken(DURABLE, "link", "write counter")
     assert not broken(DURABLE, "kill", "write")

@@ -14,10 +14,12 @@ PERSISTENT: Final = "persistent"
 PROMISES: Final[Mapping[str, str]] = {
     NEITHER: "calls on open files may fail; what succeeded was done, what failed was done or not, no byte is wrong",
     DURABLE: "nothing fails when only the link does, but for locks; with the server's process, open files may be lost",
-    PERSISTENT: "nothing fails, whatever is lost and comes back within timeout=",
+    PERSISTENT: "nothing fails, whatever is lost and comes back within timeout=, but for locks given away",
 }
 # What a process of the server that crashes by itself amounts to.
 CRASHED: Final = "crash"
+# An open was given back without its locks: Samba 4.25 gives those of a lost connection to whoever asks for them.
+ROBBED: Final = "robbed"
 # [MS-SMB2] 3.3.7.1: a durable open keeps its byte-range locks only under a lease to write, which files that several
 # clients have open never get. Here these are the counters.
 WITHOUT_A_LEASE: Final = frozenset({"lock", "unlock", "read counter", "write counter", "open counter", "close counter"})
@@ -26,5 +28,5 @@ WITHOUT_A_LEASE: Final = frozenset({"lock", "unlock", "read counter", "write cou
 def broken(share: str, kind: str, what: str) -> bool:
     """Whether an error of an operation, after a fault of a kind, breaks the share's promise."""
     if share == PERSISTENT:
-        return True
+        return kind != ROBBED or what not in WITHOUT_A_LEASE
     return share == DURABLE and kind not in OF_THE_SERVER and what not in WITHOUT_A_LEASE

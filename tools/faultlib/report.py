@@ -22,6 +22,7 @@ def as_text(report: Report) -> str:
         f"  {sum(report.done.values())} operations: {_counts(report.done)}",
         f"  {sum(report.errors.values())} errors: {_counts(report.errors)}",
         *([f"  {report.panics} times a process of the server crashed by itself"] if report.panics else []),
+        *([f"  {report.robbed} opens were given back without their locks"] if report.robbed else []),
         f"  after what: {_counts(report.errors_after)}",
         f"  {_stalls(report)}",
         *_listed("errors that are promised not to be", report.broken),
@@ -68,6 +69,7 @@ def as_json(report: Report) -> dict[str, Any]:
         },
         "errors_after": report.errors_after,
         "panics": report.panics,
+        "robbed": report.robbed,
         "broken": report.broken,
         "violations": report.violations,
         "faults": [_fault(one) for one in report.happened],
@@ -86,4 +88,5 @@ def _fault(one: Happened) -> dict[str, Any]:
         "over": one.over,
         "stalls": one.stalls,
         "panics": one.panics,
+        "robbed": one.robbed,
     }

@@ -19,7 +19,7 @@ from lab.server import Samba
 from faultlib.breaking import Breaker
 from faultlib.judging import judge
 from faultlib.plan import Fault
-from faultlib.promises import CRASHED, broken
+from faultlib.promises import CRASHED, PERSISTENT, ROBBED, broken
 from faultlib.proxy import PORT, Proxy
 from faultlib.shared_files import COUNTER_WIDTH, COUNTERS
 from faultlib.stalls import Event, stall
@@ -43,6 +43,8 @@ class Happened:
     stalls: list[float | None] = field(default_factory=list)
     panics: int = 0
     """Processes of the server that have crashed by themselves over it, before the next one."""
+    robbed: int = 0
+    """Opens that the server has given back without their locks, likewise."""
 
 
 @dataclass
@@ -81,6 +83,11 @@ class Report:
         """How many processes of the server have crashed by themselves."""
         return sum(one.panics for one in self.happened)
 
+    @property
+    def robbed(self) -> int:
+        """How many opens the server has given back without their locks."""
+        return sum(one.robbed for one in self.happened)
+
     def longest(self) -> Happened | None:
         """The fault after which somebody waited for longest."""
         told = [one for one in self.happened if any(seconds is not None for seconds in one.stalls)]
@@ -116,7 +123,7 @@ class Run:
                 self._workers.append(Process(place, behind, number, self._log(number), seed))
             time.sleep(WARM_UP)
             self._do(faults, Breaker(self._server, proxy), mounts, stop=stop)
-            self._end(behind)
+            self._end(behind, mounts)
             self.report.mounts = [self._status(mount) for mount in mounts]
         self._open_files()
         self.report.seconds = time.monotonic() - began
@@ -145,7 +152,7 @@ class Run:
         told = 0
         for fault in faults:
             time.sleep(fault.pause)
-            self._count_panics()
+            self._charge(mounts)
             begun = time.monotonic()
             words = breaker.do(fault)
             over = time.monotonic()
@@ -163,11 +170,15 @@ class Run:
             if stop and (self._told_violations() or self.report.violations):
                 return
 
-    def _count_panics(self) -> None:
-        """Charge the latest fault with the crashes of the server since it began."""
+    def _charge(self, mounts: Sequence[Mount]) -> None:
+        """Charge the latest fault with what the server has done by itself since it began."""
         happened = self.report.happened
-        if happened:
-            happened[-1].panics = self._server.panics() - sum(one.panics for one in happened[:-1])
+        if not happened:
+            return
+        happened[-1].panics = self._server.panics() - sum(one.panics for one in happened[:-1])
+        told = [self._status(mount).get("recovery") for mount in mounts if self._share == PERSISTENT]
+        if all(told):  # a mount that is too busy to tell does so after the next one
+            happened[-1].robbed = sum(one["robbed"] for one in told) - sum(one.robbed for one in happened[:-1])
 
     def _progress(self, fault: Fault, count: int, words: str) -> str:
         """One line."""
@@ -179,10 +190,10 @@ class Run:
         """Violations that workers have told of."""
         return [event.error for worker in self._workers for event in list(worker.events) if event.what == "violation"]
 
-    def _end(self, behind: Path) -> None:
+    def _end(self, behind: Path, mounts: Sequence[Mount]) -> None:
         """Let the workers end and compare, then judge what they did together."""
         settled(self._workers, time.monotonic(), time.monotonic() + SETTLE_SECONDS)
-        self._count_panics()
+        self._charge(mounts)
         for worker in self._workers:
             worker.stop()
         limit = time.monotonic() + PATIENCE + COMPARE_SECONDS
@@ -210,6 +221,8 @@ class Run:
             kinds = {one.fault.kind for one in before[-2:]} or {kind}
             if any(one.panics for one in before[-2:]):
                 kinds.add(CRASHED)
+            if any(one.robbed for one in before[-2:]):
+                kinds.add(ROBBED)
             if all(broken(self._share, each, event.what) for each in kinds):
                 after = f"fault {before[-1].fault.number} ({before[-1].words})" if before else "no fault at all"
                 self.report.broken.append(
@@ -227,7 +240,7 @@ class Run:
         """What the mount says of itself."""
         try:
             return mount.status()
-        except (OSError, RuntimeError, json.JSONDecodeError) as error:
+        except (OSError, CommandError, json.JSONDecodeError) as error:
             return {"error": str(error)}
 
     def _close_workers(self) -> None:
