@@ -19,6 +19,8 @@ from lab.server import PERSISTENT, Samba
 HANG_SECONDS = 240.0
 # Which driver the mounts use: SMB3FS_FUSE=pyfuse3 runs this folder on the other one.
 DRIVER = [f"fuse={os.environ['SMB3FS_FUSE']}"] if os.environ.get("SMB3FS_FUSE") else []
+# pyfuse3 has the kernel neither keep a file's pages nor, in time, drop them: what is cached is not for it to show.
+native_only = pytest.mark.skipif("fuse=pyfuse3" in DRIVER, reason="what the kernel keeps is the native driver's affair")
 # The bound that the tests ask for in `timeout=`; short, because some of them wait for it to pass.
 BOUND = 6
 

@@ -15,7 +15,7 @@ import pytest
 from lab.mounting import Mount
 from lab.server import Samba
 
-from .conftest import Mounter
+from .conftest import Mounter, native_only
 
 # Longer than any test: what is closed is closed for another reason.
 KEPT = ("closetimeo=600", "actimeo=600")
@@ -58,6 +58,7 @@ def place(server: Samba, mounted: Mounter) -> Iterator[Callable[..., Mount]]:
     mounted.finish()
 
 
+@native_only
 def test_a_file_is_read_again_without_a_request(later_samba: Samba, mounted: Mounter) -> None:
     here, there = (mounted(*options, server=later_samba) for options in (KEPT, ()))
     path = here.path / "again"
@@ -78,6 +79,7 @@ def test_a_file_is_read_again_without_a_request(later_samba: Samba, mounted: Mou
     mounted.finish()
 
 
+@native_only
 def test_what_another_client_writes_is_read_at_once(place: Callable[..., Mount]) -> None:
     here, there = place(*KEPT), place()
     ours, theirs = here.path / "shared", there.path / "shared"
@@ -96,6 +98,7 @@ def test_what_another_client_writes_is_read_at_once(place: Callable[..., Mount])
     ours.unlink()
 
 
+@native_only
 def test_a_mapped_file_shows_what_another_client_writes(place: Callable[..., Mount]) -> None:
     here, there = place(*KEPT), place()
     ours, theirs = here.path / "mapped", there.path / "mapped"
@@ -245,6 +248,7 @@ def test_nothing_waits_where_nobody_says_who_removes_it(mounted: Mounter, samba:
     (samba.directory() / "old").unlink()
 
 
+@native_only
 def test_loose_believes_what_it_has_until_the_file_is_seen_to_have_changed(mounted: Mounter) -> None:
     loose, other = mounted("cache=loose", "nolease", "actimeo=600"), mounted("noac", "nolease")
     (other.path / "loose").write_bytes(bytes(200_000))

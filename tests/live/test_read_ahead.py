@@ -12,7 +12,7 @@ import pytest
 from lab.mounting import Mount, mount_point_type, wait_until
 from lab.server import Samba
 
-from .conftest import Mounter
+from .conftest import Mounter, native_only
 
 MIB = 1 << 20
 SIZE = 24 * MIB
@@ -55,6 +55,7 @@ def make(mount: Mount, name: str) -> Path:
     return mount.path / name
 
 
+@native_only
 def test_a_file_is_fetched_by_few_large_requests(place: Callable[..., Mount]) -> None:
     here, there = place(), place()
     make(there, "large")
@@ -90,6 +91,7 @@ def test_nothing_is_fetched_that_nobody_asks_for(place: Callable[..., Mount], op
     assert here.status()["read_ahead"] == {"used": 0, "wasted": 0, "held": 0}
 
 
+@native_only
 def test_what_another_client_writes_ahead_of_us_is_what_we_read(place: Callable[..., Mount]) -> None:
     here, there = place(), place()
     theirs = make(there, "large")
