@@ -144,6 +144,9 @@ class TcpTransport:
 
     async def _wait(self, wait: Callable[[socket.socket], Awaitable[None]]) -> None:
         """Wait for the socket in one direction."""
+        if self._closed:
+            # Of a descriptor that is gone trio would remember that somebody waits for it, and refuse the next one.
+            raise ConnectionLost("the connection is closed")
         try:
             await wait(self._socket)
         except (trio.ClosedResourceError, ValueError, OSError) as error:

@@ -69,6 +69,18 @@ async def test_a_message_that_is_cut_anywhere_is_put_together() -> None:
 
 
 @real_time_test
+async def test_what_is_closed_is_not_waited_for() -> None:
+    """Not even once: trio would remember it, and refuse the next transport that does so."""
+    for _ in range(3):
+        with pair() as (transport, peer):
+            peer.send(framed(message(SMALLEST)))
+            await transport.receive()
+            transport.close()
+            with pytest.raises(ConnectionLost):
+                await transport.receive()
+
+
+@real_time_test
 async def test_byte_by_byte() -> None:
     expected = [message(SMALLEST), message(100, 1)]
     with pair() as (transport, peer):
