@@ -206,6 +206,8 @@ class Mount:
 
     async def end(self) -> None:
         """Take leave of the server, so that nothing of us is left there."""
+        with trio.move_on_after(self.options.timeout):
+            await self.vfs.state.writes.finish()
         self.vfs.state.deferred.drop_all()
         async with trio.open_nursery() as nursery:
             for line in self._lines():
@@ -253,6 +255,7 @@ class Mount:
                 "pages_kept": self.vfs.state.pages.kept,
             },
             "handles": self._handles(),
+            "writes": self._writes(),
             "inodes": len(self.vfs.state.inodes),
             "locks": self.vfs.state.locks.counts(),
             "leases": self._leases(),
@@ -272,6 +275,18 @@ class Mount:
         for line in self._lines():
             counts += line.opens.leases.counts()
         return {lease_name(state): counts[state] for state in sorted(counts, reverse=True)}
+
+    def _writes(self) -> dict[str, Any]:
+        """Return what is gathered, and how that was sent: bytes, the most there were and may be; writes, and runs."""
+        writes = self.vfs.state.writes
+        return {
+            "dirty": writes.dirty,
+            "most": writes.most,
+            "limit": writes.limit,
+            "gathered": writes.taken,
+            "failed": writes.failed,
+            "sent": {cause.value: count for cause, count in writes.runs.items()},
+        }
 
     def _links(self) -> dict[str, str | None]:
         """Return the links that have been followed, and where each leads at present."""
@@ -361,6 +376,7 @@ async def run_mount(
             await mount.start()
             nursery.start_soon(mount.line.recovery.run)
             nursery.start_soon(mount.vfs.state.deferred.run)
+            nursery.start_soon(mount.vfs.state.writes.run)
             nursery.start_soon(serve_status, socket_path(target), mount.snapshot, {"snapshots": mount.snapshots})
             nursery.start_soon(_heed_signals, mount, driver)
             # What exists by now lives as long as the mount; the collector need not look at it ever again.

@@ -198,6 +198,7 @@ OPTIONS: Final[tuple[Option, ...]] = (
     # The limits of the Linux client.
     value("bsize", into("bsize", number(16 << 10, 16 << 20))),
     value("rasize", _read_ahead),
+    value("wcache", into("wcache", number(0, 1 << 30))),
     flag("nolease", leases=False),
     flag("nohandlecache", handle_cache=False),
     flag("handlecache", handle_cache=True),

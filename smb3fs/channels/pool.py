@@ -134,15 +134,23 @@ class Pool:
         return self.session
 
     async def call(
-        self, requests: Sequence[Request], *, handle: Handle | None = None, repeat: Repeat = Repeat.NEVER
+        self,
+        requests: Sequence[Request],
+        *,
+        handle: Handle | None = None,
+        repeat: Repeat = Repeat.NEVER,
+        check: Callable[[], None] | None = None,
     ) -> tuple[Session, list[Answer]]:
         """Send a chain and return its answers with the session that carried them.
 
         `handle` is the open that they refer to, if any; they make sense only where it is valid. What is lost on the way
         is sent again if nothing of it can have been carried out, or if `repeat` permits; otherwise ConnectionLost is
         raised, as it is when the handle does not outlive the connection.
+
+        `check` is called when there is a session, each time before anything is sent, and raises an OSError for what
+        must not be sent in it.
         """
-        return await self._persist(requests, handle, repeat, Session.call)
+        return await self._persist(requests, handle, repeat, Session.call, check=check)
 
     async def see_through(
         self, requests: Sequence[Request], handle: Handle, repeat: Repeat = Repeat.REPLAY
@@ -161,6 +169,7 @@ class Pool:
         repeat: Repeat,
         send: Callable[..., Awaitable[list[Answer]]],
         patience: float = math.inf,
+        check: Callable[[], None] | None = None,
     ) -> tuple[Session, list[Answer]]:
         """Send a chain until it is answered, or may not be sent again."""
         lost, repeated, replay, pause = 0, False, False, FIRST_PAUSE
@@ -168,6 +177,8 @@ class Pool:
             session = None
             try:
                 session = await self.ready(handle, patience)
+                if check is not None:
+                    check()
                 answers = await send(session, requests, replay=replay)
             except trio.Cancelled:
                 if not repeated or patience == math.inf:

@@ -49,6 +49,7 @@ def _lines(snapshot: Mapping[str, Any]) -> Iterator[str]:
         ("left before", _inherited((snapshot.get("recovery") or {}).get("inherited") or {})),
         ("open handles", _handles(snapshot.get("open_handles"), snapshot.get("handles") or {})),
         ("deferred close", snapshot.get("deferred_handles")),
+        ("gathered", _gathered(snapshot.get("writes"))),
         ("opens", _counts(snapshot.get("opens"))),
         ("locks", _locks(snapshot.get("locks"))),
         ("leases", _counts(snapshot.get("leases"))),
@@ -95,6 +96,18 @@ def _locks(counts: Mapping[str, int] | None) -> str | None:
     return (
         f"{counts.get('ranges', 0)} ranges of {counts.get('files', 0)} files,"
         f" {counts.get('on_server', 0)} on the server" + (f", {waiting} waited for there" if waiting else "")
+    )
+
+
+def _gathered(told: Mapping[str, Any] | None) -> str | None:
+    """Return what was written and has not arrived, and how the rest was sent; nothing where nothing was gathered."""
+    if not told or not told.get("gathered"):
+        return None
+    here, most, limit = (_bytes(told.get(name)) for name in ("dirty", "most", "limit"))
+    sent = _counts(told.get("sent"))
+    failed = f"; {told['failed']:,} failed" if told.get("failed") else ""
+    return (
+        f"{here} of {limit}, at most {most}; {told['gathered']:,} writes" + (f", sent {sent}" if sent else "") + failed
     )
 
 

@@ -116,6 +116,8 @@ class Lease:
     known: bool = False
     guards_name: bool = False
     """Whether H is taken back when another client removes or renames the file."""
+    numbered: bool = False
+    """Whether its changes have numbers, so that it shows after a loss whether it was kept all along."""
     kept: int = NONE
     """The state that it had when the connection was lost."""
     early: tuple[int, int] | None = None
@@ -310,7 +312,7 @@ class LeaseTable:
         if file_id and lease.file_id and file_id != lease.file_id:
             return None
         lease.file_id = lease.file_id or file_id
-        lease.guards_name = self.guards_names
+        lease.guards_name, lease.numbered = self.guards_names, isinstance(answer, LeaseContextV2)
         held = bool(lease.opens)
         handle.lease = lease
         lease.opens.add(handle)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -302,9 +302,11 @@ class Chains:
         """Queue the CLOSE of what has not become an `Open`."""
         self._pool.post([CloseRequest(CreateResponse.parse(answer.pdu).file_id)], session)
 
-    async def _on(self, handle: Open, chain: Sequence[Request], repeat: Repeat) -> list[Answer]:
-        """Send a chain on an open handle; raise the first error in it."""
-        _, answers = await self._pool.call(chain, handle=handle, repeat=repeat)
+    async def _on(
+        self, handle: Open, chain: Sequence[Request], repeat: Repeat, check: Callable[[], None] | None = None
+    ) -> list[Answer]:
+        """Send a chain on an open handle; raise the first error in it, or what `check` raises: see `Pool.call`."""
+        _, answers = await self._pool.call(chain, handle=handle, repeat=repeat, check=check)
         raise_first(chain, answers)
         return answers
 

@@ -333,15 +333,19 @@ class Files(Links, Sharing):
         self._trace.bytes_read += len(data)
         return data
 
-    async def write(self, handle: Open, offset: int, data: Buffer) -> int:
-        """Write all of `data` at `offset` and return its length."""
+    async def write(self, handle: Open, offset: int, data: Buffer, *, check: Callable[[], None] | None = None) -> int:
+        """Write all of `data` at `offset` and return its length.
+
+        `check` raises what forbids it, each time that something is about to be sent: see `Pool.call`.
+        """
         session = await self._pool.ready(handle)
         limit = session.payload_limit(min(session.agreed.max_write, self._wsize))
         view = memoryview(data)
         done = 0
         while done < len(view):
             part = view[done : done + limit]
-            answers = await self._on(handle, [WriteRequest(handle.file_id, offset + done, part)], Repeat.REPLAY)
+            request = WriteRequest(handle.file_id, offset + done, part)
+            answers = await self._on(handle, [request], Repeat.REPLAY, check)
             count = WriteResponse.parse(answers[0].pdu).count
             if not 0 < count <= len(part):
                 raise WireError(f"the server claims to have written {count} bytes of {len(part)}")

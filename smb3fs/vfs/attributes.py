@@ -11,7 +11,7 @@ import errno
 import math
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -123,6 +123,14 @@ class Settings(Protocol):
     @property
     def cache(self) -> str:
         """What is kept: `strict` what leases permit, `loose` more, `none` nothing, in the kernel neither."""
+
+    @property
+    def wcache(self) -> int:
+        """How many bytes may have been written by programs and not arrived at the server, where leases permit it."""
+
+    @property
+    def kernel_flags(self) -> Sequence[str]:
+        """The flags of the mount, such as `sync`."""
 
     @property
     def closetimeo(self) -> float:

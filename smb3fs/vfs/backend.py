@@ -83,8 +83,10 @@ class ShareVerbs(Protocol):
         `came` is called once, with the data or None: see `share.files`.
         """
 
-    async def write(self, handle: Open, offset: int, data: Buffer, /) -> int:
-        """Write all of `data` at `offset`."""
+    async def write(
+        self, handle: Open, offset: int, data: Buffer, /, *, check: Callable[[], None] | None = None
+    ) -> int:
+        """Write all of `data` at `offset`; `check` raises what forbids it whenever something is about to be sent."""
 
     async def flush(self, handle: Open, /) -> None:
         """Have the server put what was written onto its disk."""

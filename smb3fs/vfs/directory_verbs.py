@@ -100,4 +100,5 @@ class DirectoryVerbs(Verbs):
     async def link(self, number: int, new_parent: int, new_name: bytes) -> Entry:
         """Give a file a second name; EPERM, as link(2) has it, where the server has none."""
         inode = self._inodes.get(number)
+        await self.state.settle(inode)
         return self.state.counted(inode, await links.link(self.state, inode, self._inodes.get(new_parent), new_name))

@@ -45,7 +45,9 @@ class OpenFile:
 
     __slots__ = (
         "append",
+        "failures",
         "fh",
+        "gathers",
         "handle",
         "head_of",
         "head_until",
@@ -55,14 +57,19 @@ class OpenFile:
         "readable",
         "stream",
         "synchronous",
+        "writes",
     )
 
     def __init__(self, fh: int, inode: Inode, handle: Open, flags: int, *, direct: bool) -> None:
         self.fh = fh
         self.inode = inode
         self.handle = handle
-        self.readable = Access.of(flags).read
+        self.readable, self.writes = Access.of(flags)
         self.append = bool(flags & os.O_APPEND)
+        # Whether what is written may arrive later, as far as the program has asked for nothing else; and how many
+        # failures of that its user was told of, or missed before this open.
+        self.gathers = not flags & (SYNCHRONOUS | os.O_APPEND | os.O_DIRECT)
+        self.failures = 0
         # Through the page cache the kernel follows each write with an fsync by itself; past it, it does not.
         self.synchronous = direct and bool(flags & SYNCHRONOUS)
         # The counts of changes and of attributes told when the handle's head was asked for, and until when it may be

@@ -102,6 +102,7 @@ async def remove_file(state: State, parent: Inode, name: bytes) -> None:
     text = await _meant(state, parent, name)
     inode = parent.child(text)
     if inode is not None:
+        await state.settle(inode)
         state.deferred.drop(inode.number)
     try:
         if inode is None or not _is_in_the_way(state, inode) or not await _remove_open(state, inode, parent, text):
@@ -234,6 +235,12 @@ async def rename(state: State, parent: Inode, name: bytes, new_parent: Inode, ne
 async def _move(state: State, parent: Inode, old: str, new_parent: Inode, new: str, flags: int) -> None:
     """Do so with the server's names for both."""
     move = Move(state, parent, old, new_parent, new)
+    source, target = parent.child(old), new_parent.child(new)
+    if source is None or source.is_directory:
+        await state.settle_in(None)  # it may be below that
+    for inode in (source, target):
+        if inode is not None:
+            await state.settle(inode)
     source, target = parent.child(old), new_parent.child(new)
     state.cached.leave(source)
     if target is not None:

@@ -30,12 +30,13 @@ from smb3fs.vfs.attributes import UNTOLD, Entry, SetAttr, Settings
 from smb3fs.vfs.backend import ShareVerbs
 from smb3fs.vfs.cached import CachedNames, Contents
 from smb3fs.vfs.directory_verbs import DirectoryVerbs
-from smb3fs.vfs.files import HEAD_SIZE, Access, OpenFile, Owner
+from smb3fs.vfs.files import HEAD_SIZE, Access, OpenFile
 from smb3fs.vfs.inodes import Inode
 from smb3fs.vfs.lock_verbs import LockVerbs
 from smb3fs.vfs.serverside_verbs import ServerSideVerbs
 from smb3fs.vfs.state import DirectoryChanged, stale
-from smb3fs.vfs.wall import Answer, answers, may_wait, waits
+from smb3fs.vfs.wall import Answer, answers, may_wait, settle, waits
+from smb3fs.vfs.writing import WritingVerbs
 from smb3fs.wire.codec import Buffer, filetime_to_ns
 from smb3fs.wire.lease import LeaseState
 
@@ -43,6 +44,8 @@ from smb3fs.wire.lease import LeaseState
 UNKNOWN_COUNT: Final = 0
 # As an int: arithmetic with enum's flags costs microseconds.
 READ: Final = int(LeaseState.READ)
+# What the counts by which attributes are known to be old never are.
+UNTRUE: Final = (-1, -1)
 
 
 @dataclass(slots=True)
@@ -68,12 +71,11 @@ class StatFs:
     files_free: int = UNKNOWN_COUNT
 
 
-class Vfs(DirectoryVerbs, LockVerbs, ServerSideVerbs):
+class Vfs(DirectoryVerbs, LockVerbs, ServerSideVerbs, WritingVerbs):
     """The filesystem of one mount."""
 
     def __init__(self, share: ShareVerbs, settings: Settings, trace: Trace) -> None:
         super().__init__(share, settings, trace)
-        self._strictsync = settings.strictsync
         # Whether locks are asked of the verbs, by a driver that can, or are the kernel's own affair.
         self.server_locks = settings.server_locks
         self._ahead = Anticipation(
@@ -108,6 +110,7 @@ class Vfs(DirectoryVerbs, LockVerbs, ServerSideVerbs):
         self.state.deferred.watch(leases)
         self.state.pages.watch(leases)
         self.state.ahead.watch(leases)
+        self.state.writes.watch(leases)
 
     def set_root(self, told: FileAttributes) -> None:
         """Take in what the server says of the root of the mount, which must be a directory."""
@@ -157,6 +160,8 @@ class Vfs(DirectoryVerbs, LockVerbs, ServerSideVerbs):
             if errno_of(error) == errno.ENOENT:
                 self.cached.learn_absent(directory, text, asked)
             raise
+        if found.inode in self.state.writes:
+            found = found._replace(told=await self.state.attributes(found.inode))
         self._ahead.note(directory, trio.current_time())
         entry = self.state.counted(found.inode, found.told)
         # What was asked before a lock was granted may be told after it, but not be kept.
@@ -228,6 +233,7 @@ class Vfs(DirectoryVerbs, LockVerbs, ServerSideVerbs):
     async def setattr(self, number: int, changes: SetAttr, fh: int | None = None) -> Entry:
         """Change attributes and return what they are then; what cannot be is refused before anything is changed."""
         inode = self._inodes.get(number)
+        await self.state.settle(inode)
         presentation = self.state.presentation
         inode.changes += 1
         if (changes.mode, changes.uid, changes.gid, changes.size) != (None, None, None, None):
@@ -368,7 +374,7 @@ class Vfs(DirectoryVerbs, LockVerbs, ServerSideVerbs):
     def open(self, number: int, flags: int) -> Answer[OpenResult]:
         """Open an existing file; what is not the file that the kernel means is not touched."""
         inode, access = self._inodes.get(number), Access.of(flags)
-        if not access.write:
+        if not access.write and inode not in self.state.writes:
             handle = self.state.deferred.take(number, trio.current_time())
             if handle is not None:
                 return self._opened(inode, handle, flags)
@@ -376,12 +382,15 @@ class Vfs(DirectoryVerbs, LockVerbs, ServerSideVerbs):
 
     async def _open(self, inode: Inode, access: Access, flags: int) -> OpenResult:
         """Open a file at the server."""
+        await self.state.settle(inode)
         if access.write:
             self.state.deferred.drop(inode.number)
         brings_head = not (access.write or self.state.uncached or flags & os.O_DIRECT)
         brings_head = brings_head and not self.state.pages.has(inode.number, inode.changes)
         asked, now = (self._files.changes, inode.told), trio.current_time()
         asked_after = (inode.changes, inode.told)
+        if inode in self.state.writes:  # somebody goes on writing: what the server tells is old already
+            brings_head, asked_after = False, UNTRUE
 
         async def open_it(path: str) -> Open:
             handle = await self._share.open(
@@ -434,7 +443,10 @@ class Vfs(DirectoryVerbs, LockVerbs, ServerSideVerbs):
         self.state.deferred.drop(inode.number)
         told = handle.attributes_at_open
         if flags & os.O_TRUNC and not handle.created:
+            await self.state.settle(inode)
             told = await self._empty(inode, handle)
+        elif inode in self.state.writes:
+            told = await self.state.attributes(inode)
         return self._opened(inode, handle, flags), self.state.counted(inode, told)
 
     @waits
@@ -488,6 +500,7 @@ class Vfs(DirectoryVerbs, LockVerbs, ServerSideVerbs):
         file = self._files.add(inode, handle, flags, direct=direct)
         if not direct and not handle.writable:
             file.stream = self.state.ahead.stream(handle, inode)
+        file.failures = self.state.writes.failures(inode)
         keeps = self.state.keeps_pages and not direct
         return OpenResult(
             file.fh, direct, keeps and self.state.pages.may_keep(inode.number, handle.lease, inode.changes)
@@ -497,6 +510,17 @@ class Vfs(DirectoryVerbs, LockVerbs, ServerSideVerbs):
     def read(self, fh: int, offset: int, size: int) -> Answer[Buffer | tuple[Buffer, ...]]:
         """Return `size` bytes from `offset`, in one piece or several; fewer only at the end of the file."""
         file = self._files.get(fh)
+        if file.inode in self.state.writes:
+            return self._read_settled(file, offset, size)
+        return self._read(file, offset, size)
+
+    async def _read_settled(self, file: OpenFile, offset: int, size: int) -> Buffer | tuple[Buffer, ...]:
+        """Read what the server has, once it has all that was written."""
+        await self.state.settle(file.inode)
+        return await settle(self._read(file, offset, size))
+
+    def _read(self, file: OpenFile, offset: int, size: int) -> Answer[Buffer | tuple[Buffer, ...]]:
+        """Read what has been fetched, or what the server has."""
         stream = file.stream
         head = file.head(offset, size, self._files.changes, trio.current_time())
         if head is not None:
@@ -511,7 +535,7 @@ class Vfs(DirectoryVerbs, LockVerbs, ServerSideVerbs):
                 parts = stream.take(chunks, offset, size)
                 if parts is not None:
                     return parts
-        return self._read(file, offset, size)
+        return self._ask(file, offset, size)
 
     def _may_read_ahead(self, file: OpenFile) -> bool:
         """Whether what is read through an open file may be fetched ahead: not where we write or lock."""
@@ -525,61 +549,10 @@ class Vfs(DirectoryVerbs, LockVerbs, ServerSideVerbs):
         for chunk in chunks:
             await chunk.over.wait()
         parts = stream.take(chunks, offset, size) if self._may_read_ahead(file) else None
-        return parts if parts is not None else await self._read(file, offset, size)
+        return parts if parts is not None else await self._ask(file, offset, size)
 
-    def _read(self, file: OpenFile, offset: int, size: int) -> Coroutine[Any, Any, memoryview]:
+    def _ask(self, file: OpenFile, offset: int, size: int) -> Coroutine[Any, Any, memoryview]:
         """Read by asking the server."""
         if file.inode.number in self.state.locks.by_inode:
             return locking.through(self.state, file, lambda handle: self._share.read(handle, offset, size), write=False)
         return self._share.read(file.handle, offset, size)
-
-    @waits
-    async def write(self, fh: int, offset: int, data: Buffer) -> int:
-        """Write all of `data`; with O_APPEND at the end of the file as the server has it, wherever the kernel thinks.
-
-        Between asking for the end and writing there, another client may append too: that needs a lock or a lease.
-        """
-        file = self._files.get(fh)
-        try:
-            if file.append:
-                offset = (await self._share.attributes(file.handle)).size
-            with self._files.changing(file.inode):
-                if file.inode.number in self.state.locks.by_inode:
-                    count = await locking.through(
-                        self.state, file, lambda handle: self._share.write(handle, offset, data), write=True
-                    )
-                else:
-                    count = await self._share.write(file.handle, offset, data)
-            if file.synchronous:
-                await self._share.flush(self.state.locks.handle_for(file, write=True))
-        finally:
-            self.state.directories.note_change_of(file.inode)
-        return count
-
-    @may_wait
-    def flush(self, fh: int, owner: int | None = None) -> Answer[None]:
-        """Answer close(2): every write is on the server when it returns, so what is to be done is to give up locks.
-
-        `owner` is whose fcntl(2) locks end with that. None says that locks are the kernel's own affair: there is
-        nothing to do, ever, and ENOSYS is a success that the kernel remembers so that it does not ask again.
-        """
-        file = self._files.get(fh)
-        if owner is None:
-            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
-        locks = locking.release_owner(self.state, file, Owner(False, owner))
-        return locking.settle(self.state, locks) if locks is not None else None
-
-    @may_wait
-    def fsync(self, fh: int, datasync: bool) -> Answer[None]:
-        """Have the server put a file onto its disk; where nobody writes to it there is nothing to put there.
-
-        With nostrictsync it is for the server to decide when that happens.
-        """
-        writer = self._files.writer(self._files.get(fh).inode) if self._strictsync else None
-        return self._share.flush(self.state.locks.handle_for(writer, write=True)) if writer is not None else None
-
-    @may_wait
-    def release(self, fh: int) -> Answer[None]:
-        """Close a file; the CLOSE is queued before this returns, ahead of whatever the program does next."""
-        locks = locking.release(self.state, self._files.get(fh))
-        return locking.settle(self.state, locks) if locks is not None else None

@@ -45,6 +45,8 @@ class ServerSideVerbs(Verbs):
         source, target = self._files.get(fh_in), self._files.get(fh_out)
         if target.append:
             raise locking.error(errno.EBADF)
+        await self.state.settle(source.inode)
+        await self.state.settle(target.inode)
         until = trio.current_time() + BEGINNING * self._timeout
         done = 0
         try:
@@ -96,6 +98,7 @@ class ServerSideVerbs(Verbs):
             else:
                 raise locking.error(errno.EOPNOTSUPP)
 
+        await self.state.settle(file.inode)
         try:
             with self._files.changing(file.inode):
                 await locking.through(self.state, file, change, write=True)
@@ -112,6 +115,7 @@ class ServerSideVerbs(Verbs):
         if any(other.readable and other.handle.writable for other in others):
             # One of these may be mapped, and have pages with data where the server has none yet.
             await self.state.forget_pages(file.inode.number, ())
+        await self.state.settle(file.inode)
         if not file.readable:
             file = next((other for other in others if other.readable), file)
         return await self._share.seek(file.handle, offset, hole=whence == os.SEEK_HOLE)

@@ -13,6 +13,7 @@ nowhere, and whoever follows it tries the next one and then says ESTALE, on whic
 from __future__ import annotations
 
 import errno
+import math
 import os
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ import trio
 from smb3fs.cache.handles import DeferredHandles
 from smb3fs.cache.pages import KeptPages
 from smb3fs.cache.read_ahead import ReadAhead
+from smb3fs.cache.writes import Cause, GatheredWrites
 from smb3fs.errors import Smb3fsError, Status, StatusError, errno_of
 from smb3fs.handles.attributes import FileAttributes
 from smb3fs.handles.opens import Open
@@ -115,6 +117,12 @@ class State:
             seconds=settings.closetimeo,
             most=0 if self.uncached or not settings.handle_cache else settings.max_cached_handles,
         )
+        self.writes = GatheredWrites[Inode](
+            share.write,
+            limit=0 if self.uncached or "sync" in settings.kernel_flags else settings.wcache,
+            timeout=math.inf if settings.hard else settings.timeout,
+            on_written=self.note_write,
+        )
         # And: give the kernel the first pages of a file of which it has none, and tell whether it has taken them.
         self.store_pages: Callable[[int, memoryview], bool] = lambda number, data: False
         # And, where it can: have the kernel drop a directory's listing and attributes, and those of its children, and
@@ -136,6 +144,11 @@ class State:
         self.deferred.drop(number)
         self.pages.drop(number)
         self.presentation.forget(number)
+
+    def note_write(self, inode: Inode) -> None:
+        """Note that a program has written something, or that this has arrived at the server."""
+        with self.files.changing(inode):
+            self.directories.note_change_of(inode)
 
     def learn(self, volume: FileFsAttributeInformation | None) -> None:
         """Take in what the file system says of itself; that it tells spellings apart many say that do not."""
@@ -333,14 +346,27 @@ class State:
                 if errno_of(error) not in MOVED:
                     raise
 
+    async def settle(self, inode: Inode, cause: Cause = Cause.NEEDED) -> None:
+        """Have the server get what was written to a file until now; what fails waits to be told: see `vfs.writing`."""
+        if inode in self.writes:
+            await self.writes.settle(inode, cause)
+
+    async def settle_in(self, directory: Inode | None) -> None:
+        """Do the same for all files that are, or may be, in a directory; None: for all files."""
+        for inode in self.writes:
+            if directory is None or inode.nlink > 1 or any(parent is directory for parent, _ in inode.links):
+                await self.writes.settle(inode, Cause.NEEDED)
+
     async def list_directory(self, inode: Inode) -> Pages:
         """Begin the listing of a directory, with a lease if it shall be kept."""
+        await self.settle_in(inode)
         if self.cached.wants(inode):
             return await self.by_path(inode, lambda path: self.share.list_directory(path, inode.expect, lease=True))
         return await self.by_path(inode, lambda path: self.share.list_directory(path, inode.expect))
 
     async def attributes(self, inode: Inode) -> FileAttributes:
         """Return the attributes of an inode: through a handle that writes to it, by path, or through any handle."""
+        await self.settle(inode)
         told = await self.through_writer(inode, self.share.attributes)
         if told is not None:
             return self._learned(inode, told)
@@ -395,6 +421,7 @@ class State:
             self.cached.closed(file.inode)
         if not self.files.of(file.inode):
             self.not_aside(file.inode)
+            self.writes.forget(file.inode)
         self.inodes.drop_unused(file.inode)
 
     def _defer(self, file: OpenFile) -> bool:

@@ -25,6 +25,7 @@ class Options:
     nocase: bool = False
     user_xattr: bool = True
     cache: str = "strict"
+    wcache: int = 16 << 20
     closetimeo: float = 1.0
     handle_cache: bool = True
     max_cached_handles: int = 1000
