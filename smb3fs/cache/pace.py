@@ -14,9 +14,10 @@ PATIENCE: Final = 5.0
 # Bytes that may be gathered before anything is known, and however slow the server has been.
 FIRST: Final = 1 << 20
 LEAST: Final = 64 << 10
-# A measurement takes so many bytes, or so many seconds in which something was on its way.
-ENOUGH_BYTES: Final = 1 << 20
-ENOUGH_TIME: Final = 1.0
+# What was measured is forgotten by halves, each time that something was on its way for so many seconds since.
+MEMORY: Final = 2.0
+# Of so few bytes at a time the time is spent on the way there and back.
+LARGE: Final = 512 << 10
 
 
 class Pace:
@@ -26,12 +27,14 @@ class Pace:
         self.bound = FIRST
         self._under_way = 0
         self._since = 0.0
-        self._bytes = 0
+        self._bytes = 0.0
         self._busy = 0.0
 
     @contextmanager
     def moving(self, size: int) -> Iterator[None]:
         """Enclose the way of so many bytes to the server; those that fail are not counted."""
+        while self._busy > MEMORY:
+            self._busy, self._bytes = self._busy / 2, self._bytes / 2
         self._elapse()
         self._under_way += 1
         try:
@@ -40,8 +43,7 @@ class Pace:
         finally:
             self._elapse()
             self._under_way -= 1
-            if self._bytes >= ENOUGH_BYTES or self._busy >= ENOUGH_TIME:
-                self._measured()
+            self._judge()
 
     def _elapse(self) -> None:
         """Count the time since the last look if anything was on its way."""
@@ -50,10 +52,9 @@ class Pace:
             self._busy += now - self._since
         self._since = now
 
-    def _measured(self) -> None:
-        """Go by what was measured: at once if it is more, by halves if it is less, as one stall says little."""
-        told = int(self._bytes / max(self._busy, 1e-6) * PATIENCE)
-        # Of small requests the time is spent on the way there and back.
-        if told > self.bound or self._bytes >= min(self.bound, ENOUGH_BYTES) // 2:
-            self.bound = max(told, LEAST, self.bound // 2)
-        self._bytes, self._busy = 0, 0.0
+    def _judge(self) -> None:
+        """Go by what was measured lately: by little only if that is more than was known."""
+        if self._bytes >= LEAST:
+            told = int(self._bytes / max(self._busy, 1e-3) * PATIENCE)
+            if told > self.bound or self._bytes >= min(self.bound, LARGE):
+                self.bound = max(told, LEAST)

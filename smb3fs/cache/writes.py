@@ -27,7 +27,7 @@ import errno
 import math
 import os
 from collections import Counter
-from collections.abc import Awaitable, Callable, Hashable, Iterator
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
 from enum import Enum
 from typing import Final, Generic, NamedTuple, Protocol, TypeVar, cast
 
@@ -239,13 +239,17 @@ class GatheredWrites(Generic[T]):
         if self.dirty:
             await self._room.wait()
 
-    async def settle(self, file: T, cause: Cause) -> None:
-        """Send what there is of a file, and wait until all of that has arrived or failed; see `failure`."""
+    def send(self, file: T, cause: Cause) -> Sequence[Run]:
+        """Send what there is of a file; return what is on its way then."""
         gathered = self._files.get(file)
         if gathered is None:
-            return
+            return ()
         self._send(gathered, cause)
-        for run in tuple(gathered.sent):
+        return tuple(gathered.sent)
+
+    async def settle(self, file: T, cause: Cause) -> None:
+        """Do so, and wait until all of that has arrived or failed; see `failure`."""
+        for run in self.send(file, cause):
             await run.done.wait()
 
     # -- failures
@@ -288,8 +292,8 @@ class GatheredWrites(Generic[T]):
 
     async def finish(self) -> None:
         """Send everything, and wait until it has arrived or failed; nothing may be written meanwhile."""
-        for file in tuple(self._files):
-            await self.settle(file, Cause.END)
+        for run in [run for file in self for run in self.send(file, Cause.END)]:
+            await run.done.wait()
 
     def _send(self, gathered: _Gathered[T], cause: Cause) -> None:
         """Send the run that grows."""
@@ -366,8 +370,8 @@ class GatheredWrites(Generic[T]):
     async def _give_way(self, files: list[T], lease: Lease) -> None:
         """Send what was written under a lease; what is not begun when others cannot wait any longer has failed."""
         try:
-            for file in files:
-                await self.settle(file, Cause.BREAK)
+            for run in [run for file in files for run in self.send(file, Cause.BREAK)]:
+                await run.done.wait()
         except trio.Cancelled:
             for gathered in self._files.values():
                 for run in gathered.under(lease):

@@ -5,6 +5,9 @@ to another of its names does nothing: the kernel looks the new name up, finds th
 of case alone would never reach the server, unless the lookup for it finds nothing. Nothing in that request says that
 it is for a rename; but the process that waits for it is in the system call, and its arguments can be read: by root, and
 for the processes of one's own user where the system allows that. Where they cannot be read, the rename does nothing.
+
+A process that is begun by another one closes what it has inherited of that, and the kernel tells of each such close as
+of any other; by the threads it shows who it was.
 """
 
 from __future__ import annotations
@@ -55,3 +58,18 @@ def _last_component(memory: int, address: int) -> bytes:
             break
         path += part
     return re.split(rb"/+", path.partition(b"\0")[0].rstrip(b"/"))[-1]
+
+
+def may_be_one(thread: int, other: int) -> bool:
+    """Whether two threads may be of one process; of a thread that has ended nobody knows."""
+    if thread <= 0 or other <= 0 or thread == other:
+        return True
+    try:
+        return _process_of(thread) == _process_of(other)
+    except (OSError, ValueError, IndexError):
+        return True
+
+
+def _process_of(thread: int) -> int:
+    """Return the process that a thread belongs to."""
+    return int(Path(f"/proc/{thread}/status").read_text().partition("\nTgid:")[2].split(maxsplit=1)[0])

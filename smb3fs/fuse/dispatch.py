@@ -173,11 +173,13 @@ def _files(vfs: Vfs) -> dict[Opcode, Row]:
             requests.ReadIn.parse, lambda _node, told, _: vfs.read(told.fh, told.offset, told.size), replies.content
         ),
         Opcode.WRITE: Row(
-            requests.WriteIn.parse, lambda _node, told, _: vfs.write(told.fh, told.offset, told.data), replies.written
+            requests.WriteIn.parse,
+            lambda _node, told, thread: vfs.write(told.fh, told.offset, told.data, thread),
+            replies.written,
         ),
         Opcode.FLUSH: Row(
             requests.FlushIn.parse,
-            lambda _node, told, _: vfs.flush(told.fh, told.lock_owner if vfs.server_locks else None),
+            lambda _node, told, thread: vfs.flush(told.fh, told.lock_owner if vfs.server_locks else None, thread),
             replies.nothing,
         ),
         Opcode.RELEASE: Row(requests.ReleaseIn.parse, lambda _node, told, _: vfs.release(told.fh), replies.nothing),

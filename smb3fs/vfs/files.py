@@ -57,6 +57,7 @@ class OpenFile:
         "readable",
         "stream",
         "synchronous",
+        "writer",
         "writes",
     )
 
@@ -70,6 +71,8 @@ class OpenFile:
         # failures of that its user was told of, or missed before this open.
         self.gathers = not flags & (SYNCHRONOUS | os.O_APPEND | os.O_DIRECT)
         self.failures = 0
+        # The thread that has written last, 0 if it is not known.
+        self.writer = 0
         # Through the page cache the kernel follows each write with an fsync by itself; past it, it does not.
         self.synchronous = direct and bool(flags & SYNCHRONOUS)
         # The counts of changes and of attributes told when the handle's head was asked for, and until when it may be

@@ -129,6 +129,8 @@ class State:
         # ask for names again; and have it ask for a file's attributes before the answer to what it asks just now.
         self.directory_changed: DirectoryChanged | None = None
         self.forget_attributes: Callable[[int], None] = lambda number: None
+        # And: whether two threads may be of one process.
+        self.may_be_one: Callable[[int, int], bool] = lambda thread, other: True
         # What is kept of directories while the server's leases permit it.
         self.cached = KeptDirectories()
         self.targets = self._translate_targets()

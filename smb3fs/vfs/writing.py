@@ -9,7 +9,9 @@ opened by O_APPEND, O_SYNC, O_DSYNC or O_DIRECT. An answer that was asked for be
 kernel tells from a later one by itself.
 
 close(2) waits for the data, as on NFS and with the kernel's own client, so that its caller learns what became of them,
-and whoever opens the file next finds them. What has failed each open file is told once, by fsync or close.
+and whoever opens the file next finds them. Only who has inherited a descriptor does not wait for what another process
+has written by it: every program that begins another one would. What has failed each open file is told once, by fsync or
+close.
 """
 
 from __future__ import annotations
@@ -36,9 +38,10 @@ class WritingVerbs(Verbs):
         self._strictsync = settings.strictsync
 
     @may_wait
-    def write(self, fh: int, offset: int, data: Buffer) -> Answer[int]:
-        """Write all of `data`, which nobody changes afterwards, now or later."""
+    def write(self, fh: int, offset: int, data: Buffer, thread: int = 0) -> Answer[int]:
+        """Write all of `data`, which nobody changes afterwards, now or later, for a thread (0: it is not known)."""
         file = self._files.get(fh)
+        file.writer = thread
         return len(data) if self._gather(file, offset, data) else self._write(file, offset, data)
 
     def _may_gather(self, file: OpenFile) -> bool:
@@ -96,8 +99,8 @@ class WritingVerbs(Verbs):
             raise error
 
     @may_wait
-    def flush(self, fh: int, owner: int | None = None) -> Answer[None]:
-        """Answer close(2): every write is on the server when it returns, and what locks end with it are given up.
+    def flush(self, fh: int, owner: int | None = None, thread: int = 0) -> Answer[None]:
+        """Answer close(2) of a thread: every write is on the server when it returns, and its locks are given up.
 
         `owner` is whose fcntl(2) locks these are. None says that locks are the kernel's own affair: then, if nothing is
         gathered either, there is nothing to do, ever, and ENOSYS is a success that the kernel remembers so that it does
@@ -107,7 +110,10 @@ class WritingVerbs(Verbs):
         if owner is None and not self.state.writes.wanted:
             raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
         if file.writes and (file.inode in self.state.writes or self.state.writes.failures(file.inode)):
-            return self._flush(file, owner)
+            if self.state.may_be_one(file.writer, thread):
+                return self._flush(file, owner)
+            # It is none of this process, which may have been begun just now, and ends what it has inherited.
+            self.state.writes.send(file.inode, Cause.CLOSE)
         return self._give_up_locks(file, owner)
 
     async def _flush(self, file: OpenFile, owner: int | None) -> None:
