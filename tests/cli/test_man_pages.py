@@ -84,6 +84,7 @@ def test_the_defaults_are_those_of_the_code() -> None:
         ("wsize", "wsize"),
         ("bsize", "bsize"),
         ("rasize", "rasize"),
+        ("wcache", "wcache"),
     ):
         match = re.search(rf"^\.B[IR] .*\b{option}=.*\n(?:[^.].*\n)*?.*\(default (\d+)", PAGE, re.MULTILINE)
         assert match is not None, option
