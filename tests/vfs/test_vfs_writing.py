@@ -1,0 +1,226 @@
+"""Writes that are gathered, as the verbs see them: what sends them first, and who is told of a failure."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+import trio.testing
+from vfs_world import ROOT, World, fails, in_trio
+
+from smb3fs.cache.writes import AGE, Cause
+from smb3fs.errors import Status
+from smb3fs.handles.leases import RWH, Lease
+from smb3fs.vfs.attributes import SetAttr
+from smb3fs.vfs.files import Owner
+from smb3fs.vfs.wall import settle
+
+KEY = bytes(range(16))
+
+
+@asynccontextmanager
+async def gathering(**options: int) -> AsyncIterator[World]:
+    """A world that sends what is gathered."""
+    world = World(**options)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.state.writes.run)
+        await trio.testing.wait_all_tasks_blocked()
+        yield world
+        nursery.cancel_scope.cancel()
+
+
+async def writer(world: World, name: str = "f", flags: int = os.O_RDWR) -> int:
+    """Open a file, making it if need be, with a write lease."""
+    if name in world.share.root.children:
+        fh = await world.open(name, flags)
+    else:
+        fh, _ = await world.create(name, flags)
+    world.state.files.get(fh).handle.lease = Lease(KEY, name, state=RWH, numbered=True)
+    return fh
+
+
+def content(world: World, name: str = "f") -> bytes:
+    """What the server has."""
+    return bytes(world.share.root.children[name].data)
+
+
+@in_trio
+async def test_a_write_is_answered_before_it_is_sent_and_sent_when_it_is_old() -> None:
+    async with gathering() as world:
+        fh = await writer(world)
+        for number in range(4):
+            assert world.vfs.write(fh, number * 2, b"%d!" % number) == 2
+        assert content(world) == b""
+        await trio.sleep(2 * AGE)
+        assert content(world) == b"0!1!2!3!"
+        assert world.state.writes.runs == {Cause.AGE: 1}
+        await settle(world.vfs.release(fh))
+
+
+async def _read(world: World, fh: int) -> None:
+    assert await world.read(fh, 0, 2) == b"xg"
+
+
+async def _stat(world: World, fh: int) -> None:
+    assert (await world.stat(await world.number("f"))).attr.size == 9
+
+
+async def _look(world: World, fh: int) -> None:
+    assert (await world.look("f")).attr.size == 9
+
+
+async def _list(world: World, fh: int) -> None:
+    directory = await settle(world.vfs.opendir(ROOT))
+    sizes = {name: entry.attr.size for name, _, entry in await world.rest(directory)}
+    assert sizes["f"] == 9
+
+
+async def _truncate(world: World, fh: int) -> None:
+    await settle(world.vfs.setattr(await world.number("f"), SetAttr(size=1)))
+
+
+async def _touch(world: World, fh: int) -> None:
+    told = await settle(world.vfs.setattr(await world.number("f"), SetAttr(mtime_ns=10**18)))
+    assert told.attr.mtime_ns == 10**18
+
+
+async def _open(world: World, fh: int) -> None:
+    other = await world.open("f")
+    assert await world.read(other) == b"xgathered"[:9]
+
+
+async def _rename(world: World, fh: int) -> None:
+    await world.rename("f", "g")
+    await world.rename("g", "f")
+
+
+async def _rename_directory(world: World, fh: int) -> None:
+    await settle(world.vfs.mkdir(ROOT, b"d", 0o755))
+    await world.rename("d", "e")
+
+
+async def _link(world: World, fh: int) -> None:
+    assert (await settle(world.vfs.link(await world.number("f"), ROOT, b"l"))).attr.size == 9
+
+
+async def _fsync(world: World, fh: int) -> None:
+    await settle(world.vfs.fsync(fh, False))
+
+
+async def _close(world: World, fh: int) -> None:
+    await settle(world.vfs.flush(fh, 7))
+
+
+async def _lock(world: World, fh: int) -> None:
+    await settle(world.vfs.setlk(fh, Owner(False, 7), 0, 1, exclusive=True, pid=1))
+    assert isinstance(await settle(world.vfs.write(fh, 0, b"x")), int)
+    assert world.state.writes.taken == 1  # no more while there are locks
+
+
+async def _seek(world: World, fh: int) -> None:
+    await settle(world.vfs.lseek(fh, 0, os.SEEK_DATA))
+
+
+async def _write_past_it(world: World, fh: int) -> None:
+    other = await world.open("f", os.O_RDWR | os.O_SYNC)
+    await world.write(other, 0, b"x")
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        *(_read, _stat, _look, _list, _truncate, _touch, _open, _rename, _rename_directory, _link, _fsync, _close),
+        *(_lock, _seek, _write_past_it),
+    ],
+)
+@in_trio
+async def test_what_needs_it_has_it_sent_first(act: Callable[[World, int], Awaitable[None]]) -> None:
+    async with gathering() as world:
+        fh = await writer(world)
+        assert world.vfs.write(fh, 0, b"xgathered") == 9
+        assert content(world) == b""
+        await act(world, fh)
+        assert content(world) == b"xgathered"[: 1 if act is _truncate else 9]
+        assert world.state.writes.dirty == 0
+
+
+@pytest.mark.parametrize("flags", [os.O_SYNC, os.O_DSYNC, os.O_APPEND, os.O_DIRECT])
+@in_trio
+async def test_who_asks_for_it_writes_at_once(flags: int) -> None:
+    async with gathering() as world:
+        fh = await writer(world, "f", os.O_RDWR | flags)
+        await world.write(fh, 0, b"now")
+        assert content(world) == b"now"
+        assert world.state.writes.taken == 0
+
+
+@pytest.mark.parametrize(
+    "options", [{"cache": "none"}, {"wcache": 0}, {"kernel_flags": ("sync",)}], ids=["cache", "wcache", "sync"]
+)
+@in_trio
+async def test_nothing_is_gathered_where_it_must_not_be(options: dict[str, int]) -> None:
+    async with gathering(**options) as world:
+        fh = await writer(world)
+        await world.write(fh, 0, b"now")
+        assert content(world) == b"now"
+
+
+@in_trio
+async def test_a_failure_is_told_to_each_open_file_once() -> None:
+    async with gathering() as world:
+        first = await writer(world)
+        second, third = await writer(world), await world.open("f")
+        world.share.fail("write", Status.DISK_FULL)
+        assert world.vfs.write(first, 0, b"lost") == 4
+        await trio.sleep(2 * AGE)
+        with fails(errno.ENOSPC):
+            await settle(world.vfs.fsync(first, False))
+        await settle(world.vfs.fsync(first, False))
+        await settle(world.vfs.flush(first, 7))
+        with fails(errno.ENOSPC):
+            await settle(world.vfs.flush(second, 7))
+        await settle(world.vfs.flush(third, 7))  # it cannot have written
+        late = await writer(world)
+        await settle(world.vfs.fsync(late, False))
+        await world.write(late, 0, b"at once")
+        assert content(world) == b"at once"
+        for fh in (first, second, third, late):
+            await settle(world.vfs.release(fh))
+        again = await writer(world)
+        assert world.vfs.write(again, 0, b"gathered") == 8
+        assert content(world) == b"at once"
+        await settle(world.vfs.flush(again, 7))
+        assert content(world) == b"gathered"
+
+
+@in_trio
+async def test_a_process_that_has_inherited_a_descriptor_does_not_wait() -> None:
+    async with gathering() as world:
+        world.state.may_be_one = lambda thread, other: thread == other
+        fh = await writer(world)
+        world.share.latency = 5.0
+        assert world.vfs.write(fh, 0, b"slow", 11) == 4
+        assert world.vfs.flush(fh, 7, 22) is None
+        assert world.state.writes.runs == {Cause.CLOSE: 1}
+        began = trio.current_time()
+        await settle(world.vfs.flush(fh, 7, 11))
+        assert trio.current_time() - began == 5.0
+        assert content(world) == b"slow"
+
+
+@in_trio
+async def test_a_file_is_closed_behind_what_was_written() -> None:
+    async with gathering() as world:
+        fh = await writer(world)
+        handle = world.state.files.get(fh).handle
+        world.share.latency = 5.0
+        world.vfs.write(fh, 0, b"slow")
+        released = world.vfs.release(fh)
+        assert not handle.closed
+        await settle(released)
+        assert content(world) == b"slow"
+        assert len(world.state.files) == 0
