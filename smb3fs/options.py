@@ -104,7 +104,7 @@ class MountOptions:
     closetimeo: float = 10.0
     max_cached_handles: int = 1000
     # How many bytes of what programs have written may be on their way, where leases permit it.
-    wcache: int = 16 << 20
+    wcache: int = 0
     # Whether leases are asked for.
     leases: bool = True
     # Whether fsync waits for the server's disk.

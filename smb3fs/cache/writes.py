@@ -89,7 +89,7 @@ class Failure(NamedTuple):
 class Run:
     """What is to be written in one request."""
 
-    __slots__ = ("barred", "began", "claimed", "data", "done", "generation", "handle", "offset", "started")
+    __slots__ = ("barred", "began", "claimed", "data", "done", "doubted", "generation", "handle", "offset", "started")
 
     def __init__(self, handle: Open, offset: int, data: Buffer, began: float) -> None:
         self.handle = handle
@@ -102,6 +102,8 @@ class Run:
         self.generation = handle.generation
         self.claimed = False
         self.barred = False
+        # Whether it counts among its handle's doubts, so that the handle is lost if it is not claimed.
+        self.doubted = False
         self.done = trio.Event()
 
     @property
@@ -119,6 +121,11 @@ class Run:
         before, at = len(mine), offset - self.offset
         mine[at : at + len(data)] = data
         return len(mine) - before
+
+    def doubt(self, doubted: bool) -> None:
+        """Have its handle count it among the changes of which nobody knows whether they will be, or not any more."""
+        self.handle.doubts += doubted - self.doubted
+        self.doubted = doubted
 
     def check(self) -> None:
         """Raise EIO if others may have written what this would be written over."""
@@ -356,6 +363,8 @@ class GatheredWrites(Generic[T]):
         for gathered in self._files.values():
             for run in gathered.under(lease):
                 run.claimed = reason is Reason.CLAIMED
+                if reason in (Reason.SUSPENDED, Reason.CLAIMED):
+                    run.doubt(reason is Reason.SUSPENDED)
                 if reason in (Reason.BROKEN, Reason.MISSED):
                     # What has arrived before the acknowledgement was in time, in this session and no other one.
                     run.generation = run.handle.generation

@@ -25,6 +25,7 @@ from .test_cached_files import Counted, until
 from .test_recovery import PATIENT, healthy, kill_session, recovery_of, suffer
 
 PIECE = 4096
+GATHER = "wcache=16777216"
 
 
 @pytest.fixture(params=["samba", "later_samba"])
@@ -37,7 +38,7 @@ def server(request: pytest.FixtureRequest) -> Samba:
 @pytest.fixture
 def place(server: Samba, mounted: Mounter) -> Iterator[Callable[..., Mount]]:
     """Mounts of that server."""
-    yield lambda *options: mounted(*options, server=server)
+    yield lambda *options: mounted(GATHER, *options, server=server)
     mounted.finish()
 
 
@@ -196,9 +197,9 @@ def test_a_break_meanwhile_loses_nothing(place: Callable[..., Mount], server: Sa
 # -- what is not gathered
 
 
-@pytest.mark.parametrize("option", ["cache=none", "nolease", "sync", "wcache=0", "vers=2.1"])
+@pytest.mark.parametrize("option", ["cache=none", "nolease", "sync", "wcache=0", "vers=2.1", ""])
 def test_nothing_is_gathered_where_it_must_not_be(mounted: Mounter, samba: Samba, option: str) -> None:
-    mount = mounted(option)
+    mount = mounted(*((GATHER, option) if option else ()))
     with (mount.path / "at once").open("wb", buffering=0) as file:
         for number in range(1, 5):
             file.write(b"x" * 1000)
@@ -209,7 +210,7 @@ def test_nothing_is_gathered_where_it_must_not_be(mounted: Mounter, samba: Samba
 
 @pytest.mark.parametrize("flags", [os.O_SYNC, os.O_DSYNC, os.O_APPEND, os.O_DIRECT])
 def test_who_asks_for_it_writes_at_once(mounted: Mounter, samba: Samba, flags: int) -> None:
-    mount = mounted()
+    mount = mounted(GATHER)
     behind = samba.directory() / "flags"
     descriptor = os.open(mount.path / "flags", os.O_CREAT | os.O_WRONLY | flags)
     page = mmap.mmap(-1, PIECE)
@@ -223,7 +224,7 @@ def test_who_asks_for_it_writes_at_once(mounted: Mounter, samba: Samba, flags: i
 
 def test_what_others_wrote_before_is_not_overtaken(mounted: Mounter, samba: Samba) -> None:
     """One descriptor gathers, the other one does not."""
-    mount = mounted()
+    mount = mounted(GATHER)
     path = mount.path / "both"
     with path.open("w+b", buffering=0) as gathered:
         direct = os.open(path, os.O_RDWR | os.O_DIRECT)
@@ -275,7 +276,7 @@ def test_a_full_disk_is_told_by_fsync_or_close_once(own_samba: Samba, mounted: M
     full.mkdir()
     own_samba.beside("mount", "-t", "tmpfs", "-o", "size=2m,mode=777", "tmpfs", str(full))
     try:
-        mount = mounted(server=own_samba)
+        mount = mounted(GATHER, server=own_samba)
         path = mount.path / "full" / "large"
         writers = [os.open(path, os.O_CREAT | os.O_WRONLY) for _ in range(2)]
         failures: list[tuple[int, str, str]] = []
@@ -314,7 +315,7 @@ def test_a_full_disk_is_told_by_fsync_or_close_once(own_samba: Samba, mounted: M
 
 @pytest.mark.parametrize("kept_open", [False, True])
 def test_a_session_that_dies_meanwhile_loses_nothing(later_samba: Samba, mounted: Mounter, kept_open: bool) -> None:
-    mount = mounted(*PATIENT, server=later_samba, share=PERSISTENT)
+    mount = mounted(GATHER, *PATIENT, server=later_samba, share=PERSISTENT)
     behind = later_samba.directory(PERSISTENT) / "survivor"
     content, over = bytearray(), threading.Event()
 
@@ -350,7 +351,7 @@ def test_a_session_that_dies_meanwhile_loses_nothing(later_samba: Samba, mounted
 
 def test_what_cannot_be_written_any_more_is_an_error(mounted: Mounter, own_samba: Samba) -> None:
     """A server that was killed gives nothing back: what had not arrived is told to whoever wrote it, once."""
-    mount = mounted("hard", "timeout=6", "echo_interval=1", server=own_samba)
+    mount = mounted(GATHER, "hard", "timeout=6", "echo_interval=1", server=own_samba)
     with healthy(own_samba):
         file = (mount.path / "lost").open("wb", buffering=0)
         file.write(b"arrives")
@@ -372,7 +373,7 @@ def test_what_cannot_be_written_any_more_is_an_error(mounted: Mounter, own_samba
 
 
 def test_nothing_is_lost_when_the_mount_is_told_to_end(mounted: Mounter, samba: Samba) -> None:
-    mount = mounted()
+    mount = mounted(GATHER)
     file = (mount.path / "ended").open("wb", buffering=0)
     file.write(b"here")
     (daemon,) = mount.daemons()

@@ -406,7 +406,9 @@ def test_what_is_here_at_a_loss_is_written_if_the_lease_was_kept(sent: bool) -> 
         for loss in range(2):
             world.lose()
             assert not world.writes.permits(handle)
+            assert handle.in_doubt  # if it is not claimed, it is not to go on as if nothing had been written
             world.claim(handle, RWH)
+            assert not handle.in_doubt
             assert world.writes.permits(handle), loss
         world.release()
         await world.writes.settle("f", Cause.CLOSE)
@@ -438,6 +440,7 @@ def test_what_is_here_at_a_loss_is_not_written_over_others(how: str, sent: bool)
         world.release()
         await world.writes.settle("f", Cause.CLOSE)
         assert world.content == b""
+        assert handle.in_doubt
         assert world.writes.failed == 1 + sent
         error = world.writes.failure("f")
         assert isinstance(error, OSError)
