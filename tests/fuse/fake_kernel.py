@@ -73,7 +73,7 @@ class Verbs:
         for node, count in pairs:
             self.forgotten[node] += count
 
-    def write(self, fh: int, offset: int, data: Any) -> Any:
+    def write(self, fh: int, offset: int, data: Any, thread: int = 0) -> Any:
         self.written.append(data)
         return self._written(data) if offset else len(data)
 

@@ -244,9 +244,9 @@ def test_close_asks_for_nothing(mount: Callable[..., Mounted], monkeypatch: pyte
     asked = []
     flush = m.vfs.flush
 
-    def counting(fh: int, owner: int | None = None) -> Any:
+    def counting(fh: int, owner: int | None = None, thread: int = 0) -> Any:
         asked.append(fh)
-        return flush(fh, owner)
+        return flush(fh, owner, thread)
 
     monkeypatch.setattr(m.vfs, "flush", counting)
     for number in range(10):
