@@ -129,7 +129,9 @@ def run(arguments: argparse.Namespace, command: str) -> report.Run:
         say(f"==> {warning}")
     say("==> bringing up a private Samba server")
     with Samba() as server, contextlib.ExitStack() as stack:
+        server.stop()
         stack.enter_context(in_memory(server.directory()))
+        server.start()
         own = server.folder / "bench"
         own.mkdir()
         stack.enter_context(in_memory(own))

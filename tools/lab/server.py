@@ -84,12 +84,14 @@ PERSISTENT_LINES: Final = (*APART, "continuous availability = yes", "smb3 ca:max
 PERSISTENT_SINCE: Final = (4, 25)
 
 # What the programs of another root need around them; $1 is the root, $2 the lab's folder, then the command.
-# The machine's own mounts are let go: a copy of them in here would keep alive what is unmounted out there.
+# The machine's own mounts are let go, but for what shares lie on: a copy of them in here would keep alive what is
+# unmounted out there.
 ENTER_ROOT = """
 root=$1 folder=$2; shift 2
 mount --bind "$root" "$root"
 for place in var/tmp run tmp; do mount -t tmpfs tmpfs "$root/$place"; done
 mkdir -p "$root$folder" "$root/tmp/machine"; mount --bind "$folder" "$root$folder"
+mount --rbind "$folder/shares" "$root$folder/shares"
 mount -t proc proc "$root/proc"; mount --rbind /dev "$root/dev"
 cd "$root"; pivot_root . tmp/machine
 exec chroot . sh -ec 'umount -l /tmp/machine; exec "$@"' sh "$@"
