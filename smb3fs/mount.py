@@ -377,6 +377,7 @@ async def run_mount(
             nursery.start_soon(mount.line.recovery.run)
             nursery.start_soon(mount.vfs.state.deferred.run)
             nursery.start_soon(mount.vfs.state.writes.run)
+            nursery.start_soon(mount.vfs.list_ahead)
             nursery.start_soon(serve_status, socket_path(target), mount.snapshot, {"snapshots": mount.snapshots})
             nursery.start_soon(_heed_signals, mount, driver)
             # What exists by now lives as long as the mount; the collector need not look at it ever again.

@@ -4,7 +4,13 @@ A program that opens or stats file after file costs a round trip for each name. 
 within the time for which attributes may be shown (`actimeo`), the directory is listed, once, and lookups of names that
 are in the listing are answered from it, until that time is over. The kernel gets no older attributes by this than it
 would by keeping those of an `ls -l`. A name that is not in the listing, and one that this mount has changed since,
-is asked for as ever: an absence is never concluded from a listing.
+is asked for as ever: an absence is never concluded from such a listing.
+
+Where the server has directory leases a directory is listed sooner, so that it is kept (`smb3fs.vfs.cached`). Then what
+is not in it is known as well, and the programs that look for what is not there do so again and again: git for a merge
+that is under way, a compiler for headers, whatever makes files for names that are free. So a directory in which a name
+was looked for in vain is listed behind the scenes, and one that was made here, which can have little in it, in place of
+the first lookup.
 """
 
 from __future__ import annotations
@@ -12,7 +18,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import OrderedDict
-from typing import Final
+from typing import Final, TypeVar
 
 import trio
 
@@ -23,6 +29,8 @@ from smb3fs.vfs.inodes import Inode
 from smb3fs.vfs.state import State
 
 log = logging.getLogger(__name__)
+
+Noted = TypeVar("Noted")
 
 # Lookups of names that exist, none long after the one before, that make a listing of unknown size worth its price, ...
 ENOUGH: Final = 16
@@ -35,6 +43,8 @@ WATCHED: Final = 8
 MOST_PAGES: Final = 8
 # A directory that has more, or may not be listed, is left alone for so long, in seconds.
 LEFT_ALONE_FOR: Final = 60.0
+# Of how many directories it is known that they were made here, wait to be listed, or could not be kept.
+MOST_NOTED: Final = 1000
 # Entries to index before other tasks get their turn: about a millisecond.
 SLICE: Final = 500
 
@@ -62,6 +72,12 @@ class Anticipation:
         self._state = state
         self._lifetime = lifetime
         self._watched: OrderedDict[int, _Watched] = OrderedDict()
+        # By number: those made here in which nothing was looked up yet; those that are to be listed; until when
+        # those are not that could not be kept.
+        self._new: OrderedDict[int, None] = OrderedDict()
+        self._wanted: OrderedDict[int, Inode] = OrderedDict()
+        self._unkept: OrderedDict[int, float] = OrderedDict()
+        self._wake = trio.Event()
 
     def find(self, parent: Inode, name: str, now: float) -> tuple[Listed, float] | None:
         """Return a name's entry and its age in seconds, if there is a listing that may still be used and has it."""
@@ -83,19 +99,65 @@ class Anticipation:
         """Count a lookup that found something and had to ask the server for it."""
         if not self._lifetime:
             return
+        watched = self._watch(parent, now)
+        if now - watched.last > self._lifetime:
+            watched.count = 0
+        watched.last = now
+        watched.count += 1
+
+    def _watch(self, parent: Inode, now: float) -> _Watched:
+        """Return what is known of a directory."""
         watched = self._watched.get(parent.number)
         if watched is None:
             watched = self._watched[parent.number] = _Watched(now)
             if len(self._watched) > WATCHED:
                 self._drop(self._watched.popitem(last=False)[1])
         self._watched.move_to_end(parent.number)
-        if now - watched.last > self._lifetime:
-            watched.count = 0
-        watched.last = now
-        watched.count += 1
+        return watched
+
+    def made(self, directory: Inode) -> None:
+        """Take note of a directory that was made here."""
+        if self._can_keep(directory):
+            _note(self._new, directory.number, None)
+
+    def note_absent(self, parent: Inode) -> None:
+        """Have a directory listed in which a name was looked for in vain, if it can be kept then."""
+        if self._can_keep(parent):
+            _note(self._wanted, parent.number, parent)
+            self._wake.set()
+
+    def will_lose(self, directory: Inode) -> None:
+        """Give up a directory in which a link is about to be made: for links a server takes our lease back as well."""
+        self._state.cached.distrust(directory)
+        _note(self._unkept, directory.number, trio.current_time() + LEFT_ALONE_FOR)
+
+    def _can_keep(self, directory: Inode) -> bool:
+        """Whether a directory is not kept, and may be if it is listed."""
+        return (
+            self._state.cached.lacks(directory)
+            and not self._state.locks.is_crowded(directory)
+            and trio.current_time() >= self._unkept.get(directory.number, 0.0)
+        )
+
+    async def run(self) -> None:
+        """List what is to be kept, one directory after the other, as long as the mount lives."""
+        while True:
+            await self._wake.wait()
+            self._wake = trio.Event()
+            while self._wanted:
+                _, parent = self._wanted.popitem(last=False)
+                if not parent.lookups or not self._can_keep(parent):
+                    continue
+                try:
+                    await self.list(parent)
+                except Exception:  # the mount goes on without the listing
+                    log.exception("listing a directory behind the scenes failed")
 
     def worth_listing(self, parent: Inode, now: float) -> bool:
         """Whether the next lookup in a directory should list it instead."""
+        if self._new and parent.number in self._new:
+            del self._new[parent.number]
+            return self._can_keep(parent)
         watched = self._watched.get(parent.number)
         if watched is None or now < watched.left_alone_until or now <= watched.until:
             return False
@@ -122,9 +184,9 @@ class Anticipation:
 
     async def list(self, parent: Inode) -> None:
         """List a directory for the lookups to come; a failure is left to the lookup to find out."""
-        watched = self._watched[parent.number]
-        self._drop(watched)
         began = trio.current_time()
+        watched = self._watch(parent, began)
+        self._drop(watched)
         watched.until = began + self._lifetime  # from here on, so that nobody else lists it too
         directories = self._state.directories
         listing = directories.add(parent)
@@ -147,6 +209,8 @@ class Anticipation:
             log.debug("a directory cannot be listed ahead: %s", describe(error))
             watched.left_alone_until = began + LEFT_ALONE_FOR
         finally:
+            if self._state.cached.lacks(parent):
+                _note(self._unkept, parent.number, began + LEFT_ALONE_FOR)
             if not kept:
                 self._close(listing)
 
@@ -171,3 +235,10 @@ class Anticipation:
         """Take a listing out of the table of open directories."""
         self._state.directories.remove(listing.fh)
         self._state.inodes.drop_unused(listing.inode)
+
+
+def _note(noted: OrderedDict[int, Noted], number: int, what: Noted) -> None:
+    """Take note of something about a directory; the oldest notes are let go."""
+    noted[number] = what
+    if len(noted) > MOST_NOTED:
+        noted.popitem(last=False)

@@ -60,6 +60,12 @@ class Noted(Changes):
         # By what all spellings have in common: the spelling, what is under it (None: nothing), and when that was told.
         self.learned: dict[str, tuple[str, FileAttributes | None, float]] = {}
 
+    def take(self, changes: Changes) -> None:
+        """Note all of these as well."""
+        if changes:
+            super().__ior__(changes)
+            self.count += 1
+
     def add(self, name: str) -> None:
         """Note a change."""
         super().add(name)
@@ -162,10 +168,14 @@ class CachedNames(KeptDirectories):
         """Whether a lease is to be asked for."""
         return self._cache is not None and self._cache.wants(inode.number)
 
+    def lacks(self, inode: Inode) -> bool:
+        """Whether a directory is not kept, and would be if it were listed now."""
+        return self.wants(inode) and self._of(inode) is None
+
     def _offer(self, directory: OpenDirectory) -> bool:
         """Keep a directory all entries of which have come, if they are all true still and it has a lease."""
         pages = directory.pages
-        if self._cache is None or pages is None or directory.outdated or directory.changed:
+        if self._cache is None or pages is None or directory.outdated:
             return False
         if len(directory) > MOST_ENTRIES_EACH:
             return False
@@ -174,7 +184,10 @@ class CachedNames(KeptDirectories):
             return False
         listing = self._state.directories.add(directory.inode)
         listing.share(directory)
-        self._cache.keep(directory.inode.number, handle, Contents(listing), len(listing))
+        contents = Contents(listing)
+        # What was changed while the listing was under way may be in it or not.
+        contents.noted.take(directory.changed)
+        self._cache.keep(directory.inode.number, handle, contents, len(listing))
         return True
 
     def list(self, directory: OpenDirectory) -> bool:

@@ -68,6 +68,7 @@ class DirectoryVerbs(Verbs):
     async def mkdir(self, parent: int, name: bytes, mode: int) -> Entry:
         """Make a directory."""
         inode, told = await namespace.make_directory(self.state, self._inodes.get(parent), name, mode)
+        self._ahead.made(inode)
         return self.state.counted(inode, told)
 
     @waits
@@ -99,6 +100,7 @@ class DirectoryVerbs(Verbs):
     @waits
     async def link(self, number: int, new_parent: int, new_name: bytes) -> Entry:
         """Give a file a second name; EPERM, as link(2) has it, where the server has none."""
-        inode = self._inodes.get(number)
+        inode, directory = self._inodes.get(number), self._inodes.get(new_parent)
         await self.state.settle(inode)
-        return self.state.counted(inode, await links.link(self.state, inode, self._inodes.get(new_parent), new_name))
+        self._ahead.will_lose(directory)
+        return self.state.counted(inode, await links.link(self.state, inode, directory, new_name))

@@ -20,6 +20,10 @@ class KeptDirectories:
         """Whether a directory that is about to be listed shall be kept, so that a lease is asked for."""
         return False
 
+    def lacks(self, inode: Inode) -> bool:
+        """Whether a directory is not kept, and would be if it were listed now."""
+        return False
+
     def list(self, directory: OpenDirectory) -> bool:
         """Read an open directory from what is kept; False if the server has to be asked."""
         return False

@@ -20,6 +20,7 @@ from typing import Final, NamedTuple
 from smb3fs.errors import ConnectionLost, Smb3fsError, StatusError, describe, errno_of
 from smb3fs.handles.attributes import FileAttributes
 from smb3fs.vfs import spelling
+from smb3fs.vfs.grace import to_the_end
 from smb3fs.vfs.inodes import Inode
 from smb3fs.vfs.searching import is_spelled, spelled
 from smb3fs.vfs.state import PARENT_GONE, State, stale, too_long
@@ -105,7 +106,11 @@ async def remove_file(state: State, parent: Inode, name: bytes) -> None:
         await state.settle(inode)
         state.deferred.drop(inode.number)
     try:
-        if inode is None or not _is_in_the_way(state, inode) or not await _remove_open(state, inode, parent, text):
+        if (
+            inode is None
+            or not _is_in_the_way(state, inode)
+            or not await to_the_end(_remove_open(state, inode, parent, text))
+        ):
             known = _known(parent.child(text))
             await state.below(parent, text, lambda path: state.share.remove_file(path, **known))
             state.gone(parent, text)
@@ -351,6 +356,10 @@ class Move:
                 raise
         else:
             return
+        await to_the_end(self._onto_open(target))
+
+    async def _onto_open(self, target: Inode) -> None:
+        """Replace a file that is in the way as long as it has its name."""
         hidden = await _set_aside(self.state, target, self.new_parent, self.new)
         try:
             await self.rename(replace=False)

@@ -25,7 +25,6 @@ from smb3fs.handles.leases import LeaseTable
 from smb3fs.handles.opens import Open
 from smb3fs.trace import Trace
 from smb3fs.vfs import links, locking, namespace, posix, xattrs
-from smb3fs.vfs.anticipation import Anticipation
 from smb3fs.vfs.attributes import UNTOLD, Entry, SetAttr, Settings
 from smb3fs.vfs.backend import ShareVerbs
 from smb3fs.vfs.cached import CachedNames, Contents
@@ -78,10 +77,6 @@ class Vfs(DirectoryVerbs, LockVerbs, ServerSideVerbs, WritingVerbs):
         super().__init__(share, settings, trace)
         # Whether locks are asked of the verbs, by a driver that can, or are the kernel's own affair.
         self.server_locks = settings.server_locks
-        self._ahead = Anticipation(
-            self.state, 0.0 if self.state.uncached else min(settings.acregmax, settings.acdirmax)
-        )
-        self.state.on_stale = self._ahead.leave_alone
         self.cached = CachedNames(self.state)
         self.state.cached = self.cached
 
@@ -162,6 +157,7 @@ class Vfs(DirectoryVerbs, LockVerbs, ServerSideVerbs, WritingVerbs):
         except StatusError as error:
             if errno_of(error) == errno.ENOENT:
                 self.cached.learn_absent(directory, text, asked)
+                self._ahead.note_absent(directory)
             raise
         if found.inode in self.state.writes:
             found = found._replace(told=await self.state.attributes(found.inode))
@@ -173,6 +169,10 @@ class Vfs(DirectoryVerbs, LockVerbs, ServerSideVerbs, WritingVerbs):
         else:
             self.cached.learn((directory, text), found.inode, found.told, entry, asked)
         return entry
+
+    async def list_ahead(self) -> None:
+        """List directories that are to be kept, behind the scenes, as long as the mount lives."""
+        await self._ahead.run()
 
     def cache_directories(
         self, cache: DirectoryCache[Contents], *, root_held: bool, tells_all: Callable[[], bool]

@@ -67,7 +67,7 @@ class Changes:
     def __contains__(self, name: str) -> bool:
         return bool(self._keys) and (_ANY in self._keys or key(name) in self._keys)
 
-    def __ior__(self, other: Self) -> Self:
+    def __ior__(self, other: Changes) -> Self:
         self._keys |= other._keys
         return self
 

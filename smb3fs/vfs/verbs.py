@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from smb3fs.trace import Trace
+from smb3fs.vfs.anticipation import Anticipation
 from smb3fs.vfs.attributes import Settings
 from smb3fs.vfs.backend import ShareVerbs
 from smb3fs.vfs.state import State
@@ -18,3 +19,7 @@ class Verbs(Walled):
         self._share = share
         self._inodes = self.state.inodes
         self._files = self.state.files
+        self._ahead = Anticipation(
+            self.state, 0.0 if self.state.uncached else min(settings.acregmax, settings.acdirmax)
+        )
+        self.state.on_stale = self._ahead.leave_alone

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 import trio
+import trio.testing
 from vfs_world import ROOT, World, fails, in_trio
 
 from smb3fs.errors import ConnectionLost, Status
@@ -549,3 +550,34 @@ async def test_two_names_of_one_open_file_are_set_aside_at_once() -> None:
         gate.set()
     await settle(world.vfs.release(fh))
     assert not world.state.aside
+
+
+@pytest.mark.parametrize("step", ["rename", "remove_file"])
+@in_trio
+async def test_a_signal_does_not_leave_a_file_set_aside(step: str) -> None:
+    world = World()
+    fh, _ = await world.create("file")
+    gate = world.share.hang(step)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lambda: settle(world.vfs.unlink(ROOT, b"file")))
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()  # which reaches whoever waits at once
+        gate.set()
+    await settle(world.vfs.release(fh))
+    assert list(world.share.walk()) == []
+    assert not world.state.aside
+
+
+@in_trio
+async def test_nor_is_the_server_waited_for_beyond_that(expect_log: Callable[[str], None]) -> None:
+    expect_log("the server did not do what was to follow")
+    world = World()
+    fh, _ = await world.create("file")
+    gate = world.share.hang("remove_file")
+    with trio.move_on_after(1) as scope:
+        await settle(world.vfs.unlink(ROOT, b"file"))
+    assert scope.cancelled_caught
+    assert trio.current_time() < 20
+    assert len(hidden(world)) == 1
+    gate.set()
+    await settle(world.vfs.release(fh))
