@@ -120,8 +120,8 @@ class Anticipation:
         if self._can_keep(directory):
             _note(self._new, directory.number, None)
 
-    def note_absent(self, parent: Inode) -> None:
-        """Have a directory listed in which a name was looked for in vain, if it can be kept then."""
+    def want(self, parent: Inode) -> None:
+        """Have a directory listed behind the scenes, if it can be kept then: a name was looked for there in vain."""
         if self._can_keep(parent):
             _note(self._wanted, parent.number, parent)
             self._wake.set()
@@ -139,6 +139,13 @@ class Anticipation:
             and trio.current_time() >= self._unkept.get(directory.number, 0.0)
         )
 
+    def is_new(self, directory: Inode) -> bool:
+        """Whether this is the first lookup in a directory that was made here, and the directory can be kept."""
+        if not self._new or directory.number not in self._new:
+            return False
+        del self._new[directory.number]
+        return self._can_keep(directory)
+
     async def run(self) -> None:
         """List what is to be kept, one directory after the other, as long as the mount lives."""
         while True:
@@ -149,15 +156,15 @@ class Anticipation:
                 if not parent.lookups or not self._can_keep(parent):
                     continue
                 try:
-                    await self.list(parent)
+                    await self.keep(parent)
                 except Exception:  # the mount goes on without the listing
                     log.exception("listing a directory behind the scenes failed")
+                # What is known of a directory itself holds under the one that it is in.
+                if parent.links:
+                    self.want(parent.parent)
 
     def worth_listing(self, parent: Inode, now: float) -> bool:
         """Whether the next lookup in a directory should list it instead."""
-        if self._new and parent.number in self._new:
-            del self._new[parent.number]
-            return self._can_keep(parent)
         watched = self._watched.get(parent.number)
         if watched is None or now < watched.left_alone_until or now <= watched.until:
             return False
@@ -188,15 +195,10 @@ class Anticipation:
         watched = self._watch(parent, began)
         self._drop(watched)
         watched.until = began + self._lifetime  # from here on, so that nobody else lists it too
-        directories = self._state.directories
-        listing = directories.add(parent)
+        listing = self._state.directories.add(parent)
         kept = False
         try:
-            pages = await self._state.list_directory(parent)
-            listing.begin(pages, began)
-            while not pages.complete and len(pages.pages) < MOST_PAGES:
-                await listing.fetch(began)
-            if not pages.complete:
+            if not await self._read(listing):
                 watched.left_alone_until = began + LEFT_ALONE_FOR
                 return
             index = await self._index(listing)
@@ -209,10 +211,29 @@ class Anticipation:
             log.debug("a directory cannot be listed ahead: %s", describe(error))
             watched.left_alone_until = began + LEFT_ALONE_FOR
         finally:
-            if self._state.cached.lacks(parent):
-                _note(self._unkept, parent.number, began + LEFT_ALONE_FOR)
             if not kept:
                 self._close(listing)
+
+    async def keep(self, directory: Inode) -> None:
+        """List a directory for no other purpose than that it is kept; if it is not, it is left alone for a while."""
+        listing = self._state.directories.add(directory)
+        try:
+            await self._read(listing)
+        except (OSError, Smb3fsError) as error:
+            log.debug("a directory cannot be listed: %s", describe(error))
+        finally:
+            self._close(listing)
+            if self._state.cached.lacks(directory):
+                _note(self._unkept, directory.number, trio.current_time() + LEFT_ALONE_FOR)
+
+    async def _read(self, listing: OpenDirectory) -> bool:
+        """Read a directory, unless it has too much in it; whether all of it has come."""
+        began = trio.current_time()
+        pages = await self._state.list_directory(listing.inode)
+        listing.begin(pages, began)
+        while not pages.complete and len(pages.pages) < MOST_PAGES:
+            await listing.fetch(began)
+        return pages.complete
 
     @staticmethod
     async def _index(listing: OpenDirectory) -> dict[str, int]:

@@ -144,8 +144,9 @@ class Vfs(DirectoryVerbs, LockVerbs, ServerSideVerbs, WritingVerbs):
 
     async def _look_up(self, directory: Inode, name: bytes, process: int) -> Entry:
         """Find a name by asking the server: for it alone, or for the whole directory if that promises to pay."""
-        if self._ahead.worth_listing(directory, trio.current_time()):
-            await self._ahead.list(directory)
+        new = self._ahead.is_new(directory)
+        if new or self._ahead.worth_listing(directory, trio.current_time()):
+            await (self._ahead.keep(directory) if new else self._ahead.list(directory))
             text = self.state.names.to_server(name)
             entry = self.cached.look_up(directory, text) or self._look_up_ahead(directory, text)
             if entry is not None:
@@ -157,7 +158,7 @@ class Vfs(DirectoryVerbs, LockVerbs, ServerSideVerbs, WritingVerbs):
         except StatusError as error:
             if errno_of(error) == errno.ENOENT:
                 self.cached.learn_absent(directory, text, asked)
-                self._ahead.note_absent(directory)
+                self._ahead.want(directory)
             raise
         if found.inode in self.state.writes:
             found = found._replace(told=await self.state.attributes(found.inode))

@@ -96,6 +96,43 @@ def test_under_a_lease_nothing_is_asked(later_samba: Samba, mounted: Mounter, pl
     until(lambda: not open_directories(later_samba))
 
 
+def test_what_is_not_there_is_known_after_the_first_look(later_samba: Samba, mounted: Mounter, place: str) -> None:
+    """A directory that nobody lists is listed behind the scenes, when something has been looked for in vain."""
+    mount, other = mounted(PLAIN, server=later_samba), mounted(PLAIN, server=later_samba)
+    path = mount.path / place
+
+    def look() -> None:
+        assert not (path / "absent").exists()
+        assert not (path / "none").exists()
+
+    look()
+    until(lambda: cached(mount)["directories"] == 2)
+    look()
+    time.sleep(1.1)  # longer than the kernel would believe anything without a lease
+    look()
+    assert trips(mount, look) == 0
+    (other.path / place / "none").write_bytes(b"there now")
+    until((path / "none").exists)
+    mounted.finish()
+
+
+def test_a_new_directory_is_known_to_have_nothing_in_it(later_samba: Samba, mounted: Mounter) -> None:
+    mount = mounted(PLAIN, server=later_samba)
+    folder = mount.path / f"new-{os.urandom(4).hex()}"
+    folder.mkdir()
+    assert not (folder / "first").exists()
+    assert trips(mount, lambda: [(folder / f"{number}").exists() for number in range(20)]) == 0
+    (folder / "first").write_bytes(b"1")
+    (folder / "second").write_bytes(b"2")
+    assert listed(folder) == {"first": 1, "second": 1}
+    # Samba takes the lease back for a link of our own as well, so it is given up before that.
+    os.link(folder / "first", folder / "third")
+    assert sorted(os.listdir(folder)) == ["first", "second", "third"]
+    assert cached(mount)["breaks"] == 0
+    shutil.rmtree(folder)
+    mounted.finish()
+
+
 def open_directories(samba: Samba) -> list[str]:
     """The directories that the server has open."""
     return [str(file["filename"]) for file in samba.status()["open_files"].values()]
