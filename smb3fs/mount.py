@@ -376,6 +376,7 @@ async def run_mount(
             await mount.start()
             nursery.start_soon(mount.line.recovery.run)
             nursery.start_soon(mount.vfs.state.deferred.run)
+            nursery.start_soon(mount.vfs.state.pages.run)
             nursery.start_soon(mount.vfs.state.writes.run)
             nursery.start_soon(mount.vfs.list_ahead)
             nursery.start_soon(serve_status, socket_path(target), mount.snapshot, {"snapshots": mount.snapshots})

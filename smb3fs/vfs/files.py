@@ -45,6 +45,7 @@ class OpenFile:
 
     __slots__ = (
         "append",
+        "direct",
         "failures",
         "fh",
         "gathers",
@@ -67,6 +68,8 @@ class OpenFile:
         self.handle = handle
         self.readable, self.writes = Access.of(flags)
         self.append = bool(flags & os.O_APPEND)
+        # Whether it goes past the kernel's pages.
+        self.direct = direct
         # Whether what is written may arrive later, as far as the program has asked for nothing else; and how many
         # failures of that its user was told of, or missed before this open.
         self.gathers = not flags & (SYNCHRONOUS | os.O_APPEND | os.O_DIRECT)

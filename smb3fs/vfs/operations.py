@@ -514,6 +514,7 @@ class Vfs(DirectoryVerbs, LockVerbs, ServerSideVerbs, WritingVerbs):
     def read(self, fh: int, offset: int, size: int) -> Answer[Buffer | tuple[Buffer, ...]]:
         """Return `size` bytes from `offset`, in one piece or several; fewer only at the end of the file."""
         file = self._files.get(fh)
+        self.state.got_pages(file)
         if file.inode in self.state.writes:
             return self._read_settled(file, offset, size)
         return self._read(file, offset, size)

@@ -111,7 +111,11 @@ class State:
         # Whether the driver can, so that pages may be kept from one open to the next.
         self.keeps_pages = False
         self.ahead = ReadAhead(share.read_ahead, 0 if self.uncached else settings.read_ahead)
-        self.pages = KeptPages(lambda number: self.forget_pages(number, ()), loose=settings.cache == "loose")
+        self.pages = KeptPages(
+            lambda number: self.forget_pages(number, ()),
+            lifetime=settings.acregmax,
+            loose=settings.cache == "loose",
+        )
         self.deferred = DeferredHandles(
             lambda handle: share.close(handle, hurry=False),
             seconds=settings.closetimeo,
@@ -423,8 +427,15 @@ class State:
             self.cached.closed(file.inode)
         if not self.files.of(file.inode):
             self.not_aside(file.inode)
+        for other in self.files.of(file.inode):  # what pages there are may have come under the lease that ends now
+            self.got_pages(other)
             self.writes.forget(file.inode)
         self.inodes.drop_unused(file.inode)
+
+    def got_pages(self, file: OpenFile) -> None:
+        """Take note that the kernel gets pages of a file, or has some, that it believes for an open one."""
+        if self.keeps_pages and not file.direct:
+            self.pages.touched(file.inode.number, file.handle.lease, trio.current_time())
 
     def _defer(self, file: OpenFile) -> bool:
         """Have the handle of a file wait for the next open, if nothing speaks against it."""

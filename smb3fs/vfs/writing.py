@@ -42,6 +42,7 @@ class WritingVerbs(Verbs):
         """Write all of `data`, which nobody changes afterwards, now or later, for a thread (0: it is not known)."""
         file = self._files.get(fh)
         file.writer = thread
+        self.state.got_pages(file)
         return len(data) if self._gather(file, offset, data) else self._write(file, offset, data)
 
     def _may_gather(self, file: OpenFile) -> bool:

@@ -112,6 +112,24 @@ def test_a_mapped_file_shows_what_another_client_writes(place: Callable[..., Mou
     ours.unlink()
 
 
+def test_an_open_file_without_a_lease_is_not_old_for_ever(place: Callable[..., Mount]) -> None:
+    """Neither lease nor time of writing tell of what another client writes; pages came under a lease that has ended."""
+    here, there = place(), place()
+    theirs = os.open(there.path / "unleased", os.O_CREAT | os.O_RDWR)
+    ours = os.open(here.path / "unleased", os.O_RDWR)
+    (there.path / "unleased").rename(there.path / "renamed")
+    os.truncate(there.path / "renamed", 4096)
+    until(lambda: here.status()["leases"] == {"none": 1})
+    assert (here.path / "renamed").read_bytes() == bytes(4096)
+    os.pwrite(theirs, b"written", 0)
+    until(lambda: os.pread(ours, 7, 0) == b"written")
+    os.pwrite(theirs, b"anew...", 0)
+    until(lambda: os.pread(ours, 7, 0) == b"anew...")
+    os.close(theirs)
+    os.close(ours)
+    (there.path / "renamed").unlink()
+
+
 def test_what_we_change_ourselves_is_read_back(place: Callable[..., Mount]) -> None:
     """Past the page cache as well as through it, by the name that is open and by another."""
     here = place(*KEPT)
@@ -265,7 +283,7 @@ def test_nothing_is_left_by_an_unmount(mounted: Mounter, later_samba: Samba) -> 
     (here.path / "left").read_bytes()
     assert here.status()["deferred_handles"] == 1
     here.unmount()
-    until(lambda: later_samba.open_files() == [])
+    until(lambda: later_samba.open_files(directories=True) == [])
 
 
 def test_a_restart_of_the_server_ends_what_waits(mounted: Mounter, later_samba: Samba) -> None:

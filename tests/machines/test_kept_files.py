@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 import trio
+import trio.testing
 
 from smb3fs.cache.handles import DeferredHandles
 from smb3fs.cache.pages import KeptPages
@@ -150,6 +151,43 @@ def test_any_gap_ends_it(end: str) -> None:
         world.opens.remove(handle)
         handle = world.open("f")
     assert world.pages.may_keep(1, handle.lease, 0) == (end == "none")
+
+
+def test_a_break_under_another_of_its_names_ends_it_too() -> None:
+    world = World()
+    one, two = world.open("f"), world.open("g")
+    world.pages.may_keep(1, one.lease, 0)
+    world.pages.may_keep(1, two.lease, 0)
+    (rest,) = world.break_it(one, NONE)
+    assert not world.pages.has(1, 0)
+
+    async def wait() -> None:
+        await rest  # type: ignore[misc]
+
+    trio.run(wait)
+    assert world.forgotten == [1]
+
+
+def test_pages_that_no_lease_is_about_are_dropped_soon() -> None:
+    world = World()
+    watched, unwatched = world.open("f"), world.open("g", NONE)
+
+    async def live() -> None:
+        world.pages.touched(1, watched.lease, trio.current_time())
+        world.pages.touched(2, unwatched.lease, trio.current_time())
+        world.pages.touched(3, None, trio.current_time())
+        with trio.move_on_after(0.9):
+            await world.pages.run()
+        assert world.forgotten == []
+        with trio.move_on_after(0.2):
+            await world.pages.run()
+        assert world.forgotten == [2, 3]
+        world.pages.touched(2, unwatched.lease, trio.current_time())
+        with trio.move_on_after(1.1):
+            await world.pages.run()
+        assert world.forgotten == [2, 3, 2]
+
+    trio.run(live, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
 def test_a_second_name_begins_anew() -> None:

@@ -287,10 +287,15 @@ class Samba:
         found: dict[str, Any] = json.loads(run(*self._command("smbstatus", "--json")).stdout)
         return found
 
-    def open_files(self) -> list[str]:
-        """What clients hold open, one path for each open."""
+    def open_files(self, *, directories: bool = False) -> list[str]:
+        """What clients hold open, one path for each open; directories, which they keep under leases, if asked for."""
         files: dict[str, Any] = self.status().get("open_files", {})
-        return [str(entry["filename"]) for entry in files.values() for _ in entry["opens"]]
+        return [
+            str(entry["filename"])
+            for entry in files.values()
+            for _ in entry["opens"]
+            if directories or not Path(entry["service_path"], entry["filename"]).is_dir()
+        ]
 
     def sessions(self) -> int:
         """How many sessions clients have."""
