@@ -59,6 +59,7 @@ class DirectoryCache(Generic[T]):
     def __init__(self, leases: LeaseTable, close: Callable[[Open], None]) -> None:
         """`close` queues the CLOSE of a handle."""
         self._close = close
+        self._leases = leases
         self._kept: OrderedDict[int, CachedDirectory[T]] = OrderedDict()
         self._by_lease: dict[Lease, CachedDirectory[T]] = {}
         # Broken, and still open until what was begun then has come to its end.
@@ -89,6 +90,11 @@ class DirectoryCache(Generic[T]):
         self.hits += 1
         if number in self._kept:
             self._kept.move_to_end(number)
+
+    @property
+    def offered(self) -> bool:
+        """Whether the server has leases on directories."""
+        return self._leases.asks and self._leases.guards_names
 
     def wants(self, number: int) -> bool:
         """Whether a directory that is about to be listed should be kept."""

@@ -170,7 +170,7 @@ class CachedNames(KeptDirectories):
 
     def lacks(self, inode: Inode) -> bool:
         """Whether a directory is not kept, and would be if it were listed now."""
-        return self.wants(inode) and self._of(inode) is None
+        return self._cache is not None and self._cache.offered and self.wants(inode) and self._of(inode) is None
 
     def _offer(self, directory: OpenDirectory) -> bool:
         """Keep a directory all entries of which have come, if they are all true still and it has a lease."""
