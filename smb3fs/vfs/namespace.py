@@ -259,7 +259,8 @@ async def _move(state: State, parent: Inode, old: str, new_parent: Inode, new: s
         elif source is None or target is None:
             await move.rename(replace=True)
         elif source is target and (parent is not new_parent or new not in state.spellings(source, parent, old)):
-            await _both_are(state, target, new_parent, new)
+            await _check_is(state, source, parent, old)
+            await _check_is(state, target, new_parent, new)
             return  # two names of one file: POSIX leaves both
         elif source is target:
             await move.rename(replace=True)
@@ -281,10 +282,10 @@ async def _move(state: State, parent: Inode, old: str, new_parent: Inode, new: s
     state.inodes.rename(parent, old, new_parent, new)
 
 
-async def _both_are(state: State, target: Inode, parent: Inode, name: str) -> None:
+async def _check_is(state: State, inode: Inode, parent: Inode, name: str) -> None:
     """Be sure that a name still is the file's, which may have lost it through others; else ESTALE, to ask anew."""
     with suppress(OSError, Smb3fsError):
-        if state.is_it(target, await state.below(parent, name, state.share.lookup)):
+        if state.is_it(inode, await state.below(parent, name, state.share.lookup)):
             return
     state.inodes.unlink(parent, name)
     state.on_stale(parent)
