@@ -128,6 +128,10 @@ class Anticipation:
 
     def will_lose(self, directory: Inode) -> None:
         """Give up a directory in which a link is about to be made: for links a server takes our lease back as well."""
+        self._give_up(directory)
+
+    def _give_up(self, directory: Inode) -> None:
+        """Keep a directory no longer, and do not list it for that soon."""
         self._state.cached.distrust(directory)
         _note(self._unkept, directory.number, trio.current_time() + LEFT_ALONE_FOR)
 
@@ -177,6 +181,7 @@ class Anticipation:
 
         What has been removed, and is open somewhere, a server may still list.
         """
+        self._give_up(parent)
         watched = self._watched.get(parent.number)
         if watched is not None:
             self._drop(watched)
