@@ -427,9 +427,9 @@ class State:
             self.cached.closed(file.inode)
         if not self.files.of(file.inode):
             self.not_aside(file.inode)
+            self.writes.forget(file.inode)
         for other in self.files.of(file.inode):  # what pages there are may have come under the lease that ends now
             self.got_pages(other)
-            self.writes.forget(file.inode)
         self.inodes.drop_unused(file.inode)
 
     def got_pages(self, file: OpenFile) -> None:

@@ -198,6 +198,22 @@ async def test_a_failure_is_told_to_each_open_file_once() -> None:
 
 
 @in_trio
+async def test_a_failure_outlives_the_close_of_another_open_file_and_not_the_last_one() -> None:
+    async with gathering() as world:
+        first, second = await writer(world), await writer(world)
+        inode = world.state.files.get(first).inode
+        world.share.fail("write", Status.DISK_FULL)
+        assert world.vfs.write(first, 0, b"lost") == 4
+        await trio.sleep(2 * AGE)
+        await settle(world.vfs.release(first))
+        with fails(errno.ENOSPC):
+            await settle(world.vfs.fsync(second, False))
+        assert world.state.writes.failures(inode) == 1
+        await settle(world.vfs.release(second))
+        assert world.state.writes.failures(inode) == 0
+
+
+@in_trio
 async def test_a_process_that_has_inherited_a_descriptor_does_not_wait() -> None:
     async with gathering() as world:
         world.state.may_be_one = lambda thread, other: thread == other
