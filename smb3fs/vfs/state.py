@@ -343,7 +343,6 @@ class State:
                 self.directories.note_change_of(inode)
                 for parent, _ in inode.links:
                     self.on_stale(parent)
-                    self.cached.distrust(parent)
                 raise stale()
             tried.add(path)
             try:
