@@ -31,6 +31,7 @@ USER: Final = "lab"
 PASSWORD: Final = "lab-Passw0rd"
 UNIX_ACCOUNT: Final = "daemon"
 START_SECONDS: Final = 20.0
+STATUS_SECONDS: Final = 20.0
 
 GLOBAL = """
 [global]
@@ -283,9 +284,21 @@ class Samba:
         place.symlink_to("msdfs:" + ",".join(targets))
 
     def status(self) -> dict[str, Any]:
-        """smbstatus: `sessions`, `tcons` and `open_files`, each a mapping."""
-        found: dict[str, Any] = json.loads(run(*self._command("smbstatus", "--json")).stdout)
-        return found
+        """smbstatus: `sessions`, `tcons` and `open_files`, each a mapping.
+
+        It cannot read a table whose last writer was killed in the middle until a server process has mended it, and
+        panics on an open whose lease's record is gone (4.25). Neither lasts, so it is asked again for a while.
+        """
+        deadline = time.monotonic() + STATUS_SECONDS
+        while True:
+            try:
+                found: dict[str, Any] = json.loads(run(*self._command("smbstatus", "--json")).stdout)
+            except CommandError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+            else:
+                return found
 
     def open_files(self, *, directories: bool = False) -> list[str]:
         """What clients hold open, one path for each open; directories, which they keep under leases, if asked for."""
