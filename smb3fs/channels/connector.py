@@ -172,9 +172,7 @@ class Connector:
         server, session_id = self._previous
         previous = session_id if server in ("", place.server.lower()) else 0
         dialler = self._dialler(target.host if self.is_home(place) else place.server)
-        transport = await dialler.connect(
-            attempt_timeout=min(ADDRESS_TIMEOUT, max(1.0, target.timeout / 4)), dead_after=target.timeout / 2
-        )
+        transport = await dialler.connect(attempt_timeout=min(ADDRESS_TIMEOUT, max(1.0, target.timeout / 4)))
         channel = Channel(
             transport,
             self._trace,

@@ -47,15 +47,14 @@ class Dialler:
         # Sockets of connections that were given up while the server could not be told.
         self._abandoned: list[socket.socket] = []
 
-    async def connect(self, *, attempt_timeout: float, dead_after: float) -> TcpTransport:
+    async def connect(self, *, attempt_timeout: float) -> TcpTransport:
         """Connect to the first address that answers.
 
-        Each address gets at least `attempt_timeout` seconds. After `dead_after` without an acknowledgement its user
-        should give a connection up; after twice that time the kernel does. Raises OSError with the errno of the last
-        failure (socket.gaierror where the name does not resolve).
+        Each address gets at least `attempt_timeout` seconds. Raises OSError with the errno of the last failure
+        (socket.gaierror where the name does not resolve).
         """
         await self._resolve()
-        race = _Race(self._ordered(), self._source, dead_after)
+        race = _Race(self._ordered(), self._source)
         sock, self._last = await race.run(attempt_timeout)
         self._disappointing = False
         self._reset_abandoned()
@@ -100,10 +99,9 @@ class Dialler:
 class _Race:
     """Attempts that run at the same time until one is through."""
 
-    def __init__(self, addresses: list[Address], source: str | None, dead_after: float) -> None:
+    def __init__(self, addresses: list[Address], source: str | None) -> None:
         self._addresses = addresses
         self._source = source
-        self._dead_after = dead_after
         self._running = 0
         self._won: tuple[socket.socket, Address] | None = None
         self._failure = OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
@@ -139,7 +137,7 @@ class _Race:
         family, where = address
         sock = trio.socket.socket(family, socket.SOCK_STREAM)
         try:
-            tune(sock, self._dead_after)
+            tune(sock)
             if self._source is not None:
                 await sock.bind((self._source, 0))
             await sock.connect(where)

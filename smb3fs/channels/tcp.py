@@ -39,6 +39,10 @@ MAX_VECTORS: Final = 1024
 # ever more slowly while packets vanish, and an outage of four seconds is noticed to be over after seven.
 TCP_RTO_MAX_MS: Final = 44
 LONGEST_RETRANSMISSION_MS: Final = 1000
+# How long the kernel repeats what nobody acknowledges: longer than any server keeps what was open. Whether a connection
+# is dead, its channel finds out sooner; one that the kernel has dropped could not be reset any more when the link is
+# back, and the server would go on to believe in it.
+KERNEL_PATIENCE_MS: Final = 20 * 60 * 1000
 # Answers before NEGOTIATE has agreed on sizes are small; a longer one is nonsense.
 LIMIT_BEFORE_NEGOTIATE: Final = 128 * 1024
 
@@ -189,11 +193,11 @@ def _describe(sock: socket.socket) -> str:
     return f"{local}:{port} -> {remote}:{remote_port}"
 
 
-def tune(sock: trio.socket.SocketType, dead_after: float) -> None:
+def tune(sock: trio.socket.SocketType) -> None:
     """Set the options that every connection of ours wants."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOT_SENT_LOW_WATER)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(dead_after * 2000))
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, KERNEL_PATIENCE_MS)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     with suppress(OSError):  # an older kernel
         sock.setsockopt(socket.IPPROTO_TCP, TCP_RTO_MAX_MS, LONGEST_RETRANSMISSION_MS)

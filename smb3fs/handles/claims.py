@@ -61,10 +61,14 @@ NOT_YET: Final = frozenset({Status.FILE_NOT_AVAILABLE, Status.INSUFFICIENT_RESOU
 # hands a connection to the process that serves the ClientGuid, and gives nothing back that a living process has.
 NOT_FOUND: Final = frozenset({Status.OBJECT_NAME_NOT_FOUND})
 # Seconds for which it is tried anew if nothing is given back and that session was there still: longer than what is
-# under way takes to come to an end, and not much longer than programs can wait whose files are really gone.
-STANDING: Final = 3.0
+# under way takes to come to an end on a machine that has much to do. What was in that session is hardly ever gone.
+STANDING: Final = 10.0
 # The same if it was not there any more, and what had been promised to be kept for good is not given back.
 LINGERING: Final = 1.5
+# Seconds from the end of a session that was of no use to the next one, at first and at most: the process that was
+# handed its connection has to hear of the end, and to come to its own, before it is handed another one.
+SETTLING: Final = 0.25
+LONGEST_SETTLING: Final = 1.0
 # Seconds between two attempts at what the server is not ready for: first, and at most.
 FIRST_PAUSE: Final = 0.02
 LONGEST_PAUSE: Final = 0.5
@@ -132,6 +136,7 @@ class Claims:
         # Until when a server is given time to come to an end with the connection that was lost, if it has to.
         self._wait_until = -math.inf
         self._waiting = False
+        self._settling = SETTLING
 
     def suspend(self) -> None:
         """Take notice that the session is gone."""
@@ -158,7 +163,7 @@ class Claims:
 
             _end_breaks(session, handles)
             await _side_by_side(session, handles, claim)
-            self._check_standing(session, handles, refusals)
+            await self._check_standing(session, handles, refusals)
             tally.claimed += len(handles) - len(refusals)
             await _side_by_side(session, list(refusals), give_up)
         self._waiting = False
@@ -170,10 +175,13 @@ class Claims:
             return
         persistent = any(handle.durability == Durability.PERSISTENT for handle in self._opens)
         patience = STANDING if session.before_stood else LINGERING if persistent else 0.0
+        self._settling = SETTLING
         # The process may outlast this session as well, should that be lost soon.
         self._wait_until = max(self._wait_until, trio.current_time() + patience)
 
-    def _check_standing(self, session: Session, handles: Sequence[Open], refusals: Mapping[Open, Refusal]) -> None:
+    async def _check_standing(
+        self, session: Session, handles: Sequence[Open], refusals: Mapping[Open, Refusal]
+    ) -> None:
         """Raise ConnectionLost if the server is not done with the connection before, so that another try is due.
 
         Then it gives nothing back at all. It is given a while to come to an end with it, and one more try at least.
@@ -186,6 +194,8 @@ class Claims:
         self._waiting = True
         error = ConnectionLost("the server gives nothing back while it serves the connection before")
         session.channel.fail(error)
+        await trio.sleep(self._settling)
+        self._settling = min(2 * self._settling, LONGEST_SETTLING)
         raise error
 
     async def _do_without(self, session: Session, handle: Open, refusal: Refusal, limit: float, tally: Tally) -> None:

@@ -14,13 +14,13 @@ import trio
 from peer import real_time_test, trio_test
 
 from smb3fs.channels.dialling import STAGGER, Dialler
-from smb3fs.channels.tcp import TCP_RTO_MAX_MS
+from smb3fs.channels.tcp import KERNEL_PATIENCE_MS, TCP_RTO_MAX_MS
 
 
 @real_time_test
 async def test_connected_it_carries_messages_and_says_between_whom() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        transport = await Dialler(*server.getsockname()).connect(attempt_timeout=5, dead_after=7)
+        transport = await Dialler(*server.getsockname()).connect(attempt_timeout=5)
         peer, address = server.accept()
         with peer:
             assert transport.description == f"127.0.0.1:{address[1]} -> 127.0.0.1:{server.getsockname()[1]}"
@@ -29,7 +29,8 @@ async def test_connected_it_carries_messages_and_says_between_whom() -> None:
             ours = transport._socket
             assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
             assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
-            assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 14000
+            assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == KERNEL_PATIENCE_MS
+            assert KERNEL_PATIENCE_MS > 960_000  # the longest `handletimeout=`
             with suppress(OSError):  # a kernel before Linux 6.15
                 assert ours.getsockopt(socket.IPPROTO_TCP, TCP_RTO_MAX_MS) == 1000
             transport.close()
@@ -46,14 +47,14 @@ def unused_port() -> int:
 @real_time_test
 async def test_nobody_there() -> None:
     with pytest.raises(OSError) as error:
-        await Dialler("127.0.0.1", unused_port()).connect(attempt_timeout=5, dead_after=10)
+        await Dialler("127.0.0.1", unused_port()).connect(attempt_timeout=5)
     assert error.value.errno == errno.ECONNREFUSED
 
 
 @real_time_test
 async def test_a_name_that_does_not_exist() -> None:
     with pytest.raises(socket.gaierror):
-        await Dialler("no such name.invalid", 445).connect(attempt_timeout=5, dead_after=10)
+        await Dialler("no such name.invalid", 445).connect(attempt_timeout=5)
 
 
 class Addresses(trio.abc.HostnameResolver):
@@ -74,7 +75,7 @@ async def test_the_first_address_that_answers_is_taken() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port: int = server.getsockname()[1]
         trio.socket.set_custom_hostname_resolver(Addresses(("127.0.0.2", port), ("127.0.0.1", port)))
-        transport = await Dialler("server", port).connect(attempt_timeout=5, dead_after=10)
+        transport = await Dialler("server", port).connect(attempt_timeout=5)
         assert transport.description.endswith(f"127.0.0.1:{port}")
         transport.close()
 
@@ -94,12 +95,12 @@ def silent() -> Iterator[tuple[str, int]]:
 async def test_an_address_that_says_nothing_holds_the_others_up_for_a_moment_only() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, silent() as address:
         trio.socket.set_custom_hostname_resolver(Addresses(address, server.getsockname()))
-        transport = await Dialler("server", 445).connect(attempt_timeout=60, dead_after=10)
+        transport = await Dialler("server", 445).connect(attempt_timeout=60)
         assert "-> 127.0.0.1" in transport.description
         transport.close()
         trio.socket.set_custom_hostname_resolver(Addresses(address))
         with pytest.raises(OSError) as error:
-            await Dialler("server", 445).connect(attempt_timeout=0.2, dead_after=10)
+            await Dialler("server", 445).connect(attempt_timeout=0.2)
         assert error.value.errno == errno.ETIMEDOUT
 
 
@@ -107,10 +108,10 @@ async def test_an_address_that_says_nothing_holds_the_others_up_for_a_moment_onl
 async def test_the_last_failure_is_the_one_that_is_told() -> None:
     trio.socket.set_custom_hostname_resolver(Addresses(("127.0.0.1", unused_port()), ("127.0.0.2", unused_port())))
     with pytest.raises(ConnectionRefusedError):
-        await Dialler("server", 445).connect(attempt_timeout=5, dead_after=10)
+        await Dialler("server", 445).connect(attempt_timeout=5)
     trio.socket.set_custom_hostname_resolver(Addresses())
     with pytest.raises(OSError) as error:
-        await Dialler("server", 445).connect(attempt_timeout=5, dead_after=10)
+        await Dialler("server", 445).connect(attempt_timeout=5)
     assert error.value.errno == errno.EHOSTUNREACH
 
 
@@ -177,14 +178,14 @@ def scripted(*addresses: str, **answers: float | OSError) -> Iterator[tuple[Dial
 async def test_a_link_that_comes_back_is_noticed_by_the_next_attempt() -> None:
     """What was sent before it came back is lost, and the kernel would take its time to repeat it."""
     with scripted("a", a=1.6) as (dialler, sockets):
-        (await dialler.connect(attempt_timeout=5, dead_after=10)).close()
+        (await dialler.connect(attempt_timeout=5)).close()
         assert sockets.attempts == [("a", 0), ("a", 0.5), ("a", 1.0), ("a", 1.5), ("a", 2.0)]
 
 
 @trio_test
 async def test_all_addresses_have_their_turn_again_and_again() -> None:
     with scripted("a", "b", "c", a=100, b=REFUSED, c=3) as (dialler, sockets):
-        (await dialler.connect(attempt_timeout=5, dead_after=10)).close()
+        (await dialler.connect(attempt_timeout=5)).close()
         assert [host for host, _ in sockets.attempts] == ["a", "b", "c", "a", "b", "c", "a", "b", "c"]
         gaps = [after - before for (_, before), (_, after) in pairwise(sockets.attempts)]
         assert set(gaps[2:]) == {STAGGER}
@@ -194,7 +195,7 @@ async def test_all_addresses_have_their_turn_again_and_again() -> None:
 async def test_every_address_has_its_full_time() -> None:
     with scripted("a", "b", a=100, b=100) as (dialler, sockets):
         with pytest.raises(OSError) as error:
-            await dialler.connect(attempt_timeout=2, dead_after=10)
+            await dialler.connect(attempt_timeout=2)
         assert error.value.errno == errno.ETIMEDOUT
         assert trio.current_time() == 2 + STAGGER
         assert len(sockets.attempts) == 5
@@ -204,19 +205,19 @@ async def test_every_address_has_its_full_time() -> None:
 async def test_where_all_refuse_it_ends_at_once() -> None:
     with scripted("a", "b", a=REFUSED, b=REFUSED) as (dialler, sockets):
         with pytest.raises(ConnectionRefusedError):
-            await dialler.connect(attempt_timeout=5, dead_after=10)
+            await dialler.connect(attempt_timeout=5)
         assert sockets.attempts == [("a", 0), ("b", 0)]
 
 
 @trio_test
 async def test_the_address_that_answered_comes_first_unless_nothing_came_of_it() -> None:
     with scripted("a", "b", a=REFUSED, b=0) as (dialler, sockets):
-        (await dialler.connect(attempt_timeout=5, dead_after=10)).close()
+        (await dialler.connect(attempt_timeout=5)).close()
         sockets.answers["a"] = 0
-        (await dialler.connect(attempt_timeout=5, dead_after=10)).close()
+        (await dialler.connect(attempt_timeout=5)).close()
         assert [host for host, _ in sockets.attempts] == ["a", "b", "b"]
         dialler.disappointed()
-        (await dialler.connect(attempt_timeout=5, dead_after=10)).close()
+        (await dialler.connect(attempt_timeout=5)).close()
         assert sockets.attempts[3][0] == "a"
 
 
@@ -229,24 +230,24 @@ async def test_a_resolver_that_is_gone_too_is_not_waited_for() -> None:
             raise socket.gaierror(socket.EAI_AGAIN, "try again")
 
     with scripted("a", a=0) as (dialler, _):
-        (await dialler.connect(attempt_timeout=5, dead_after=10)).close()
+        (await dialler.connect(attempt_timeout=5)).close()
         trio.socket.set_custom_hostname_resolver(Gone())
-        (await dialler.connect(attempt_timeout=5, dead_after=10)).close()
+        (await dialler.connect(attempt_timeout=5)).close()
         assert trio.current_time() == STAGGER
         await trio.sleep(100)
-        (await dialler.connect(attempt_timeout=5, dead_after=10)).close()
+        (await dialler.connect(attempt_timeout=5)).close()
 
 
 @real_time_test
 async def test_a_connection_that_was_given_up_is_reset_as_soon_as_the_server_hears_us() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         dialler = Dialler(*server.getsockname())
-        transport = await dialler.connect(attempt_timeout=5, dead_after=7)
+        transport = await dialler.connect(attempt_timeout=5)
         peer, _ = server.accept()
         with peer:
             dialler._abandoned.append(transport._socket)
             transport._closed = True
-            (await dialler.connect(attempt_timeout=5, dead_after=7)).close()
+            (await dialler.connect(attempt_timeout=5)).close()
             peer.settimeout(5)
             with pytest.raises(ConnectionResetError):
                 peer.recv(1)
@@ -256,7 +257,7 @@ async def test_a_connection_that_was_given_up_is_reset_as_soon_as_the_server_hea
 async def test_a_connection_whose_data_have_come_is_closed_at_once() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         dialler = Dialler(*server.getsockname())
-        transport = await dialler.connect(attempt_timeout=5, dead_after=7)
+        transport = await dialler.connect(attempt_timeout=5)
         peer, _ = server.accept()
         with peer:
             transport.send_now([b"hello"])
@@ -273,7 +274,7 @@ async def test_so_is_one_whose_data_are_on_their_way() -> None:
         server.bind(("127.0.0.1", 0))
         server.listen()
         dialler = Dialler(*server.getsockname())
-        transport = await dialler.connect(attempt_timeout=5, dead_after=7)
+        transport = await dialler.connect(attempt_timeout=5)
         peer, _ = server.accept()
         with peer:
             transport.send_now([bytes(50_000)])  # more than the other end takes in before it is read
@@ -289,6 +290,6 @@ async def test_so_is_one_whose_data_are_on_their_way() -> None:
 async def test_a_cancelled_attempt_leaves_no_socket_behind() -> None:
     with silent() as (host, port):
         with trio.move_on_after(0.1) as scope:
-            await Dialler(host, port).connect(attempt_timeout=5, dead_after=10)
+            await Dialler(host, port).connect(attempt_timeout=5)
         assert scope.cancelled_caught
         gc.collect()  # a socket left open is a ResourceWarning, which is an error here

@@ -137,6 +137,26 @@ def test_an_open_file_goes_on_on_a_persistent_share(later_samba: Samba, mounted:
     assert status["handles"]["persistent"] == status["deferred_handles"]  # what was read last waits under its lease
 
 
+def test_a_silence_may_last(later_samba: Samba, mounted: Mounter) -> None:
+    """The server is told that the connection is gone however long nothing came through; it has no reason to ask."""
+    mount = mounted("hard", "timeout=2", "echo_interval=1", server=later_samba, share=PERSISTENT)
+
+    def silence(noticed: Callable[[], bool]) -> None:
+        later_samba.network.drop()
+        try:
+            assert wait_until(noticed, 60)
+            time.sleep(4)  # twice what a connection may be silent for; no shorter one would show anything
+        finally:
+            later_samba.network.pass_again()
+
+    with (mount.path / "silent").open("w+b", buffering=0) as file:
+        assert file.write(b"before, ") == 8
+        suffer(mount, silence)
+        assert file.write(b"after") == 5
+        assert os.pread(file.fileno(), 100, 0) == b"before, after"
+    assert recovery_of(mount)["lost"] == 0
+
+
 def test_a_file_that_two_programs_have_open_goes_on_on_a_durable_share(samba: Samba, mounted: Mounter) -> None:
     """Samba 4.17 gives no open of a file back that has two; those of one mount are one."""
     mount = mounted(*PATIENT, share="durable")

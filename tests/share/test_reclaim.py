@@ -300,7 +300,7 @@ async def test_an_open_that_locked_by_other_rules_than_it_is_given_back_with_is_
     ("durability", "stood", "seconds", "sessions", "lost"),
     [
         (Durability.PERSISTENT, True, 1, 4, 0),
-        (Durability.PERSISTENT, True, 20, 8, 1),
+        (Durability.PERSISTENT, True, 20, 13, 1),
         # A process that is about to end may have forgotten the session before what was open in it.
         (Durability.PERSISTENT, False, 1, 4, 0),
         (Durability.PERSISTENT, False, 20, 5, 1),
@@ -327,7 +327,7 @@ async def test_a_server_that_serves_the_lost_connection_still_is_given_time(
 
         kept.stage.world.recovery._connect = connected
         kept.desk.refuse = lambda _: REFUSED if trio.current_time() < until else None
-        await kept.lose()
+        await kept.lose(15)
         assert kept.tally == (1 - lost, 0, lost)
         assert len(kept.stage.world.peers) == sessions
         assert bool(handle.lost) == bool(lost)
