@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smb3fs.errors import OptionError
@@ -28,6 +28,7 @@ WRITTEN = st.one_of(
 )
 
 
+@settings(max_examples=15, deadline=None)
 @given(st.lists(st.tuples(NAMES, st.none() | WRITTEN), max_size=6))
 def test_what_is_written_by_the_rule_is_read_back(written: list[tuple[str, tuple[str, str] | None]]) -> None:
     words = [name if value is None else f"{name}={value[1]}" for name, value in written]

@@ -536,7 +536,7 @@ async def test_no_room_in_the_lock_table_of_the_server() -> None:
     await w.lock(fh, A, 0, 10)
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", [*range(8), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(8, 40))])
 def test_any_sequence_with_many_waiting(seed: int) -> None:
     """Processes of two clients lock, wait, give up and close at random; in the end nothing is left, and all got on."""
     chance = random.Random(seed)

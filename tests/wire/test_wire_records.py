@@ -73,11 +73,14 @@ def test_random_bytes_do_no_more_than_raise(kind: Kind, junk: bytes) -> None:
 
 @each_kind
 @given(data=st.data())
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=6, deadline=None)
 def test_a_corrupted_message_does_no_more_than_raise(kind: Kind, data: st.DataObject) -> None:
-    pdu = bytearray(kind.frame(data.draw(kind.strategy)))
+    pdu = kind.frame(data.draw(kind.strategy))
     # Interesting values at interesting places: offsets and lengths are read from 16 or 32 of these bits.
-    changes = st.tuples(st.integers(0, len(pdu) - 1), st.sampled_from([0, 1, 7, 8, 0x40, 0x7F, 0x80, 0xFF]))
-    for position, value in data.draw(st.lists(changes, min_size=1, max_size=8)):
-        pdu[position] = value
-    survives(kind, bytes(pdu))
+    change = st.tuples(st.integers(0, len(pdu) - 1), st.sampled_from([0, 1, 7, 8, 0x40, 0x7F, 0x80, 0xFF]))
+    # To draw a record costs more than to read it: each is damaged in many ways.
+    for changes in data.draw(st.lists(st.lists(change, min_size=1, max_size=8), min_size=5, max_size=5)):
+        damaged = bytearray(pdu)
+        for position, value in changes:
+            damaged[position] = value
+        survives(kind, bytes(damaged))
