@@ -120,8 +120,8 @@ def _names(vfs: Vfs) -> dict[Opcode, Row]:
 def _attributes(vfs: Vfs) -> dict[Opcode, Row]:
     """Return the rows about attributes."""
 
-    def getattr_(node: int, told: attributes.GetattrIn | attributes.StatxIn, _thread: int) -> Answer[Any]:
-        return vfs.getattr(node, told.fh if told.flags & attributes.GETATTR_FH else None)
+    def getattr_(node: int, told: attributes.GetattrIn | attributes.StatxIn, thread: int) -> Answer[Any]:
+        return vfs.getattr(node, told.fh if told.flags & attributes.GETATTR_FH else None, thread)
 
     def setattr_(node: int, told: attributes.SetattrIn, _thread: int) -> Answer[Any]:
         return vfs.setattr(node, changes_of(told), told.fh if told.valid & attributes.FATTR_FH else None)

@@ -72,7 +72,7 @@ class Handlers(pyfuse3.Operations):
 
     async def getattr(self, inode: int, ctx: Context) -> pyfuse3.EntryAttributes:
         """Return attributes."""
-        return _attributes(await _ask(self._vfs.getattr, inode))
+        return _attributes(await _ask(self._vfs.getattr, inode, None, ctx.pid))
 
     async def setattr(
         self,

@@ -235,6 +235,9 @@ class Presentation:
         self.dynperm = settings.dynperm
         # By inode number what chmod and chown have asked for, under dynperm.
         self.remembered: dict[int, SetAttr] = {}
+        # The inode numbers of files of which something has not arrived that a program wrote: what the server says of
+        # them is true, but may not be kept, as whoever wrote it has to come here before he sees less than that.
+        self.doubted: set[int] = set()
         # Whether the server speaks the POSIX extensions.
         self.posix = False
         # The size that a file in a listing has if it may be a link in disguise; none has a negative one.
@@ -334,6 +337,8 @@ class Presentation:
             uid, gid = uid if wish.uid is None else wish.uid, gid if wish.gid is None else wish.gid
         if kind == stat.S_IFLNK:
             permissions = 0o777
+        if self.doubted and number in self.doubted:
+            attr_timeout = 0.0
         return Entry(
             Attr(
                 number,
@@ -384,6 +389,7 @@ class Presentation:
     def forget(self, number: int) -> None:
         """Drop what was kept of an inode that is no longer known."""
         self.remembered.pop(number, None)
+        self.doubted.discard(number)
 
     def check_owner(self, uid: int | None, gid: int | None) -> None:
         """Raise EPERM for a chown to anybody but the owner that every file has, unless under noperm or dynperm."""

@@ -193,19 +193,20 @@ class Vfs(DirectoryVerbs, LockVerbs, ServerSideVerbs, WritingVerbs):
             self._ahead.forgotten(number)
 
     @may_wait
-    def getattr(self, number: int, fh: int | None = None) -> Answer[Entry]:
-        """Return the attributes of an inode."""
+    def getattr(self, number: int, fh: int | None = None, thread: int = 0) -> Answer[Entry]:
+        """Return the attributes of an inode, for a thread (0: it is not known)."""
         inode = self._inodes.get(number)
         known = self.cached.attributes(inode)
-        if known is None:
+        if known is None and not self.state.writes.failures(inode):
             known = self._told_at_open(inode)
-        return known if known is not None else self._getattr(inode)
+        return known if known is not None else self._getattr(inode, fh, thread)
 
-    async def _getattr(self, inode: Inode) -> Entry:
+    async def _getattr(self, inode: Inode, fh: int | None, thread: int) -> Entry:
         """Return the attributes of an inode as the server has them."""
         granted, name = self.state.locks.granted, inode.links[0] if inode.links else (inode, "")
         asked = self.cached.asked(name[0], inode)
         told = await self.state.attributes(inode)
+        self.state.check_arrived(inode, fh=fh, thread=thread)
         entry = self.state.told(inode, told)
         if granted == self.state.locks.granted and inode.links[:1] == (name,) * bool(inode.links):
             self.cached.learn(name, inode, told, entry, asked)
@@ -517,11 +518,12 @@ class Vfs(DirectoryVerbs, LockVerbs, ServerSideVerbs, WritingVerbs):
         self.state.got_pages(file)
         if file.inode in self.state.writes:
             return self._read_settled(file, offset, size)
+        self.state.check_arrived(file.inode, fh=fh)
         return self._read(file, offset, size)
 
     async def _read_settled(self, file: OpenFile, offset: int, size: int) -> Buffer | tuple[Buffer, ...]:
         """Read what the server has, once it has all that was written."""
-        await self.state.settle(file.inode)
+        await self.state.settle_for(file)
         return await settle(self._read(file, offset, size))
 
     def _read(self, file: OpenFile, offset: int, size: int) -> Answer[Buffer | tuple[Buffer, ...]]:

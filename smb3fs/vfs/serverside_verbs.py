@@ -45,7 +45,7 @@ class ServerSideVerbs(Verbs):
         source, target = self._files.get(fh_in), self._files.get(fh_out)
         if target.append:
             raise locking.error(errno.EBADF)
-        await self.state.settle(source.inode)
+        await self.state.settle_for(source)
         await self.state.settle(target.inode)
         until = trio.current_time() + BEGINNING * self._timeout
         done = 0
@@ -115,7 +115,7 @@ class ServerSideVerbs(Verbs):
         if any(other.readable and other.handle.writable for other in others):
             # One of these may be mapped, and have pages with data where the server has none yet.
             await self.state.forget_pages(file.inode.number, ())
-        await self.state.settle(file.inode)
+        await self.state.settle_for(file)
         if not file.readable:
             file = next((other for other in others if other.readable), file)
         return await self._share.seek(file.handle, offset, hole=whence == os.SEEK_HOLE)

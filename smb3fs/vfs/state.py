@@ -152,9 +152,27 @@ class State:
         self.presentation.forget(number)
 
     def note_write(self, inode: Inode) -> None:
-        """Note that a program has written something, or that this has arrived at the server."""
+        """Note that a program has written something, or that this has arrived at the server, or failed to."""
         with self.files.changing(inode):
             self.directories.note_change_of(inode)
+        if self.writes.failures(inode) and inode.number not in self.presentation.doubted:
+            self.presentation.doubted.add(inode.number)
+            # The kernel shows what is lost no longer than what no lease is about.
+            self.pages.touched(inode.number, None, trio.current_time())
+
+    def check_arrived(self, inode: Inode, *, fh: int | None = None, thread: int = 0) -> None:
+        """Raise what has kept something from arriving, for a writer who was not told: less is not to be shown to him.
+
+        He is known by his open file, or, where there is none, by the thread (0: it is not known).
+        """
+        failures, error = self.writes.failures(inode), self.writes.failure(inode)
+        if error is None:
+            return
+        for file in self.files.of(inode):
+            if not file.writes or file.failures >= failures:
+                continue
+            if file.fh == fh or (fh is None and self.may_be_one(file.writer, thread)):
+                raise error
 
     def learn(self, volume: FileFsAttributeInformation | None) -> None:
         """Take in what the file system says of itself; that it tells spellings apart many say that do not."""
@@ -356,6 +374,11 @@ class State:
         if inode in self.writes:
             await self.writes.settle(inode, cause)
 
+    async def settle_for(self, file: OpenFile) -> None:
+        """Do the same before what is shown to whoever has opened a file, unless less has arrived than he knows of."""
+        await self.settle(file.inode)
+        self.check_arrived(file.inode, fh=file.fh)
+
     async def settle_in(self, directory: Inode | None) -> None:
         """Do the same for all files that are, or may be, in a directory; None: for all files."""
         for inode in self.writes:
@@ -427,6 +450,7 @@ class State:
         if not self.files.of(file.inode):
             self.not_aside(file.inode)
             self.writes.forget(file.inode)
+            self.presentation.doubted.discard(file.inode.number)
         for other in self.files.of(file.inode):  # what pages there are may have come under the lease that ends now
             self.got_pages(other)
         self.inodes.drop_unused(file.inode)

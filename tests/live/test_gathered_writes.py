@@ -347,10 +347,14 @@ def test_a_session_that_dies_meanwhile_loses_nothing(later_samba: Samba, mounted
 
 
 def test_what_cannot_be_written_any_more_is_an_error(mounted: Mounter, own_samba: Samba) -> None:
-    """A server that was killed gives nothing back: what had not arrived is told to whoever wrote it, once."""
+    """A server that was killed gives nothing back: what had not arrived is told to whoever wrote it, once.
+
+    Before that he is not shown a file that ends where he has written.
+    """
     mount = mounted(GATHER, "hard", "timeout=6", "echo_interval=1", server=own_samba)
     with healthy(own_samba):
-        file = (mount.path / "lost").open("wb", buffering=0)
+        path = mount.path / "lost"
+        file = path.open("w+b", buffering=0)
         file.write(b"arrives")
         os.fsync(file.fileno())
         own_samba.network.drop()
@@ -361,8 +365,15 @@ def test_what_cannot_be_written_any_more_is_an_error(mounted: Mounter, own_samba
         finally:
             own_samba.network.pass_again()
         own_samba.start()
-        with pytest.raises(OSError, match=os.strerror(errno.EIO)):
-            file.close()
+        assert subprocess.run(["cat", path], check=True, capture_output=True).stdout == b"arrives"
+        for look in (
+            lambda: os.fstat(file.fileno()),
+            lambda: os.pread(file.fileno(), 100, 7),
+            lambda: file.seek(0, os.SEEK_END),
+            file.close,
+        ):
+            with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+                look()
     told = mount.status()["writes"]
     assert (told["gathered"], told["dirty"], told["failed"]) == (2, 0, 1)
     assert (mount.path / "lost").read_bytes() == b"arrives"

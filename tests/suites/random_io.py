@@ -21,11 +21,17 @@ class Mismatch(AssertionError):  # noqa: N818 (it is the finding)
 class RandomFile:
     """One file, several descriptors of it, its model, and the history of what was done."""
 
-    def __init__(self, path: Path, behind: Path, seed: int, flags: tuple[int, ...], *, mapped: bool) -> None:
-        """`flags` are the descriptors' own, of which one is drawn for each; `mapped`: whether mmap is to be used."""
+    def __init__(
+        self, path: Path, behind: Path, seed: int, flags: tuple[int, ...], *, mapped: bool, gathered: bool = False
+    ) -> None:
+        """`flags` are the descriptors' own, of which one is drawn for each; `mapped`: whether mmap is to be used.
+
+        `gathered`: whether what is written need not be on the server's disk before fsync(2) or close(2).
+        """
         self.path, self.behind, self.seed = path, behind, seed
         self.chance = random.Random(seed)
         self.flags = flags
+        self.gathered = gathered
         self.model = bytearray()
         self.history: list[str] = []
         self.descriptors = [self.open(os.O_CREAT), self.open()]
@@ -197,8 +203,10 @@ class RandomFile:
             self.model[:] = data
 
     def look_behind(self) -> None:
-        """What the server's own disk has; this side holds nothing back, so nothing has to be synchronised."""
+        """What the server's own disk has; unless this side gathers, nothing has to be synchronised, or after close."""
         self.history.append("look at the server's file")
+        if self.gathered and self.descriptors:
+            os.fsync(self.descriptor())
         self.compare(0, self.behind.read_bytes(), len(self.model) + 1)
 
     def map(self) -> mmap.mmap:

@@ -21,6 +21,11 @@ class Way(NamedTuple):
     flags: tuple[int, ...] = (0,)
     mapped: bool = True
 
+    @property
+    def gathered(self) -> bool:
+        """Whether writes are gathered."""
+        return any(option.startswith("wcache=") for option in self.options)
+
 
 WAYS = {
     "as it comes": Way(),
@@ -31,6 +36,9 @@ WAYS = {
     "synchronous": Way(flags=(os.O_SYNC, os.O_DSYNC)),
     "in small requests": Way(("rsize=16384", "wsize=16384")),
     "believed for long": Way(("actimeo=60",)),
+    "gathered": Way(("wcache=16777216",)),
+    "gathered, little at a time": Way(("wcache=100000", "wsize=16384")),
+    "gathered beside direct": Way(("wcache=16777216", "actimeo=60"), flags=(0, os.O_DIRECT, os.O_SYNC), mapped=False),
 }
 
 
@@ -38,7 +46,9 @@ def try_it(samba: Samba, mounted: Mounter, way: Way, seed: int, steps: int) -> N
     """Mount and do it."""
     mount = mounted(*way.options)
     name = f"random-{os.urandom(4).hex()}"
-    RandomFile(mount.path / name, samba.directory() / name, seed, way.flags, mapped=way.mapped).run(steps)
+    behind = samba.directory() / name
+    RandomFile(mount.path / name, behind, seed, way.flags, mapped=way.mapped, gathered=way.gathered).run(steps)
+    assert bool(mount.status()["writes"]["gathered"]) == way.gathered
     (mount.path / name).unlink()
 
 

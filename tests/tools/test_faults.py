@@ -17,7 +17,7 @@ TOOLS = Path(__file__).resolve().parents[2] / "tools"
 if str(TOOLS) not in sys.path:
     sys.path.insert(0, str(TOOLS))
 
-from faultlib.content import Content  # noqa: E402
+from faultlib.content import Content, GatheredContent  # noqa: E402
 from faultlib.judging import judge  # noqa: E402
 from faultlib.plan import KINDS, faults  # noqa: E402
 from faultlib.promises import CRASHED, DURABLE, NEITHER, PERSISTENT, ROBBED, broken  # noqa: E402
@@ -119,6 +119,40 @@ def test_every_outcome_of_operations_that_fail_is_allowed(seed: int) -> None:
     content.written(0, b"done")
     assert not content.fault(b"done")
     assert content.fault(b"d0ne")
+
+
+def test_what_was_gathered_is_there_until_fsync_or_close_says_that_it_is_not() -> None:
+    content = GatheredContent()
+    content.written(0, b"abcdef")
+    content.settle(arrived=True)
+    content.written(4, b"1234")
+    content.perhaps_written(0, b"A")
+    for data in (b"abcd1234", b"Abcd1234"):
+        assert not content.fault(data), data
+    for data in (b"abcdef", b"abcd12"):
+        assert content.fault(data), "nobody has said that it is lost"
+    content.settle(arrived=False)
+    for data in (b"abcd1234", b"Abcdef", b"abcd1f", b"abcd12"):
+        assert not content.fault(data), data
+    assert content.fault(b"abcd"), "what had arrived"
+    content.written(4, b"EF")
+    content.settle(arrived=True)
+    assert content.fault(b"abcdef")
+    content.settle(arrived=False)  # told to another open: nothing was written since
+    assert content.fault(b"abcdef")
+    assert not content.fault(b"abcdEF34")
+
+
+def test_a_truncation_is_not_gathered() -> None:
+    content = GatheredContent()
+    content.written(0, b"abcdef")
+    content.truncated(3)
+    content.perhaps_truncated(2)
+    content.settle(arrived=False)
+    for data in (b"abc", b"ab", b"\0\0\0", b"a\0c"):
+        assert not content.fault(data), data
+    for data in (b"abcd", b"a", b"abX"):
+        assert content.fault(data), data
 
 
 # -- what all share --------------------------------------------------------------------------------------------------
@@ -237,15 +271,48 @@ class Unreliable(Trying):
         return super().once(what, unreliable if fails else action, *arguments, fine=fine)
 
 
-def worked(place: Path, trying: Trying, monkeypatch: pytest.MonkeyPatch) -> Worker:
+class Gathering(Trying):
+    """Undoes some writes when their file is synchronised or closed, and says so there, unless it lies."""
+
+    def __init__(self, seed: int, *, lies: bool = False) -> None:
+        super().__init__(0, lambda *_: None)
+        self.chance, self.lies = random.Random(seed), lies
+        self.undone = 0
+        self.written: tuple[int, int, bytes, int] | None = None
+
+    def once(self, what: str, action: Any, *arguments: Any, fine: tuple[int, ...] = ()) -> Any:
+        """As it should be, but for what was written last."""
+        if what not in ("fsync", "close") or not self.written or self.written[0] != arguments[0]:
+            self.written = None
+            if action is os.pwrite:
+                descriptor, data, start = arguments
+                before = os.pread(descriptor, len(data), start)
+                self.written = (descriptor, start, before, os.fstat(descriptor).st_size)
+            return super().once(what, action, *arguments, fine=fine)
+        descriptor, start, before, size = self.written
+        self.written = None
+        os.pwrite(descriptor, before, start)
+        os.truncate(descriptor, size)
+        self.undone += 1
+
+        def undone(*words: Any) -> Any:
+            action(*words)
+            raise OSError(errno.EIO, "lost")
+
+        return super().once(what, action if self.lies else undone, *arguments, fine=fine)
+
+
+def worked(
+    place: Path, trying: Trying, monkeypatch: pytest.MonkeyPatch, *, gathered: bool = False, steps: int = 400
+) -> Worker:
     """A worker after some hundred operations in a directory as a run has it."""
     monkeypatch.setattr(time, "sleep", lambda _: None)
     (place / "log").write_bytes(b"")
     for number in range(2):
         (place / f"counter{number}").write_bytes(b"%0*d" % (COUNTER_WIDTH, 0))
-    worker = Worker(place, "log", "seed", trying)
+    worker = Worker(place, "log", "seed", trying, gathered=gathered)
     worker.begin()
-    for _ in range(400):
+    for _ in range(steps):
         worker.step()
     return worker
 
@@ -267,6 +334,19 @@ def test_a_worker_notices_writes_that_were_not_done(place: Path, monkeypatch: py
     (place / "races/race0").unlink()
     worked(place, trying, monkeypatch).finish(place)
     assert any("wrong bytes" in violation or "the end may be" in violation for violation in trying.found.violations)
+
+
+@pytest.mark.parametrize(
+    ("lies", "gathered"), [(False, True), (True, True), (False, False)], ids=["told", "lied", "judged as not gathered"]
+)
+def test_a_worker_has_fsync_and_close_decide(
+    place: Path, monkeypatch: pytest.MonkeyPatch, lies: bool, gathered: bool
+) -> None:
+    trying = Gathering(1, lies=lies)
+    (place / "races/race0").unlink()
+    worked(place, trying, monkeypatch, gathered=gathered, steps=1000).finish(place)
+    assert trying.undone
+    assert bool(trying.found.violations) == (lies or not gathered)
 
 
 @pytest.mark.parametrize("damage", ["byte", "lost", "more"])

@@ -28,6 +28,7 @@ async def gathering(**options: int) -> AsyncIterator[World]:
     world = World(**options)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(world.state.writes.run)
+        nursery.start_soon(world.state.pages.run)
         await trio.testing.wait_all_tasks_blocked()
         yield world
         nursery.cancel_scope.cancel()
@@ -211,6 +212,54 @@ async def test_a_failure_outlives_the_close_of_another_open_file_and_not_the_las
         assert world.state.writes.failures(inode) == 1
         await settle(world.vfs.release(second))
         assert world.state.writes.failures(inode) == 0
+
+
+@in_trio
+async def test_whoever_wrote_what_is_lost_is_not_shown_less_before_he_is_told() -> None:
+    """The kernel takes the end of a file from attributes, and answers what lies behind it with nothing."""
+    async with gathering(acregmax=60) as world:
+        world.state.may_be_one = lambda thread, other: thread == other
+        forgotten: list[int] = []
+
+        async def forget(number: int, names: object) -> None:
+            forgotten.append(number)
+
+        world.vfs.attach(lambda parent, name: None, lambda process, name: False, forget)
+        fh = await writer(world)
+        number = await world.number("f")
+        await settle(world.vfs.write(fh, 0, b"arrived", 11))
+        await settle(world.vfs.fsync(fh, False))
+        world.share.fail("write", Status.DISK_FULL)
+        await settle(world.vfs.write(fh, 7, b", lost", 11))
+        await trio.sleep(2 * AGE)
+        for act in (
+            lambda: world.vfs.getattr(number, fh),
+            lambda: world.vfs.getattr(number, None, 11),
+            lambda: world.vfs.read(fh, 0, 20),
+            lambda: world.vfs.read(fh, 0, 20),
+            lambda: world.vfs.lseek(fh, 0, os.SEEK_HOLE),
+        ):
+            with fails(errno.ENOSPC):
+                await settle(act())
+        forgotten.clear()
+        await trio.sleep(60)
+        assert forgotten == [number]
+        late = await world.open("f")
+        # It holds for others, who are told the truth, which the kernel may not take for the writer's.
+        for told in (
+            await settle(world.vfs.getattr(number, None, 22)),
+            await settle(world.vfs.getattr(number, late)),
+            await world.look("f"),
+        ):
+            assert (told.attr.size, told.attr_timeout) == (7, 0.0)
+        assert await world.read(late) == b"arrived"
+        with fails(errno.ENOSPC):
+            await settle(world.vfs.fsync(fh, False))
+        assert (await settle(world.vfs.getattr(number, fh))).attr.size == 7
+        assert await world.read(fh) == b"arrived"
+        for one in (fh, late):
+            await settle(world.vfs.release(one))
+        assert (await settle(world.vfs.getattr(number))).attr_timeout > 0
 
 
 @in_trio

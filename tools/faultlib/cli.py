@@ -53,6 +53,13 @@ def parser() -> argparse.ArgumentParser:
         help="of the outages, of more than 1 s (default 0.1)",
     )
     made.add_argument("--workers", type=int, default=4, metavar="N", help="processes at work (default 4)")
+    made.add_argument(
+        "--wcache",
+        type=int,
+        default=0,
+        metavar="BYTES",
+        help="mount with wcache=; then fsync and close decide what was written",
+    )
     made.add_argument("--options", default="", metavar="OPT,...", help="further mount options")
     made.add_argument(
         "--later", action="store_true", help="on the later Samba of tools/lab/samba.py root; persistent is"
@@ -105,7 +112,13 @@ def main() -> int:
         if arguments.share not in server.shares:
             stop(f"{server.version()} has no share {arguments.share}")
         run = Run(
-            server, arguments.share, seed, arguments.workers, options, (lambda _: None) if arguments.quiet else say
+            server,
+            arguments.share,
+            seed,
+            arguments.workers,
+            options,
+            (lambda _: None) if arguments.quiet else say,
+            wcache=arguments.wcache,
         )
         try:
             report = run.run(planned, stop=arguments.stop)

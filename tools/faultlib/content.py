@@ -4,6 +4,9 @@ An operation that succeeded was done. One that failed was done, was not done, or
 So a file has bytes that are certain, and for each failed operation other bytes that may stand in their place, until an
 operation that succeeds settles the matter. What was settled stays so: an old request that the server carries out late
 is a wrong byte.
+
+Where writes are gathered, one that succeeded is done once fsync or close says so, and is like one that failed if that
+says that something was lost. Until then it is to be seen by whoever has the file open, or nothing is.
 """
 
 from __future__ import annotations
@@ -73,6 +76,13 @@ class Content:
             self.doubts.append(Doubt(size, bytes(self.size - size)))
         self.sizes = sorted({*self.sizes, (size, size)})
 
+    def settle(self, *, arrived: bool) -> None:
+        """Whether everything has arrived was told by fsync or close, which is known already of each write by itself."""
+
+    def become(self, other: Content) -> None:
+        """Have what another one may have."""
+        self.sure, self.doubts, self.sizes = other.sure[:], other.doubts[:], other.sizes[:]
+
     def fault(self, data: bytes, start: int = 0, wanted: int | None = None) -> str:
         """What is wrong with these bytes, read from `start` (`wanted` bytes, or all); empty when they may be."""
         ends = [
@@ -110,3 +120,38 @@ class Content:
     def _shown(self, data: bytes, at: int) -> str:
         """A few bytes around the first wrong one, and what belongs there."""
         return f"{data[at : at + 16].hex()} instead of {self._expected(at, 16).hex()}"
+
+
+class GatheredContent(Content):
+    """The possible contents of a file whose writes are gathered."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._otherwise = Content()
+
+    def written(self, start: int, data: bytes) -> None:
+        """A write has succeeded, as far as it says."""
+        super().written(start, data)
+        self._otherwise.perhaps_written(start, data)
+
+    def perhaps_written(self, start: int, data: bytes) -> None:
+        """A write has failed."""
+        super().perhaps_written(start, data)
+        self._otherwise.perhaps_written(start, data)
+
+    def truncated(self, size: int) -> None:
+        """A truncation has succeeded."""
+        super().truncated(size)
+        self._otherwise.truncated(size)
+
+    def perhaps_truncated(self, size: int) -> None:
+        """A truncation has failed."""
+        super().perhaps_truncated(size)
+        self._otherwise.perhaps_truncated(size)
+
+    def settle(self, *, arrived: bool) -> None:
+        """Whether everything has arrived was told by fsync or close."""
+        if arrived:
+            self._otherwise.become(self)
+        else:
+            self.become(self._otherwise)

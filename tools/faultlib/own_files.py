@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import random
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from faultlib.content import Content
+from faultlib.content import Content, GatheredContent
 from faultlib.trying import LOST, Trying
 
 FILES: Final = 12
@@ -22,15 +23,16 @@ class Tracked:
     """A file of the worker's own."""
 
     name: str
-    content: Content = field(default_factory=Content)
+    content: Content
     descriptor: int = -1
 
 
 class OwnFiles:
-    """A directory and what one worker does in it."""
+    """A directory and what one worker does in it; whether writes are gathered decides what their success says."""
 
-    def __init__(self, place: Path, trying: Trying, chance: random.Random) -> None:
+    def __init__(self, place: Path, trying: Trying, chance: random.Random, *, gathered: bool = False) -> None:
         self.place, self._trying, self._chance = place, trying, chance
+        self._content = GatheredContent if gathered else Content
         self._files: dict[str, Tracked] = {}
         self._folders: set[str] = set()
         self._names = 0
@@ -65,8 +67,14 @@ class OwnFiles:
     def _close(self, file: Tracked) -> None:
         """Close a file; what close says is counted, and the descriptor is gone in any case."""
         if file.descriptor >= 0:
-            self._trying.once("close", os.close, file.descriptor)
+            self._settle(file, "close", os.close, file.descriptor)
             file.descriptor = -1
+
+    def _settle(self, file: Tracked, what: str, action: Callable[[int], None], descriptor: int) -> bool:
+        """Do what says whether all that was written has arrived; return whether it has."""
+        arrived = not isinstance(self._trying.once(what, action, descriptor), OSError)
+        file.content.settle(arrived=arrived)
+        return arrived
 
     def _lost(self, file: Tracked) -> None:
         """Do as programs do when an open file answers EIO: close it, to open it anew."""
@@ -76,7 +84,7 @@ class OwnFiles:
         """Make a file that must not be there."""
         if len(self._files) >= FILES:
             self.unlink()
-        file = Tracked(self._fresh("f"))
+        file = Tracked(self._fresh("f"), self._content())
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
         made = self._trying.until_done("create", os.open, self.place / file.name, flags, explained=(errno.EEXIST,))
         self._files[file.name] = file
@@ -153,8 +161,7 @@ class OwnFiles:
             count = 0 if isinstance(done, OSError) else done
             file.content.written(0, data[:count])
             file.content.perhaps_written(count, data[count:])
-            self._trying.once("close", os.close, descriptor)
-            if count == len(data):
+            if self._settle(file, "close", os.close, descriptor) and count == len(data):
                 return
 
     def rename(self) -> None:
@@ -202,17 +209,16 @@ class OwnFiles:
             file.content.perhaps_truncated(size)
             if done.errno not in LOST:
                 return
-            if not by_name:
-                self._lost(file)
+            self._lost(file)
             self._trying.patience("truncate", done)
 
     def sync(self) -> None:
-        """fsync(2); writes are at the server before it, so its error says nothing of them."""
+        """fsync(2); its error says nothing of writes that are not gathered, which are at the server before it."""
         file = self._some_file()
-        if file is not None and (descriptor := self._held(file)) >= 0:
-            done = self._trying.once("fsync", os.fsync, descriptor)
-            if isinstance(done, OSError):
-                self._lost(file)
+        if file is None or (descriptor := self._held(file)) < 0:
+            return
+        if not self._settle(file, "fsync", os.fsync, descriptor):
+            self._lost(file)
 
     def close_one(self) -> None:
         """Close one of the open files."""

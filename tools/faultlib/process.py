@@ -1,6 +1,6 @@
 """A worker as a process: told on its standard input when to stop, telling on its standard output what it does.
 
-process.py MOUNT BEHIND NUMBER LOG SEED
+process.py MOUNT BEHIND NUMBER LOG SEED [gathered]
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ def tell(*words: object) -> None:
 
 def main() -> None:
     """Work until told to stop, compare, hand over."""
-    mount, behind, number, log, seed = sys.argv[1:]
+    mount, behind, number, log, seed, *gathered = sys.argv[1:]
     trying = Trying(int(number), tell)
-    worker = Worker(Path(mount), log, seed, trying)
+    worker = Worker(Path(mount), log, seed, trying, gathered=bool(gathered))
     stop = threading.Event()
 
     def listen() -> None:

@@ -18,6 +18,11 @@ def as_text(report: Report) -> str:
     lines = [
         f"share {report.share} of {report.server}, seed {report.seed}, {report.workers} workers",
         f"  promised: {PROMISES[report.share]}",
+        *(
+            ["  of what write(2) has taken that is lost, fsync or close tells before it is seen"]
+            if report.gathered
+            else []
+        ),
         f"  {sum(kinds.values())} faults in {report.seconds:.0f} s: {_counts(kinds)}",
         f"  {sum(report.done.values())} operations: {_counts(report.done)}",
         f"  {sum(report.errors.values())} errors: {_counts(report.errors)}",
@@ -65,7 +70,18 @@ def as_json(report: Report) -> dict[str, Any]:
     return {
         **{
             name: getattr(report, name)
-            for name in ("share", "server", "seed", "options", "workers", "seconds", "passed", "done", "errors")
+            for name in (
+                "share",
+                "server",
+                "seed",
+                "options",
+                "workers",
+                "gathered",
+                "seconds",
+                "passed",
+                "done",
+                "errors",
+            )
         },
         "errors_after": report.errors_after,
         "panics": report.panics,

@@ -56,6 +56,8 @@ class Report:
     seed: int
     options: str
     workers: int
+    gathered: bool = False
+    """Whether fsync and close decide what was written."""
     seconds: float = 0.0
     happened: list[Happened] = field(default_factory=list)
     done: Counter[str] = field(default_factory=Counter)
@@ -95,15 +97,29 @@ class Report:
 
 
 class Run:
-    """A run on a share of a server that is up; `say` hears of each fault."""
+    """A run on a share of a server that is up; `say` hears of each fault.
+
+    With `wcache` that many bytes are gathered, and fsync and close decide what was written.
+    """
 
     def __init__(
-        self, server: Samba, share: str, seed: int, workers: int, options: Sequence[str], say: Callable[[str], None]
+        self,
+        server: Samba,
+        share: str,
+        seed: int,
+        workers: int,
+        options: Sequence[str],
+        say: Callable[[str], None],
+        *,
+        wcache: int = 0,
     ) -> None:
+        self._gathered = wcache > 0
+        if self._gathered:
+            options = [*options, f"wcache={wcache}"]
         self._server, self._share, self._options, self._say = server, share, options, say
         self._workers: list[Process] = []
         self._count = workers
-        self.report = Report(share, server.version(), seed, ",".join(options), workers)
+        self.report = Report(share, server.version(), seed, ",".join(options), workers, self._gathered)
 
     def run(self, faults: Sequence[Fault], *, stop: bool = False) -> Report:
         """Do the faults under the workload; with `stop` no more of them after a first violation."""
@@ -120,7 +136,7 @@ class Run:
             for number in range(self._count):
                 place = mounts[number % 2].path / PLACE
                 seed = f"{self.report.seed} {number}"
-                self._workers.append(Process(place, behind, number, self._log(number), seed))
+                self._workers.append(Process(place, behind, number, self._log(number), seed, gathered=self._gathered))
             time.sleep(WARM_UP)
             self._do(faults, Breaker(self._server, proxy), mounts, stop=stop)
             self._end(behind, mounts)

@@ -19,13 +19,16 @@ from faultlib.stalls import Event
 class Process:
     """One worker; `events` grows while it works, `end` is there when it has ended by itself."""
 
-    def __init__(self, mount: Path, behind: Path, number: int, log: str, seed: str) -> None:
+    def __init__(self, mount: Path, behind: Path, number: int, log: str, seed: str, *, gathered: bool) -> None:
         self.number = number
         self.events: list[Event] = []
         self.end: dict[str, Any] | None = None
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed with the worker)
         self._child = subprocess.Popen(
-            [sys.executable, process.__file__, str(mount), str(behind), str(number), log, seed],
+            [
+                *(sys.executable, process.__file__, str(mount), str(behind), str(number), log, seed),
+                *["gathered"][: int(gathered)],
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,

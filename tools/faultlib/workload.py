@@ -23,9 +23,9 @@ PAUSE: Final = 0.004
 class Worker:
     """One worker's operations, drawn from a seed."""
 
-    def __init__(self, root: Path, log: str, seed: str, trying: Trying) -> None:
+    def __init__(self, root: Path, log: str, seed: str, trying: Trying, *, gathered: bool = False) -> None:
         self._chance = random.Random(seed)
-        self._own = own = OwnFiles(root / f"w{trying.number}", trying, self._chance)
+        self._own = own = OwnFiles(root / f"w{trying.number}", trying, self._chance, gathered=gathered)
         self._shared = shared = SharedFiles(root, log, trying, self._chance)
         self._operations: list[tuple[int, Callable[[], None]]] = [
             (10, own.create),
