@@ -321,25 +321,35 @@ class State:
         come, from another client that had the file open just now, so it is waited for.
         """
         pause, give_up_at = FIRST_PAUSE, trio.current_time() + NAME_PATIENCE
+        gone_before = False
         while True:
             try:
                 return await self.below(parent, name, call)
             except StatusError as error:
-                if not await self._is_going(parent, name, error.status):
+                there = await self._in_the_way(parent, name, error.status)
+                if there == Status.OBJECT_NAME_NOT_FOUND and not gone_before:
+                    gone_before = True  # it went between the two questions
+                    continue
+                if there != Status.DELETE_PENDING:
                     raise
                 if trio.current_time() >= give_up_at:
                     raise OSError(errno.EBUSY, os.strerror(errno.EBUSY)) from error
             await trio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
 
-    async def _is_going(self, parent: Inode, name: str, status: int) -> bool:
-        """Whether a name that could not be made is in the way only until somebody closes what was removed."""
+    async def _in_the_way(self, parent: Inode, name: str, status: int) -> int | None:
+        """Return why something could not be made under a name: DELETE_PENDING if what is there was removed already.
+
+        OBJECT_NAME_NOT_FOUND says that nothing is there any more. None is for every other reason.
+        """
+        if status == Status.DELETE_PENDING:
+            return status
         if status == Status.OBJECT_NAME_COLLISION:  # what comes first of two refusals, where a new file was insisted on
             try:
                 await self.below(parent, name, self.share.lookup)
             except StatusError as error:
-                status = error.status
-        return status == Status.DELETE_PENDING
+                return error.status
+        return None
 
     async def by_path(self, inode: Inode, call: Callable[[str], Awaitable[T]]) -> T:
         """Do something to an inode by each of its paths until one leads to it; ESTALE if none does.

@@ -511,6 +511,24 @@ async def test_what_is_there_is_there_at_once() -> None:
 
 
 @in_trio
+async def test_what_goes_while_it_is_being_looked_at_is_in_nobodys_way() -> None:
+    world = World()
+    world.share.fail("create", Status.OBJECT_NAME_COLLISION)
+    fh, _ = await world.create("a", os.O_RDWR | os.O_EXCL)
+    await settle(world.vfs.release(fh))
+
+
+@in_trio
+async def test_what_is_in_the_way_and_not_shown_is_not_waited_for() -> None:
+    world = World()
+    world.share.fail("create", *[Status.OBJECT_NAME_COLLISION] * 10)
+    began = trio.current_time()
+    with fails(errno.EEXIST):
+        await world.create("a", os.O_RDWR | os.O_EXCL)
+    assert trio.current_time() == began
+
+
+@in_trio
 async def test_an_open_meets_a_file_before_its_rename_or_after_it() -> None:
     world = World()
     world.share.put("a", b"data")
