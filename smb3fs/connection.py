@@ -124,6 +124,18 @@ class Exchange:
         return bool(self.message_ids)
 
     @property
+    def put_off(self) -> bool:
+        """Whether the server has said of a request that it takes time, and not answered it since.
+
+        It may not heed a CANCEL: Samba does not for what travels in a chain, and has been seen not to for a CREATE that
+        waited for another client's lease (4.17).
+        """
+        return any(
+            answer is None and message_id in self.async_ids
+            for message_id, answer in zip(self.message_ids, self.answers, strict=True)
+        )
+
+    @property
     def commands(self) -> list[str]:
         """The names of its commands."""
         return [request.command.name for request in self.requests]

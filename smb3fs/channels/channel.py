@@ -377,7 +377,11 @@ class Channel:
         else:
             # Whoever is queued with nothing on its way lacks credits, which only an answer can bring.
             ask = bool(self._queue or self._urgent) or now - self._last_received > self._echo_interval
-        overdue = [exchange for exchange, since in self._unwaited.items() if now - since > self._timeout]
+        overdue = [
+            exchange
+            for exchange, since in self._unwaited.items()
+            if now - since > self._timeout and (exchange in self._waiters or not exchange.put_off)
+        ]
         if overdue:
             # The oldest is what the others may have waited for.
             commands = ", ".join(overdue[0].commands)

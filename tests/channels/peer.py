@@ -356,7 +356,11 @@ class Link:
 
     def call(self, *requests: Request, seal: bool = False, urgent: bool = False) -> Call:
         """Have a task of its own call with these requests; they leave as soon as the test waits for something."""
-        return Call(self.nursery, self.channel, self.exchange(*requests, seal=seal, urgent=urgent))
+        return Call(self.nursery, self.channel.call, self.exchange(*requests, seal=seal, urgent=urgent))
+
+    def see_through(self, *requests: Request) -> Call:
+        """Do the same for one that has to know what became of it."""
+        return Call(self.nursery, self.channel.see_through, self.exchange(*requests))
 
 
 @asynccontextmanager
@@ -407,18 +411,20 @@ async def settle() -> None:
 class Call:
     """A call of a channel in a task of its own, with what came of it."""
 
-    def __init__(self, nursery: trio.Nursery, channel: Channel, exchange: Exchange) -> None:
+    def __init__(
+        self, nursery: trio.Nursery, send: Callable[[Exchange], Awaitable[list[Answer]]], exchange: Exchange
+    ) -> None:
         self.exchange = exchange
         self.answers: list[Answer] | None = None
         self.errors: list[BaseException] = []
         self.cancelled = False
         self.scope = trio.CancelScope()
-        nursery.start_soon(self._run, channel)
+        nursery.start_soon(self._run, send)
 
-    async def _run(self, channel: Channel) -> None:
+    async def _run(self, send: Callable[[Exchange], Awaitable[list[Answer]]]) -> None:
         with self.scope:
             try:
-                self.answers = await channel.call(self.exchange)
+                self.answers = await send(self.exchange)
             except Smb3fsError as error:
                 self.errors.append(error)
         self.cancelled = self.scope.cancelled_caught

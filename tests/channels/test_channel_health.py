@@ -9,7 +9,7 @@ from peer import Message, Peer, created, linked, make_keys, settle, trio_test
 import smb3fs.channels.channel
 from smb3fs.errors import ConnectionLost
 from smb3fs.wire.control import EchoRequest
-from smb3fs.wire.create import CreateRequest, FileId
+from smb3fs.wire.create import RELATED_FILE_ID, CreateRequest, FileId
 from smb3fs.wire.header import Command
 from smb3fs.wire.io import CloseRequest, FlushRequest
 
@@ -148,6 +148,41 @@ async def test_and_that_to_a_request_whose_caller_has_gone() -> None:
         assert link.losses == []
         await trio.sleep(3)
         assert len(link.losses) == 1
+
+
+@trio_test
+async def test_but_not_if_the_server_has_said_that_it_takes_time() -> None:
+    """Samba cancels nothing in a chain: what was given up waits for another client's lease all the same."""
+    peer = Peer(make_keys())
+    echo_only(peer)
+    async with linked(peer, timeout=TIMEOUT) as link:
+        call = link.call(CreateRequest("f", 1, 1), FlushRequest(RELATED_FILE_ID))
+        await settle()
+        (first, second) = peer.take().elements
+        peer.send(peer.pending(first, 1))
+        await settle()
+        call.scope.cancel()
+        await trio.sleep(HOUR)
+        assert link.losses == []
+        peer.send(peer.reply(first, created(FILE)), peer.reply(second))
+        await settle()
+        assert peer.messages[-1].commands == ["CLOSE"]
+
+
+@trio_test
+async def test_unless_somebody_has_to_know_what_became_of_it() -> None:
+    peer = Peer(make_keys())
+    echo_only(peer)
+    async with linked(peer, timeout=TIMEOUT) as link:
+        call = link.see_through(CreateRequest("f", 1, 1))
+        await settle()
+        (element,) = peer.take().elements
+        peer.send(peer.pending(element, 1))
+        await settle()
+        call.scope.cancel()
+        await trio.sleep(TIMEOUT + 3)
+        assert len(link.losses) == 1
+        assert call.lost
 
 
 @trio_test
