@@ -322,14 +322,14 @@ class CachedNames(KeptDirectories):
         if any(file.handle.writable or not _is_watched(file.handle) for file in opens):
             return None
         parent, name = inode.links[0]
-        contents, count = self._of(parent), inode.told
+        contents = self._of(parent)
         known = self._attributes_in(contents, name, inode) if contents is not None else None
         if known is not None:
             self._hit(parent)
-            if opens:
-                inode.told = count  # they are what they were at the open, so what came with that is no older
-            elif self._state.expires:
-                known.attr_timeout = LONG
+            if not opens:  # else they are what they were at the open, so what came with that is no older
+                inode.told += 1
+                if self._state.expires:
+                    known.attr_timeout = LONG
         return known
 
     def _attributes_in(self, contents: Contents, name: str, inode: Inode) -> Entry | None:
@@ -339,7 +339,7 @@ class CachedNames(KeptDirectories):
         if learned is not None and learned[0] == name:
             now = learned[1]
             same = now is not None and state.inodes.is_same(inode, now.file_id, now.created, now.kind)
-            return state.told(inode, now) if now is not None and same else None
+            return state.presentation.entry(inode.number, now) if now is not None and same else None
         position = contents.position(name) if name not in contents.noted else None
         if position is None:
             return None
@@ -349,7 +349,6 @@ class CachedNames(KeptDirectories):
         kind = state.presentation.listed_kind(told)
         if kind in UNTOLD or not state.inodes.is_same(inode, told.file_id, filetime_to_ns(told.creation_time), kind):
             return None
-        inode.told += 1
         return state.presentation.listed(inode.number, told, 0.0, kind, inode.nlink)
 
     def _own(self, inode: Inode) -> FileAttributes | None:
