@@ -1,0 +1,139 @@
+"""What files and directories cost, in exchanges that somebody waits for: nothing where leases say that nothing is new.
+
+The files are made on the server's own disk before anything is mounted, so nothing is known of them but what is asked.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from lab.mounting import Mount
+from lab.server import UNIX_ACCOUNT, Samba
+
+from smb3fs.status import query_status
+
+from .conftest import Mounter
+from .test_cached_directories import PLAIN, until, warm
+
+SIZE = 4096
+FILES = 20
+# Longer than any test takes: what one question has answered is not asked again because the machine is slow.
+BELIEVED = "actimeo=600"
+
+
+@pytest.fixture(params=["samba", "later_samba"])
+def server(request: pytest.FixtureRequest) -> Samba:
+    """Either server: with directory leases and without."""
+    found: Samba = request.getfixturevalue(request.param)
+    return found
+
+
+def filled(server: Samba) -> Iterator[str]:
+    """The name of a new directory with files in it."""
+    name = f"trips-{os.urandom(4).hex()}"
+    folder = server.directory() / name
+    folder.mkdir()
+    for number in range(FILES):
+        (folder / f"file{number}").write_bytes(bytes([number]) * SIZE)
+    for path in (folder, *folder.iterdir()):
+        shutil.chown(path, UNIX_ACCOUNT)
+    yield name
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def place(server: Samba) -> Iterator[str]:
+    """A directory on that server."""
+    yield from filled(server)
+
+
+@pytest.fixture
+def held_place(later_samba: Samba) -> Iterator[str]:
+    """A directory on the one with directory leases."""
+    yield from filled(later_samba)
+
+
+def trips(mount: Mount, deed: Callable[[], object]) -> int:
+    """How many round trips something costs; asked for here, as a program that does so takes a while to start."""
+    before: int = query_status(str(mount.path))["round_trips"]
+    deed()
+    after: int = query_status(str(mount.path))["round_trips"]
+    return after - before
+
+
+def read(path: Path) -> bytes:
+    """open(2), read(2), close(2), and nothing else."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        return os.read(descriptor, SIZE)
+    finally:
+        os.close(descriptor)
+
+
+def make(path: Path) -> None:
+    """open(2) of a new file, write(2), close(2), and nothing else."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    try:
+        assert os.write(descriptor, b"x" * SIZE) == SIZE
+    finally:
+        os.close(descriptor)
+
+
+def reads(mount: Mount, folder: Path, numbers: range) -> list[int]:
+    """What each file costs that is read, and is what it should be."""
+
+    def each(number: int) -> Callable[[], object]:
+        def look() -> None:
+            assert read(folder / f"file{number}") == bytes([number]) * SIZE
+
+        return look
+
+    return [trips(mount, each(number)) for number in numbers]
+
+
+def test_a_cold_small_file_costs_one_where_its_name_is_known_else_two(
+    server: Samba, mounted: Mounter, place: str
+) -> None:
+    """The name; and all of the file with its opening."""
+    mount = mounted(BELIEVED, server=server)
+    folder = mount.path / place
+    os.stat(folder)
+    assert reads(mount, folder, range(2)) == [2] * 2
+    assert [entry.stat().st_size for entry in os.scandir(folder)] == [SIZE] * FILES
+    assert reads(mount, folder, range(2, 4)) == [1] * 2
+    mounted.finish()
+
+
+def test_what_is_held_costs_nothing(later_samba: Samba, mounted: Mounter, held_place: str) -> None:
+    """Status, listing, opening and reading again, long after the kernel would have asked again without leases."""
+    mount = mounted(PLAIN, server=later_samba)
+    folder = warm(mount, held_place)
+    assert reads(mount, folder, range(5)) == [1] * 5
+    time.sleep(1.1)
+
+    def again() -> None:
+        for number in range(5):
+            assert os.stat(folder / f"file{number}").st_size == SIZE
+            assert read(folder / f"file{number}") == bytes([number]) * SIZE
+        assert len(os.listdir(folder)) == FILES
+
+    assert trips(mount, again) == 0
+    mounted.finish()
+
+
+def test_a_new_small_file_costs_two_where_its_name_is_known_to_be_free(
+    later_samba: Samba, mounted: Mounter, held_place: str
+) -> None:
+    """The file, and its contents; and before the next one the attributes of the directory, if the kernel needs them."""
+    mount, other = mounted(PLAIN, server=later_samba), mounted(PLAIN, "noperm", server=later_samba)
+    folder, unjudged = warm(mount, held_place), warm(other, held_place)
+    assert [trips(mount, lambda number=number: make(folder / f"a{number}")) for number in range(4)] == [2, 3, 3, 3]
+    os.listdir(unjudged)
+    until(lambda: trips(other, (unjudged / "absent").exists) == 0)
+    assert [trips(other, lambda number=number: make(unjudged / f"b{number}")) for number in range(4)] == [2] * 4
+    mounted.finish()
