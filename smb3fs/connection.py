@@ -127,8 +127,8 @@ class Exchange:
     def put_off(self) -> bool:
         """Whether the server has said of a request that it takes time, and not answered it since.
 
-        It may not heed a CANCEL: Samba does not for what travels in a chain, and has been seen not to for a CREATE that
-        waited for another client's lease (4.17).
+        It may not heed a CANCEL: Samba does not for what travels in a chain. And Samba 4.17 sometimes forgets a CREATE
+        that waited for a lease of another client: it is taken up again, comes to no end, and nothing answers it then.
         """
         return any(
             answer is None and message_id in self.async_ids

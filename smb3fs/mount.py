@@ -325,6 +325,7 @@ class Mount:
             "connection": channel.transport.description,
             "transport": "tcp",
             "in_flight": channel.in_flight,
+            "given_up": channel.given_up,
             "credits": channel.connection.credits.available,
         }
 

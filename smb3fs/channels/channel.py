@@ -83,6 +83,11 @@ class Channel:
         return self.connection.pending
 
     @property
+    def given_up(self) -> int:
+        """How many of them nobody waits for any more, while the server, which has put them off, says no more."""
+        return sum(one.missing for one in self._unwaited if one.put_off and one not in self._waiters)
+
+    @property
     def short_of_credits(self) -> bool:
         """Whether requests wait to be sent, so that what nobody needs yet had better not be asked for."""
         return bool(self._queue)

@@ -69,7 +69,9 @@ def _lines(snapshot: Mapping[str, Any]) -> Iterator[str]:
             yield f"  {name:<15}{value}"
     for number, channel in enumerate(snapshot.get("channels") or []):
         details = "".join(
-            f", {name.replace('_', ' ')} {channel[name]}" for name in ("in_flight", "credits") if name in channel
+            f", {name.replace('_', ' ')} {channel[name]}"
+            for name in ("in_flight", "given_up", "credits")
+            if name in channel and (channel[name] or name != "given_up")
         )
         yield f"  channel {number:<7}{channel.get('connection', '?')} ({channel.get('transport', '?')}{details})"
     for path, place in (snapshot.get("links") or {}).items():

@@ -164,8 +164,10 @@ async def test_but_not_if_the_server_has_said_that_it_takes_time() -> None:
         call.scope.cancel()
         await trio.sleep(HOUR)
         assert link.losses == []
+        assert link.channel.given_up == 2
         peer.send(peer.reply(first, created(FILE)), peer.reply(second))
         await settle()
+        assert link.channel.given_up == 0
         assert peer.messages[-1].commands == ["CLOSE"]
 
 
