@@ -97,7 +97,8 @@ class Exchange:
     A chain of several requests is always a related one: each acts on the file that the first one opened. `in_namespace`
     says that the name in a CREATE is a whole DFS path, `replay` that the server may have carried it out before. `done`
     is called when the answers are in and nobody waits for them; so is `ahead`, with the answers, and with None if the
-    connection ends without them.
+    connection ends without them. `signer` signs what belongs to no session on this connection yet: the requests that
+    bind the connection to one, whose last answer is signed with a key that only comes of it.
     """
 
     requests: Sequence[Request]
@@ -112,6 +113,7 @@ class Exchange:
     ahead: Callable[[Sequence[Answer | None] | None], None] | None = None
     session_id: int = 0
     preauth: PreauthHash | None = None
+    signer: Signer | None = None
     charges: list[int] = field(default_factory=list)
     message_ids: list[int] = field(default_factory=list)
     async_ids: dict[int, int] = field(default_factory=dict)
@@ -233,7 +235,7 @@ class Connection:
         """Encode, and sign or seal, all elements of an exchange."""
         session, sealed = exchange.session, exchange.sealed
         session_id = session.session_id if session is not None else exchange.session_id
-        signer = session.signer if session is not None and not sealed else None
+        signer = session.signer if session is not None and not sealed else exchange.signer
         sequence = self.client.sequence if self.client is not None else 0
         replay = FLAG_REPLAY if exchange.replay and self.client is not None else 0
         buffers: list[Buffer] = []

@@ -15,6 +15,7 @@ from smb3fs.channels.connector import Connector
 from smb3fs.channels.logins import Logins
 from smb3fs.channels.pool import Pool
 from smb3fs.channels.session import Session
+from smb3fs.channels.siblings import Siblings
 from smb3fs.errors import ConnectionLost, Smb3fsError
 from smb3fs.handles.breaks import Breaks
 from smb3fs.handles.claims import Claims
@@ -59,6 +60,7 @@ class Line:
         self.client = ClientIdentity()
         self.recovery = Recovery(pool, self._connect, self._renew, self._rotated, claims, trace)
         self.connector: Connector | None = None
+        self.siblings: Siblings | None = None
         self._trace = trace
         self._breaks = Breaks(opens.leases, nursery.start_soon, trace)
         self._session: Session | None = None
@@ -82,6 +84,13 @@ class Line:
         if self.pool.session is None:  # that was not the mount's fault
             await self.recovery.start(session.security.session_id)
 
+    async def run(self) -> None:
+        """Keep the pool supplied with a session, and that with channels, for as long as the line is there."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.recovery.run)
+            if self.siblings is not None:
+                nursery.start_soon(self.siblings.run)
+
     async def _connect(self, previous_session_id: int) -> Session:
         """Make a session; for Recovery, which exists before the connector does."""
         assert self.connector is not None  # noqa: S101 (whoever makes a line gives it one)
@@ -94,7 +103,7 @@ class Line:
             self._tried = self._logins.version
         if not self.share.suits(session):
             error = ConnectionLost("the server has no POSIX extensions any more, which this mount uses")
-            session.channel.fail(error)
+            session.fail(error)
             raise error
         self._session = session
         # Servers that have directory leases (Samba from 4.22 on, Windows) look at names as at contents.
@@ -123,7 +132,7 @@ class Line:
         What comes of one whose channel is lost meanwhile is seen when the open is claimed or made anew.
         """
         # It may come while what was open is being claimed, in a session that no other traffic flows in yet.
-        if self._session is not None and self._session.channel is channel:
+        if self._session is not None and channel in self._session.channels:
             self._session.post([answer])
         elif channel.error is None:
             self._owed.append((channel, answer))

@@ -9,19 +9,22 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable
+from ipaddress import ip_address
 from typing import Any, Final, cast
 
 import trio
 
 from smb3fs.cache.directories import DirectoryCache
 from smb3fs.channels.connector import Connector, Target
+from smb3fs.channels.interfaces import own_addresses
 from smb3fs.channels.kerberos import Tickets
 from smb3fs.channels.logins import Logins
 from smb3fs.channels.mechanisms import KERBEROS, Login
-from smb3fs.channels.negotiation import DIALECTS, Policy
+from smb3fs.channels.negotiation import BOUND_ALGORITHMS, DIALECTS, SIGNING_ALGORITHMS, Policy
 from smb3fs.channels.places import Place
 from smb3fs.channels.pool import Pool
 from smb3fs.channels.session import Session
+from smb3fs.channels.siblings import Siblings
 from smb3fs.errors import DeadlineExceeded, MountError, Smb3fsError
 from smb3fs.fuse.drivers import Driver, driver_named
 from smb3fs.handles.claims import Tally
@@ -103,12 +106,16 @@ class Mount:
                 options.ciphers,
                 options.seal,
                 options.posix is not False,
+                BOUND_ALGORITHMS if options.channels > 1 else SIGNING_ALGORITHMS,
             ),
             self.logins,
             self.trace,
             line.recovery.lost,
             line.broken,
         )
+        if options.channels > 1:
+            source = ip_address(options.source_address) if options.source_address is not None else None
+            line.siblings = Siblings(pool, line.connector.bind, own_addresses, options.channels, source, self.trace)
         return line
 
     async def _branch(self, path: str) -> Line:
@@ -116,7 +123,7 @@ class Mount:
         line = self._line(Place(self.options.server, self.options.share, self._path).below(path))
         await line.start()
         self.vfs.watch(line.opens.leases)
-        self._nursery.start_soon(line.recovery.run)
+        self._nursery.start_soon(line.run)
         session = line.pool.session
         self.trace.event(time.time(), f"{path} leads to {session.place if session is not None else 'nowhere'}")
         return line
@@ -231,7 +238,7 @@ class Mount:
             "signing": SigningAlgorithm(agreed.signing).name if agreed is not None and signed else None,
             "posix": self.line.share.posix,
             "encryption": Cipher(agreed.cipher).name if agreed is not None and agreed.cipher and sealed else None,
-            "channels": [self._channel(line.pool.session) for line in self._lines() if line.pool.session is not None],
+            "channels": [told for line in self._lines() for told in self._channels(line)],
             "links": self._links(),
             "requests": dict(trace.requests),
             "round_trips": trace.round_trips,
@@ -318,16 +325,25 @@ class Mount:
         }
 
     @staticmethod
-    def _channel(session: Session) -> dict[str, Any]:
-        """Return what is to say about the session's channel."""
-        channel = session.channel
-        return {
-            "connection": channel.transport.description,
-            "transport": "tcp",
-            "in_flight": channel.in_flight,
-            "given_up": channel.given_up,
-            "credits": channel.connection.credits.available,
-        }
+    def _channels(line: Line) -> list[dict[str, Any]]:
+        """Return what is to say about the channels of a line's session; of several ones, what is known to compare."""
+        session = line.pool.session
+        told = []
+        for channel in session.channels if session is not None else ():
+            row: dict[str, Any] = {
+                "connection": channel.transport.description,
+                "transport": "tcp",
+                "in_flight": channel.in_flight,
+                "given_up": channel.given_up,
+                "credits": channel.connection.credits.available,
+            }
+            lane = session.lanes.get(channel) if session is not None else None
+            if lane is not None and line.siblings is not None:
+                row |= {"state": "standby" if lane.standby else "in use"}
+                row |= line.siblings.told(channel)
+                row |= {"bytes": lane.moved, "rate": lane.rate, "round_trip": lane.delay}
+            told.append(row)
+        return told
 
 
 def _login_told(options: MountOptions, session: Session | None) -> str:
@@ -375,7 +391,7 @@ async def run_mount(
         mount = Mount(options, target, nursery)
         try:
             await mount.start()
-            nursery.start_soon(mount.line.recovery.run)
+            nursery.start_soon(mount.line.run)
             nursery.start_soon(mount.vfs.state.deferred.run)
             nursery.start_soon(mount.vfs.state.pages.run)
             nursery.start_soon(mount.vfs.state.writes.run)

@@ -28,7 +28,6 @@ from smb3fs.option_values import (
     link_notation,
     number,
     octal_mode,
-    one_channel,
     our_type,
     seconds,
     security,
@@ -145,9 +144,10 @@ OPTIONS: Final[tuple[Option, ...]] = (
     stated("esize min_enc_offload", "large messages are decrypted by threads without being told"),
     refused("compress", f"compression is {_LATER}"),
     stated("nocompress", "nothing is compressed"),
-    refused("multichannel", f"several connections for one mount are {_LATER}"),
-    stated("nomultichannel", "a mount has one connection"),
-    Option(("max_channels",), Verdict.STATED, Takes.VALUE, one_channel, "a mount has one connection"),
+    flag("multichannel", multichannel=True),
+    flag("nomultichannel", multichannel=False),
+    # The limit of the Linux client (CIFS_MAX_CHANNELS).
+    value("max_channels", into("max_channels", number(1, 16))),
     refused("rdma", f"SMB Direct is {_LATER}"),
     # The limits of the Linux client.
     value("max_credits", into("max_credits", number(20, 60_000))),

@@ -196,13 +196,6 @@ def character_set(text: str) -> Mapping[str, Any]:
     return {}
 
 
-def one_channel(text: str) -> Mapping[str, Any]:
-    """Accept the one connection that a mount has."""
-    if number(1, 16)(text) > 1:
-        raise ValueError("several connections for one mount are not supported by this version; use max_channels=1")
-    return {}
-
-
 def link_notation(text: str) -> Mapping[str, Any]:
     """Convert how symbolic links are made; those of Minshall and French are recognised where they are made."""
     match text:

@@ -68,6 +68,8 @@ class MountOptions:
     retrans: int | None = None
     echo_interval: float = 10.0
     max_credits: int | None = None
+    # How many connections the mount may have at most.
+    channels: int = 1
     # Whether the server keeps open files for good: True, or no mount; None where it offers to. For how many
     # milliseconds it is asked to keep them after a loss (0: for as long as it likes).
     persistent: bool | None = None
@@ -285,6 +287,10 @@ def parse_mount_options(
         raise OptionError("option hard cannot be had with fuse=pyfuse3, under which a call that waits has no other end")
     if place.port is not None:
         settings.setdefault("port", place.port)
+    # As mount.cifs has it, except that the order of these does not matter.
+    several, most = settings.pop("multichannel", None), settings.pop("max_channels", None)
+    if several is not False:
+        settings["channels"] = most or (2 if several else 1)
     settings["kernel_flags"] = tuple(name for name in KERNEL_FLAGS if settings.pop(name, False))
     if "snapshot" in settings:
         settings["read_only"] = True

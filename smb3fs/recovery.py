@@ -118,12 +118,18 @@ class Recovery:
         self._not_before = 0.0
 
     def lost(self, channel: Channel, error: Smb3fsError) -> None:
-        """Take notice that a channel has ended; detaches the session that lived on it."""
+        """Take notice that a channel has ended; detaches the session that lived on it, unless it has others."""
         session = self._pool.session
-        if session is not None and session.channel is channel:
-            self._pool.detach()
-            self._survivors.suspend()
-            self._trace.event(time.time(), f"connection {channel.transport.description} lost: {error}")
+        if session is None or channel not in session.channels:
+            return
+        what = f"connection {channel.transport.description} lost: {error}"
+        if session.outlives(channel):
+            self._trace.event(time.time(), f"{what}; {len(session.channels)} of the session remain")
+            return
+        self._pool.detach()
+        self._survivors.suspend()
+        self._trace.event(time.time(), what)
+        session.fail(error)
 
     async def start(self, previous_session_id: int = 0) -> None:
         """Make the first session, which replaces one of a daemon before this one; raises what prevents it."""
@@ -191,7 +197,7 @@ class Recovery:
             try:
                 await self._renew_session(session)
             except (Smb3fsError, OSError) as error:
-                if session.channel.error is not None:
+                if not session.lives:
                     return  # what was open in it is lost; a new session will be made
                 await self._pause(attempts, error, tried)
                 continue
@@ -224,7 +230,7 @@ class Recovery:
 
     def _attach(self, session: Session) -> None:
         """Let the traffic flow on a session, unless it was lost in the meantime or the mount is being closed."""
-        if session.channel.error is None and not self._pool.closed:
+        if session.lives and not self._pool.closed:
             self._pool.attach(session)
 
 

@@ -52,6 +52,7 @@ KEPT_TO: Final[Mapping[str, Sequence[str]]] = {
     "cryptography": ("crypto",),
     "spnego": ("channels",),
     "pyfuse3": ("fuse",),
+    "netifaces": ("channels",),
     "asyncio": (),
 }
 # The protocol core, and what it must not know: bytes in, events out, no socket, no clock, no event loop.

@@ -57,6 +57,38 @@ async def authenticate(
     return session
 
 
+async def bind(
+    channel: Channel, policy: Policy, agreed: Negotiated, login: Login, session: SessionSecurity
+) -> SessionSecurity:
+    """Log in on another channel of a session ([MS-SMB2] 3.2.4.2.3.2); return what protects the session there.
+
+    What is encrypted has the session's keys, and its one counter of nonces; what is signed has a key of the channel's
+    own. Raises what `authenticate` raises.
+    """
+    if session.signer is None:
+        raise SecurityError("the session of a guest has one channel")
+    preauth = channel.connection.preauth.copy()
+    request = partial(
+        SessionSetupRequest, flags=SESSION_SETUP_BINDING, security_mode=SECURITY_MODE, capabilities=Capability.DFS
+    )
+
+    def ask(token: bytes, _: int) -> Exchange:
+        return Exchange([request(token)], session_id=session.session_id, preauth=preauth, signer=session.signer)
+
+    proof, answer, told = await _converse(channel, policy.server_name, login, ask)
+    if told.session_flags & NO_KEY or not proof.complete:
+        raise SecurityError("the server bound a channel without a proof that it knows the password")
+    if answer.header.session_id != session.session_id:
+        raise SecurityError("the server bound a channel to another session")
+    context = preauth.value if agreed.dialect == Dialect.SMB_3_1_1 else b""
+    keys = derive_keys(agreed.dialect, proof.session_key, context, agreed.cipher)
+    bound = replace(session, signer=make_signer(agreed.signing, keys.signing))
+    if not _is_signed(answer, bound):
+        raise SecurityError("the server's last word in the login is not signed with the channel's key")
+    channel.connection.session = bound
+    return bound
+
+
 async def stands(channel: Channel, session_id: int) -> bool:
     """Whether the server, or that process of it which serves this channel, has a session of ours still.
 

@@ -58,6 +58,8 @@ class Channel:
         self.transport = transport
         self.connection = Connection()
         self.error: Smb3fsError | None = None
+        # What was not answered, or not even sent, when the channel ended, and whether somebody waited for it.
+        self.left: dict[Exchange, bool] = {}
         self._trace = trace
         self._timeout = timeout
         self._dead_after = timeout / 2
@@ -92,6 +94,11 @@ class Channel:
         """Whether requests wait to be sent, so that what nobody needs yet had better not be asked for."""
         return bool(self._queue)
 
+    @property
+    def tied(self) -> bool:
+        """Whether something is under way that nobody waits for, and that is no look ahead: the next goes behind it."""
+        return any(exchange.ahead is None and exchange is not self._echo for exchange in self._unwaited)
+
     async def run(self) -> None:
         """Move messages until the connection ends; never raises what the peer or the link did."""
         with self._scope:
@@ -108,6 +115,8 @@ class Channel:
         if self.error is not None:
             return
         self.error = error
+        unanswered = (*self.connection.exchanges(), *self._urgent, *self._queue, *self._put_off)
+        self.left = {exchange: exchange in self._waiters for exchange in unanswered}
         self.connection.lost()
         self.transport.close()
         self._queue.clear()
@@ -193,6 +202,10 @@ class Channel:
         finally:
             self._unwaited.pop(exchange, None)
         return [answer for answer in exchange.answers if answer is not None]
+
+    def holds(self, exchange: Exchange) -> bool:
+        """Whether an exchange that was posted is on this channel, answered or not."""
+        return exchange.session is self.connection.session
 
     async def collect(self, exchange: Exchange) -> list[Answer]:
         """Return the answers to an exchange that was posted ahead of the need, waiting for those that are not in."""
@@ -357,6 +370,12 @@ class Channel:
             Exchange([close], tree_id=exchange.tree_id, session=exchange.session, seal=exchange.seal, urgent=True)
         )
 
+    def ask(self) -> None:
+        """Ask whether the server is there, unless that is under way."""
+        if self._echo is None:
+            self._echo = Exchange([EchoRequest()], urgent=True, waited=False, session=self.connection.session)
+            self.post(self._echo)
+
     async def _watch(self) -> None:
         """Notice a dead link: ask after a silence, and give the channel up when that is not answered either."""
         slept = _time_asleep()
@@ -392,9 +411,8 @@ class Channel:
             commands = ", ".join(overdue[0].commands)
             self.fail(ConnectionLost(f"the server did not answer {commands} for {self._timeout:.0f} s"))
             return
-        if (ask or self._suspect_since is not None) and self._echo is None:
-            self._echo = Exchange([EchoRequest()], urgent=True, waited=False, session=self.connection.session)
-            self.post(self._echo)
+        if ask or self._suspect_since is not None:
+            self.ask()
 
 
 def _only_reads(exchange: Exchange) -> bool:

@@ -19,9 +19,11 @@ from smb3fs.channels.following import Follower, Referred
 from smb3fs.channels.logins import Logins, asks_for_another
 from smb3fs.channels.mechanisms import Login
 from smb3fs.channels.negotiation import Negotiated, Policy, validate
+from smb3fs.channels.pairing import Pair
 from smb3fs.channels.places import Place, Placement
 from smb3fs.channels.referrals import ask, connect_pipes
-from smb3fs.channels.session import Session, establish
+from smb3fs.channels.session import Session, establish, join
+from smb3fs.channels.transport import Transport
 from smb3fs.connection import SessionSecurity
 from smb3fs.errors import (
     AuthenticationError,
@@ -43,6 +45,8 @@ from smb3fs.wire.tree import ShareType
 # How long one address may take to answer a connection attempt before the next is tried; a quarter of `timeout` where
 # that is less, so that a call that spent half of it until a loss was noticed lives to see the next one answer.
 ADDRESS_TIMEOUT: Final = 5.0
+# The same for a further channel of a session, which nobody waits for.
+SIBLING_TIMEOUT: Final = 2.0
 # What a server answers that does not hold a share of a namespace, but may know who does.
 NOT_HERE: Final = frozenset(
     {
@@ -117,16 +121,16 @@ class Connector:
 
         async def again(login: Login) -> None:
             with trio.fail_after(self._target.timeout):
-                await authenticate_again(session.channel, policy, login, session.security)
+                await authenticate_again(session.channel, policy, login, session.first_security)
 
         try:
             await self._by_any_login(again)
         except trio.TooSlowError as error:
-            session.channel.fail(ConnectionLost("the server did not renew the session in time"))
+            session.fail(ConnectionLost("the server did not renew the session in time"))
             raise DeadlineExceeded(os.strerror(errno.ETIMEDOUT)) from error
         except (StatusError, SecurityError) as error:
             # The server may have dropped the session by now, and one that somebody tampers with is no use.
-            session.channel.fail(ConnectionLost(f"the session could not be renewed: {error}"))
+            session.fail(ConnectionLost(f"the session could not be renewed: {error}"))
             raise
 
     async def _by_any_login(self, attempt: Callable[[Login], Awaitable[Result]]) -> Result:
@@ -160,6 +164,45 @@ class Connector:
         """Return the policy for a place's server."""
         return self._policy if self.is_home(place) else replace(self._policy, server_name=place.server)
 
+    def _begin(self, transport: Transport) -> Channel:
+        """Return a channel that runs."""
+        target = self._target
+        channel = Channel(
+            transport,
+            self._trace,
+            timeout=target.timeout,
+            echo_interval=target.echo_interval,
+            on_lost=self._on_lost,
+            on_break=self._on_break,
+        )
+        if target.max_credits is not None:
+            channel.connection.credits.limit(target.max_credits)
+        self._nursery.start_soon(channel.run)
+        return channel
+
+    async def bind(self, session: Session, pair: Pair) -> Channel:
+        """Give a session one more channel, between two addresses; raises what stood in the way."""
+        return await self._by_any_login(partial(self._bind_as, session, pair))
+
+    async def _bind_as(self, session: Session, pair: Pair, login: Login) -> Channel:
+        """Do so with one login."""
+        target = self._target
+        policy = self._policy_for(session.place or target.place)
+        source = str(pair.source) if pair.source is not None else target.source_address
+        dialler = Dialler(str(pair.target), target.port, source)
+        transport = await dialler.connect(attempt_timeout=SIBLING_TIMEOUT)
+        channel = self._begin(transport)
+        try:
+            with trio.fail_after(min(ADDRESS_TIMEOUT, target.timeout)):
+                await join(session, channel, policy, login)
+        except trio.TooSlowError as error:
+            channel.fail(ConnectionLost("the server did not answer in time"))
+            raise DeadlineExceeded(os.strerror(errno.ETIMEDOUT)) from error
+        except BaseException:
+            channel.fail(ConnectionLost("the channel could not be bound to the session"))
+            raise
+        return channel
+
     async def _reach(self, place: Place) -> Session:
         """Make a session on the server that a place names; raises Referred where that says that it is elsewhere."""
         return await self._by_any_login(partial(self._reach_as, place))
@@ -173,17 +216,7 @@ class Connector:
         previous = session_id if server in ("", place.server.lower()) else 0
         dialler = self._dialler(target.host if self.is_home(place) else place.server)
         transport = await dialler.connect(attempt_timeout=min(ADDRESS_TIMEOUT, max(1.0, target.timeout / 4)))
-        channel = Channel(
-            transport,
-            self._trace,
-            timeout=target.timeout,
-            echo_interval=target.echo_interval,
-            on_lost=self._on_lost,
-            on_break=self._on_break,
-        )
-        if target.max_credits is not None:
-            channel.connection.credits.limit(target.max_credits)
-        self._nursery.start_soon(channel.run)
+        channel = self._begin(transport)
 
         async def elsewhere(agreed: Negotiated, security: SessionSecurity, error: StatusError) -> None:
             if error.status in NOT_HERE:

@@ -12,21 +12,17 @@ import errno
 import math
 import os
 import socket
-import struct
 from contextlib import suppress
 from itertools import count
 from typing import Any, Final, TypeAlias
 
 import trio
 
-from smb3fs.channels.tcp import TcpTransport, tune
+from smb3fs.channels.tcp import NO_LINGER, TcpTransport, tune
 
 # Seconds between the beginnings of two attempts, and how long the answer of a resolver that was heard before is
 # waited for.
 STAGGER: Final = 0.5
-
-# struct linger: closing takes no time, and is a reset.
-NO_LINGER: Final = struct.pack("ii", 1, 0)
 
 # Family and address, as the socket module has them.
 Address: TypeAlias = tuple[int, Any]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from smb3fs.channels.channel import Channel
@@ -41,6 +41,9 @@ from smb3fs.wire.posix import POSIX_GUID
 
 # A signature that costs little comes first: GMAC runs at 23 GB/s a core, CMAC at 1.3.
 SIGNING_ALGORITHMS: Final = (SigningAlgorithm.AES_GMAC, SigningAlgorithm.AES_CMAC, SigningAlgorithm.HMAC_SHA256)
+# For a session of several channels. Each of them is bound with the session's key and the first few message ids, which
+# are the nonces of GMAC: it would give its key away (decision 0033).
+BOUND_ALGORITHMS: Final = (SigningAlgorithm.AES_CMAC, SigningAlgorithm.HMAC_SHA256)
 # We sign or seal whatever a session carries, whether the server asks for it or not.
 SECURITY_MODE: Final = SIGNING_ENABLED | SIGNING_REQUIRED
 # Below this a connection is of no use, and the specification has us end it ([MS-SMB2] 3.2.5.2).
@@ -73,6 +76,13 @@ class Policy:
     seal: bool
     # Whether the SMB3 POSIX extensions are offered.
     posix: bool = False
+    # The signatures that are offered, in order of preference.
+    signing: tuple[int, ...] = SIGNING_ALGORITHMS
+
+    def of_session(self, agreed: Negotiated) -> Policy:
+        """Return the policy for another channel of a session, which speaks as the first one does."""
+        ciphers = self.ciphers if agreed.cipher is None else (agreed.cipher,)
+        return replace(self, dialects=(agreed.dialect,), ciphers=ciphers, signing=(agreed.signing,))
 
 
 @dataclass(slots=True)
@@ -120,7 +130,7 @@ def negotiate_request(policy: Policy) -> NegotiateRequest:
         contexts = [
             PreauthIntegrity([HashAlgorithm.SHA_512], os.urandom(32)),
             Encryption(list(policy.ciphers)),
-            Signing(list(SIGNING_ALGORITHMS)),
+            Signing(list(policy.signing)),
             NetName(policy.server_name),
         ]
         if policy.posix:
@@ -196,7 +206,7 @@ def _accept_contexts(answer: NegotiateResponse, policy: Policy) -> tuple[int | N
             chosen = _one_of(context.ciphers, (*policy.ciphers, 0), "cipher")
             cipher = chosen or None  # 0: no cipher in common
         elif isinstance(context, Signing):
-            signing = _one_of(context.algorithms, SIGNING_ALGORITHMS, "signing algorithm")
+            signing = _one_of(context.algorithms, policy.signing, "signing algorithm")
     return cipher, signing
 
 

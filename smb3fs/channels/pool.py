@@ -192,6 +192,9 @@ class Pool:
                     handle.doubts += 1
                 forbidden = repeat is Repeat.NEVER or (repeat is Repeat.REPLAY and handle is None)
                 if lost >= self._repeats or (error.sent and forbidden):
+                    if error.sent:
+                        # Whoever learns of the loss takes it that the server does nothing more of this.
+                        session.fail(error)
                     raise
                 lost += 1
                 repeated = repeated or error.sent
@@ -228,7 +231,7 @@ class Pool:
             self.expire(session)
             return True
         if status in SESSION_GONE:
-            session.channel.fail(_gone(status))
+            session.fail(_gone(status))
             return True
         return False
 
@@ -278,7 +281,7 @@ class Pool:
         session = self.session
         if session is None or self.expired or self.generation != handle.generation:
             return False
-        if session.channel.error is not None or session.channel.short_of_credits:
+        if not session.lives or session.short_of_credits:
             return False
         session.begin(requests, told)
         return True
@@ -290,7 +293,7 @@ class Pool:
     async def collect(self, exchange: Exchange, handle: Handle) -> list[Answer]:
         """Return the answers to a chain that was sent ahead; raises ConnectionLost if its session is gone."""
         session = self._session_of(handle)
-        answers = await session.channel.collect(exchange)
+        answers = await session.collect(exchange)
         if answers[0].status == Status.NETWORK_SESSION_EXPIRED:
             self.expire(session)
             _, answers = await self.call(exchange.requests, handle=handle)
@@ -313,8 +316,13 @@ class Pool:
         return self.session
 
     async def _leave(self, session: Session) -> None:
-        """Wait until a session that failed has been detached; one that has expired is waited for elsewhere."""
-        while self.session is session and not self.expired:
+        """Wait until a session that failed has been detached; one that has expired is waited for elsewhere.
+
+        Where only one of its channels has failed, the others are there to go on with.
+        """
+        if session.lives:
+            await trio.lowlevel.checkpoint()
+        while self.session is session and not self.expired and not session.lives:
             await self._changed.wait()
 
 

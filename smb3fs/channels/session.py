@@ -1,21 +1,24 @@
-"""A session: a login that lives on a channel, and the trees connected in it ([MS-SMB2] 3.2.1.3, 3.2.1.4)."""
+"""A session: a login that lives on channels, and the tree connected in it ([MS-SMB2] 3.2.1.3, 3.2.1.4)."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import trio
 
 from smb3fs.channels.apart import call_apart
-from smb3fs.channels.authentication import authenticate, stands
+from smb3fs.channels.authentication import authenticate, bind, stands
 from smb3fs.channels.channel import Channel
 from smb3fs.channels.mechanisms import Login
 from smb3fs.channels.negotiation import Negotiated, Policy, negotiate, validate
+from smb3fs.channels.parting import LOOKING, is_tidying, parts
 from smb3fs.channels.places import Place, Placement
+from smb3fs.channels.scheduling import Lane, choose
 from smb3fs.connection import CREDIT_UNIT, Answer, Exchange, SessionSecurity
-from smb3fs.errors import SecurityError, Status, StatusError
+from smb3fs.errors import ConnectionLost, SecurityError, Smb3fsError, Status, StatusError
+from smb3fs.wire.control import EchoRequest
 from smb3fs.wire.header import Request
 from smb3fs.wire.negotiate import Capability
 from smb3fs.wire.session import LogoffRequest
@@ -26,6 +29,10 @@ SEAL: Final = int(ShareFlag.ENCRYPT_DATA)
 NAMESPACE: Final = int(ShareFlag.DFS | ShareFlag.DFS_ROOT)
 PERSISTENT_HANDLES: Final = int(Capability.PERSISTENT_HANDLES)
 NAMESPACE_CAPABILITY: Final = int(ShareCapability.DFS)
+# What is fetched ahead at a time where there are several channels, in bytes: small enough to be spread over them.
+PIECE: Final = 1 << 20
+# Seconds between two looks at what callers have given up.
+GIVEN_UP: Final = 0.005
 
 
 @dataclass(slots=True)
@@ -50,10 +57,20 @@ class Tree:
 
 
 class Session:
-    """A login on one channel with one tree; `generation` tells it from the mount's earlier and later ones."""
+    """A login with one tree, on one channel or several; `generation` tells it from the mount's earlier and later ones.
+
+    What has to keep its order goes one way: as long as something is under way on a channel that nobody waits for, a
+    CLOSE or what its caller has given up, all requests go behind it. Otherwise each takes the channel that is expected
+    to answer it first (`scheduling.py`).
+    """
 
     def __init__(self, channel: Channel, agreed: Negotiated, security: SessionSecurity, tree: Tree) -> None:
-        self.channel = channel
+        self.channels = [channel]
+        """Those that live, or the last one that did."""
+        self.error: Smb3fsError | None = None
+        """Why the session as a whole has ended."""
+        self.lanes: dict[Channel, Lane] = {}
+        """What is known of each channel, once there are several."""
         self.agreed = agreed
         self.security = security
         self.tree = tree
@@ -63,30 +80,88 @@ class Session:
         self.place: Place | None = None
         self.placement: Placement | None = None
 
+    @property
+    def channel(self) -> Channel:
+        """The channel for what concerns the session as a whole."""
+        return self.channels[0]
+
+    @property
+    def first_security(self) -> SessionSecurity:
+        """What protects the session on that channel."""
+        return self.channel.connection.session or self.security
+
+    @property
+    def lives(self) -> bool:
+        """Whether there is a channel to send on."""
+        return self.error is None and any(channel.error is None for channel in self.channels)
+
+    @property
+    def short_of_credits(self) -> bool:
+        """Whether requests wait to be sent on every channel."""
+        return all(channel.short_of_credits for channel in self.channels)
+
+    def add(self, channel: Channel) -> None:
+        """Spread requests over one more channel, which has been bound to the session."""
+        self.lanes.setdefault(self.channel, Lane())
+        self.lanes[channel] = Lane()
+        self.channels.append(channel)
+
+    def fail(self, error: Smb3fsError) -> None:
+        """End the session with all its channels."""
+        self.error = self.error or error
+        for channel in tuple(self.channels):
+            channel.fail(error)
+
+    def outlives(self, channel: Channel) -> bool:
+        """Part with a channel that has ended, if others carry on; False if the session ends with it (`parting.py`)."""
+        if self.error is not None or len(self.channels) == 1:
+            return False
+        if not all(parts(exchange, awaited=awaited) for exchange, awaited in channel.left.items()):
+            return False
+        self.channels.remove(channel)
+        del self.lanes[channel]
+        for exchange in channel.left:
+            if is_tidying(exchange):
+                heir = self._way(exchange.requests)
+                again = self._exchange(heir, exchange.requests, urgent=True, replay=exchange.sent)
+                again.done = exchange.done
+                heir.post(again)
+        return True
+
     def payload_limit(self, agreed: int) -> int:
         """Return the most bytes that one request may ask for or carry: what was agreed, and a quarter of the credits.
 
-        A request that costs more than the server's whole window of credits could never be sent.
+        A request that costs more than the server's whole window of credits could never be sent. With several channels
+        it is no more than what spreads well.
         """
-        return min(agreed, max(self.channel.connection.credits.window // 4, 1) * CREDIT_UNIT)
+        window = min(channel.connection.credits.window for channel in self.channels)
+        return min(agreed, max(window // 4, 1) * CREDIT_UNIT)
+
+    def piece(self, agreed: int) -> int:
+        """Return how many bytes to ask for at a time of what is fetched ahead: with several channels, a piece."""
+        limit = self.payload_limit(agreed)
+        return limit if len(self.channels) == 1 else min(limit, PIECE)
 
     async def call(self, requests: Sequence[Request], *, urgent: bool = False, replay: bool = False) -> list[Answer]:
         """Send a chain of related requests on the tree and return their answers, whatever their status.
 
         `replay` says of each that the server may have carried it out before.
         """
-        if len(requests) == 1 or self.channel.connection.affords(requests):
-            return await self.channel.call(self._exchange(requests, urgent, replay))
+        channel = self.channels[0] if len(self.channels) == 1 else await self._way_behind(requests)
+        if len(requests) == 1 or channel.connection.affords(requests):
+            return await self._carry(channel, self._exchange(channel, requests, urgent, replay), channel.call)
 
         async def call(request: Request) -> Answer:
-            return (await self.channel.call(self._exchange([request], urgent, replay)))[0]
+            return (await channel.call(self._exchange(channel, [request], urgent, replay)))[0]
 
         return await call_apart(call, lambda request: self.post([request]), requests)
 
     async def see_through(self, requests: Sequence[Request], *, replay: bool = False) -> list[Answer]:
         """Do as `call` does, and stay for the answers when cancelled (see `Channel.see_through`)."""
-        if len(requests) == 1 or self.channel.connection.affords(requests):
-            return await self.channel.see_through(self._exchange(requests, urgent=False, replay=replay))
+        channel = self.channels[0] if len(self.channels) == 1 else await self._way_behind(requests)
+        if len(requests) == 1 or channel.connection.affords(requests):
+            exchange = self._exchange(channel, requests, urgent=False, replay=replay)
+            return await self._carry(channel, exchange, channel.see_through)
         # In one go all the same: between them nobody looks at a cancellation.
         answers: list[Answer] = []
         with trio.CancelScope(shield=True):
@@ -99,28 +174,85 @@ class Session:
 
         For `hurry` see `Channel.post`.
         """
-        exchange = self._exchange(requests, urgent=True)
+        channel = self._way(requests)
+        exchange = self._exchange(channel, requests, urgent=True)
         exchange.done = done
-        self.channel.post(exchange, hurry=hurry)
+        channel.post(exchange, hurry=hurry)
 
     def begin(
         self, requests: Sequence[Request], ahead: Callable[[Sequence[Answer | None] | None], None] | None = None
     ) -> Exchange:
         """Send a chain of requests ahead of the need for its answers.
 
-        They are what `channel.collect` returns, or what `ahead` is told when they are in; None if that will never be.
+        They are what `collect` returns, or what `ahead` is told when they are in; None if that will never be.
         """
-        exchange = self._exchange(requests, urgent=False)
-        exchange.ahead = ahead
-        self.channel.post(exchange)
+        channel = self._way(requests)
+        exchange = self._exchange(channel, requests, urgent=False)
+        lane = self.lanes.get(channel)
+        exchange.ahead = ahead if ahead is None or lane is None else self._noted(lane, requests, ahead)
+        channel.post(exchange)
         return exchange
 
-    def _exchange(self, requests: Sequence[Request], urgent: bool, replay: bool = False) -> Exchange:
+    async def collect(self, exchange: Exchange) -> list[Answer]:
+        """Return the answers to what was begun; raises ConnectionLost if its channel is gone."""
+        channel = next((channel for channel in self.channels if channel.holds(exchange)), self.channel)
+        return await channel.collect(exchange)
+
+    def _noted(
+        self, lane: Lane, requests: Sequence[Request], ahead: Callable[[Sequence[Answer | None] | None], None]
+    ) -> Callable[[Sequence[Answer | None] | None], None]:
+        """Have a lane know of what is fetched ahead on it."""
+        size, began = _size(requests), trio.current_time()
+        lane.begin(size, began)
+
+        def told(answers: Sequence[Answer | None] | None) -> None:
+            lane.end(size, began, trio.current_time(), answered=answers is not None)
+            ahead(answers)
+
+        return told
+
+    async def _carry(
+        self, channel: Channel, exchange: Exchange, send: Callable[[Exchange], Awaitable[list[Answer]]]
+    ) -> list[Answer]:
+        """Send an exchange, and have the channel's lane know of it."""
+        lane = self.lanes.get(channel)
+        if lane is None:
+            return await send(exchange)
+        size, began, answered = _size(exchange.requests), trio.current_time(), False
+        lane.begin(size, began)
+        try:
+            answers = await send(exchange)
+            answered = True
+        finally:
+            lane.end(size, began, trio.current_time(), answered=answered)
+        return answers
+
+    def _way(self, requests: Sequence[Request]) -> Channel:
+        """Return the channel to send a chain on."""
+        if len(self.channels) == 1:
+            return self.channels[0]
+        for channel in self.channels:
+            if channel.tied:
+                return channel
+        # One that was bound just now may not have the credits yet.
+        able = [channel for channel in self.channels if channel.connection.affords(requests)] or self.channels
+        best = choose((self.lanes[channel] for channel in able), _size(requests))
+        return next(channel for channel in able if self.lanes[channel] is best)
+
+    async def _way_behind(self, requests: Sequence[Request]) -> Channel:
+        """Do as `_way` does, when nothing on another channel has to be done before."""
+        if not all(request.command in LOOKING for request in requests):
+            # It takes callers of two channels who gave up at one time, and ends with what they had asked for.
+            while sum(channel.tied for channel in self.channels) > 1:  # noqa: ASYNC110 (too rare for an event)
+                await trio.sleep(GIVEN_UP)
+        return self._way(requests)
+
+    def _exchange(self, channel: Channel, requests: Sequence[Request], urgent: bool, replay: bool = False) -> Exchange:
         """Address requests to the tree, and to the place in it that the session is about."""
         exchange = Exchange(
             requests,
             tree_id=self.tree.tree_id,
-            session=self.security,
+            session=channel.connection.session,
             seal=self.tree.seal,
             urgent=urgent,
             replay=replay,
@@ -133,7 +265,13 @@ class Session:
     async def end(self) -> None:
         """Disconnect the tree and log off, so that the server keeps nothing of us."""
         await self.call([TreeDisconnectRequest()], urgent=True)
-        await self.channel.call(Exchange([LogoffRequest()], session=self.security, urgent=True))
+        channel = self.channel
+        await channel.call(Exchange([LogoffRequest()], session=self.first_security, urgent=True))
+
+
+def _size(requests: Sequence[Request]) -> int:
+    """Return about how many bytes a chain moves in the direction in which it moves most."""
+    return sum(request.credit_size for request in requests)
 
 
 async def establish(
@@ -163,6 +301,21 @@ async def establish(
     session = Session(channel, agreed, security, tree)
     session.before_stood = before_stood
     return session
+
+
+async def join(session: Session, channel: Channel, policy: Policy, login: Login) -> None:
+    """Negotiate and log in on a running channel, and add it to a session ([MS-SMB2] 3.2.4.2.2.2, 3.2.4.2.3.2)."""
+    policy = policy.of_session(session.agreed)
+    agreed = await negotiate(channel, policy)
+    if replace(agreed, security_buffer=b"") != replace(session.agreed, security_buffer=b""):
+        raise SecurityError("the server at this address is another one, or speaks another way")
+    security = await bind(channel, policy, agreed, login, session.first_security)
+    await validate(channel, policy, agreed, security, session.tree.tree_id, seal=session.tree.seal)
+    # Its answer brings the credits by which requests of any size can be sent here.
+    await channel.call(Exchange([EchoRequest()], session=security))
+    if not session.lives or channel.error is not None:
+        raise ConnectionLost("the session ended while a channel was added to it")
+    session.add(channel)
 
 
 async def _connect_tree(channel: Channel, security: SessionSecurity, unc: str) -> Tree:

@@ -33,6 +33,10 @@ NOT_SENT_LOW_WATER: Final = 1024 * 1024
 # `tcpi_retransmits` and `tcpi_unacked` of struct tcp_info (linux/tcp.h): how often what was not acknowledged has been
 # sent again, and how many segments that are. Those of a moment ago are always among them.
 UNHEARD: Final = struct.Struct("=2xB21xI")
+# `tcpi_bytes_acked` and `tcpi_bytes_received` of it.
+MOVED: Final = struct.Struct("=120xQQ")
+# struct linger: closing takes no time, and is a reset.
+NO_LINGER: Final = struct.pack("ii", 1, 0)
 # Linux takes at most 1024 buffers in one call (UIO_MAXIOV).
 MAX_VECTORS: Final = 1024
 # Linux 6.15 and later, linux/tcp.h: how far apart retransmissions get, at least 1000 milliseconds. Without it they come
@@ -56,6 +60,7 @@ class TcpTransport:
         self._socket = sock
         self._abandon = abandon
         self._description = _describe(sock)
+        self._ends = _ends(sock)
         self._staging = memoryview(bytearray(STAGING_SIZE))
         self._large = SpareBuffers(SPARE)
         self._start = 0
@@ -156,6 +161,27 @@ class TcpTransport:
         except (trio.ClosedResourceError, ValueError, OSError) as error:
             raise ConnectionLost("the connection is closed") from error
 
+    def reset(self) -> None:
+        """End the connection without a word that could still arrive: what the kernel holds of it is dropped."""
+        if not self._closed:
+            with suppress(OSError):
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
+            self._abandon = None
+            self.close()
+
+    def progress(self) -> int:
+        """Return how many bytes have come in and how many of ours the peer's kernel has."""
+        try:
+            told = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, MOVED.size)
+            return sum(MOVED.unpack(told))
+        except (OSError, struct.error):
+            return 0
+
+    @property
+    def ends(self) -> tuple[str, str]:
+        """The addresses of this end and of the other."""
+        return self._ends
+
     def close(self) -> None:
         """Close the socket and wake whoever waits for it."""
         if not self._closed:
@@ -191,6 +217,14 @@ def _describe(sock: socket.socket) -> str:
     except (OSError, ValueError):
         return "unnamed"
     return f"{local}:{port} -> {remote}:{remote_port}"
+
+
+def _ends(sock: socket.socket) -> tuple[str, str]:
+    """Return the addresses of a connected socket without their ports, empty where it has none."""
+    try:
+        return sock.getsockname()[0], sock.getpeername()[0]
+    except (OSError, IndexError):
+        return "", ""
 
 
 def tune(sock: trio.socket.SocketType) -> None:

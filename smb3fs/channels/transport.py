@@ -33,6 +33,19 @@ class Transport(Protocol):
         """Give the way up at once; whoever waits in another method gets ConnectionLost."""
         ...
 
+    def reset(self) -> None:
+        """Do as `close` does, and see to it that nothing of what was sent reaches the peer from now on."""
+        ...
+
+    def progress(self) -> int:
+        """Return a number that grows whenever bytes come in, or the peer acknowledges some of ours."""
+        ...
+
+    @property
+    def ends(self) -> tuple[str, str]:
+        """The addresses of this end and of the other, without ports."""
+        ...
+
     @property
     def description(self) -> str:
         """Both ends, for a person."""

@@ -193,7 +193,7 @@ class Claims:
             return
         self._waiting = True
         error = ConnectionLost("the server gives nothing back while it serves the connection before")
-        session.channel.fail(error)
+        session.fail(error)
         await trio.sleep(self._settling)
         self._settling = min(2 * self._settling, LONGEST_SETTLING)
         raise error
@@ -313,7 +313,7 @@ async def _side_by_side(session: Session, handles: Sequence[Open], do: Callable[
             await do(handle)
         except (ConnectionLost, WireError) as error:
             # The others learn of it from the channel. None of them is cancelled, which would close its open.
-            session.channel.fail(error)
+            session.fail(error)
             failures.append(error)
 
     async with trio.open_nursery() as nursery:

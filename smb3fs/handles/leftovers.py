@@ -39,10 +39,10 @@ async def close_leftovers(
         try:
             refusal = await _close(session, left)
         except (ConnectionLost, WireError) as error:
-            session.channel.fail(error)
+            session.fail(error)
             return
         if refusal in DIED:
-            session.channel.fail(ConnectionLost(f"the server no longer knows the session ({status_name(refusal)})"))
+            session.fail(ConnectionLost(f"the server no longer knows the session ({status_name(refusal)})"))
             return
         if refusal:
             log.info("%s, which was left open, is not given back (%s)", left.name, status_name(refusal))

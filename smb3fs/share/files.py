@@ -313,7 +313,7 @@ class Files(Links, Sharing):
         session = self._pool.session
         if session is None or not size:
             return 0
-        asked = min(size, session.payload_limit(min(session.agreed.max_read, self._rsize)))
+        asked = min(size, session.piece(min(session.agreed.max_read, self._rsize)))
 
         def told(answers: Sequence[Answer | None] | None) -> None:
             answer = answers[0] if answers else None

@@ -134,6 +134,16 @@ USED: dict[str, dict[str, Any]] = {
     "srcaddr=192.0.2.9": {"source_address": "192.0.2.9"},
     "srcaddr=[fe80::1%eth0]": {"source_address": "fe80::1%eth0"},
     "max_credits=20": {"max_credits": 20},
+    "multichannel": {"channels": 2},
+    "multichannel,max_channels=4": {"channels": 4},
+    "max_channels=4,multichannel": {"channels": 4},
+    "max_channels=3": {"channels": 3},
+    "max_channels=1": {},
+    "multichannel,max_channels=1": {},
+    "nomultichannel": {},
+    "max_channels=4,nomultichannel": {},
+    "nomultichannel,max_channels=4": {},
+    "nomultichannel,multichannel": {"channels": 2},
     "persistenthandles": {"persistent": True},
     "nopersistenthandles": {"persistent": False},
     "handletimeout=0": {},
@@ -198,7 +208,7 @@ LOGIN = {
 # Accepted, with one line for the log.
 STATED = """
     upcall_target=app nosharesock tcpnodelay noblocksend noautotune netbiosname=X servern=Y nbsessinit
-    sign esize=1 min_enc_offload=1 nocompress nomultichannel max_channels=1 resilienthandles noresilienthandles
+    sign esize=1 min_enc_offload=1 nocompress resilienthandles noresilienthandles
     nocifsacl noacl noidsfromsid nomodefromsid
     setuids nosetuids rwpidforward posixpaths noposixpaths
     max_cached_dirs=16 locallease fsc forcemandatorylock forcemand iocharset=utf8 utf8
@@ -213,7 +223,7 @@ DROPPED = """
 """.split()
 REFUSED = """
     multiuser sharesock signloosely ignore_signature
-    compress multichannel max_channels=4 rdma
+    compress rdma
     witness cifsacl acl idsfromsid setuidfromacl modefromsid modesid backupuid=0
     backupgid=0
     nounicode sfu nativesocket symlink=unix symlink=sfu symlink=nfs symlink=wsl reparse=wsl
@@ -222,6 +232,7 @@ REFUSED = """
     vers=1.0 vers=1.0-3.1.1 iocharset=iso8859-1 subtype=other
 """.split()
 WRONG = """
+    max_channels=0 max_channels=17 multichannel=2
     retrans=-1 retrans=x srcaddr=name srcaddr= max_credits=19 max_credits=60001 unc=//other/share path=//server/other
     source=x target= hard=1 dynperm=yes handletimeout=960001 handletimeout=x
     port=0 port=65536 port=x port ip=name ip=1.2.3 timeout=0 timeout=x timeout=-1 timeout=3601 echo_interval=0

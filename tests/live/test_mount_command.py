@@ -135,7 +135,6 @@ def test_bad_credentials_files(mounted: Mounter, tmp_path: Path, content: str | 
         (["file_mode=9"], "file_mode"),
         (["uid=no-such-user"], "uid"),
         (["rdma"], "rdma"),
-        (["multichannel"], "multichannel"),
         (["sec=krb5p"], "sec"),
         (["multiuser"], "multiuser"),
         (["unc=//elsewhere/share"], "unc"),

@@ -31,7 +31,8 @@ class Attempt:
         self.posted: list[object] = []
         self.channel = cast(Channel, SimpleNamespace(error=None))
         agreed = SimpleNamespace(lease_version=2, capabilities=0)
-        made = SimpleNamespace(channel=self.channel, agreed=agreed, post=self.posted.extend, place=None)
+        channels = {"channels": [self.channel], "channel": self.channel}
+        made = SimpleNamespace(**channels, agreed=agreed, post=self.posted.extend, place=None)
         self.session = cast(Session, made)
 
 

@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 
 from lab.commands import CommandError, run
@@ -28,6 +29,26 @@ table inet lab {
 """
 
 
+class Link:
+    """A further link into a namespace; it goes with that."""
+
+    def __init__(self, namespace: str, near: str, far: str, subnet: ipaddress.IPv4Network) -> None:
+        self.namespace = namespace
+        self.near = near
+        self.far = far
+        self.subnet = subnet
+        self.client_address, self.server_address = (str(host) for host in subnet.hosts())
+
+    def up(self) -> None:
+        """Make it."""
+        run("ip", "link", "add", self.near, "type", "veth", "peer", "name", self.far, "netns", self.namespace)
+        run("ip", "addr", "add", f"{self.client_address}/{self.subnet.prefixlen}", "dev", self.near)
+        run("ip", "link", "set", self.near, "up")
+        address = f"{self.server_address}/{self.subnet.prefixlen}"
+        run("ip", "-n", self.namespace, "addr", "add", address, "dev", self.far)
+        run("ip", "-n", self.namespace, "link", "set", self.far, "up")
+
+
 class Network:
     """One namespace, its link, the two addresses."""
 
@@ -37,9 +58,17 @@ class Network:
         self.near = f"s3n{ordinal}"
         self.far = f"s3f{ordinal}"
         self.subnet = ipaddress.IPv4Network(subnet) if subnet else _free_subnet(ordinal)
+        self.links: list[Link] = []
         hosts = list(self.subnet.hosts())
         self.client_address = str(hosts[0])
         self.server_address = str(hosts[1])
+
+    def add_links(self, count: int) -> None:
+        """Have so many further links, beside the first one, when the network comes up."""
+        start = int(self.subnet.network_address) - int(POOL.network_address)
+        for number in range(count):
+            subnet = _free_subnet(start // 4 + 1 + number, [link.subnet for link in self.links])
+            self.links.append(Link(self.namespace, f"{self.near}x{number}", f"{self.far}x{number}", subnet))
 
     def up(self) -> None:
         """Make the namespace and the link."""
@@ -52,6 +81,8 @@ class Network:
         run("ip", "-n", self.namespace, "link", "set", "lo", "up")
         run("ip", "-n", self.namespace, "addr", "add", f"{self.server_address}/{prefix}", "dev", self.far)
         self.connect()
+        for link in self.links:
+            link.up()
 
     def down(self) -> None:
         """Remove all of it, whatever of it exists."""
@@ -116,14 +147,16 @@ def signal_processes(namespace: str, number: int) -> None:
             os.kill(pid, number)
 
 
-def _free_subnet(ordinal: int) -> ipaddress.IPv4Network:
+def _free_subnet(ordinal: int, taken: Sequence[ipaddress.IPv4Network] = ()) -> ipaddress.IPv4Network:
     """The first subnet of the pool, from `ordinal` on, that no address and no route of this machine touches.
+
+    Nor is it one of those that are `taken`.
 
     Routes wider than the pool (a VPN that takes all of 10.0.0.0/8) do not count: ours is more specific.
     """
     routes = json.loads(run("ip", "-4", "-j", "route", "show", "table", "all").stdout or "[]")
     networks = [ipaddress.IPv4Network(route["dst"], strict=False) for route in routes if route["dst"] != "default"]
-    taken = [network for network in networks if network.prefixlen >= POOL.prefixlen]
+    taken = [*taken, *(network for network in networks if network.prefixlen >= POOL.prefixlen)]
     size = 2 ** (30 - POOL.prefixlen)
     for step in range(size):
         first = int(POOL.network_address) + 4 * ((ordinal + step) % size)

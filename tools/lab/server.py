@@ -105,12 +105,18 @@ class Samba:
     user = USER
     password = PASSWORD
 
-    def __init__(self, *, settings: str = "", root: str | None = None) -> None:
-        """`settings`: further lines for the global section; `root`: where smbd is, instead of SMB3FS_SAMBA_ROOT."""
+    def __init__(self, *, settings: str = "", root: str | None = None, speeds: Sequence[int] = ()) -> None:
+        """`settings`: further lines for the global section; `root`: where smbd is, instead of SMB3FS_SAMBA_ROOT.
+
+        `speeds`: one for each link to the server, which it says that the link has, in bits a second; without any
+        there is one link, and the server says of it what it finds.
+        """
         self._settings = settings
         self._root = root if root is not None else os.environ.get("SMB3FS_SAMBA_ROOT", "")
         clean()
         self.folder, self.network = claim()
+        self.network.add_links(max(0, len(speeds) - 1))
+        self._speeds = speeds
         self.state = self.folder / "samba"
         self.credentials = self.folder / "credentials"
         self._smbd: subprocess.Popen[bytes] | None = None
@@ -170,11 +176,18 @@ class Samba:
     def _configure(self) -> None:
         """Write smb.conf."""
         text = GLOBAL.format(address=self.address, state=self.state)
+        text += self._interfaces()
         text += " persistent handles = yes\n" if PERSISTENT in self.shares else ""
         text += "".join(f" {line.strip()}\n" for line in self._settings.splitlines())
         for name, lines in self.shares.items():
             text += SHARE.format(name=name, path=self.directory(name)) + "".join(f" {line}\n" for line in lines)
         (self.state / "smb.conf").write_text(text)
+
+    def _interfaces(self) -> str:
+        """The line by which the server listens on several links, and announces them."""
+        addresses = [self.address, *(link.server_address for link in self.network.links)][: len(self._speeds)]
+        told = [f'"{at};speed={speed},capability=RSS"' for at, speed in zip(addresses, self._speeds, strict=True)]
+        return f" interfaces = {' '.join(told)}\n" if told else ""
 
     def _command(self, program: str, *arguments: str) -> list[str]:
         """The argv that runs one of Samba's programs on this server's configuration."""

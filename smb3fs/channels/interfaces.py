@@ -1,0 +1,64 @@
+"""This machine's own interfaces: their addresses from netifaces, their speed and state from the kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from ipaddress import IPv4Interface, IPv6Interface, ip_interface
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import netifaces
+
+SYSTEM: Final = Path("/sys/class/net")
+MEGABIT: Final = 1_000_000
+
+Network: TypeAlias = IPv4Interface | IPv6Interface
+
+
+@dataclass(slots=True, frozen=True)
+class OwnAddress:
+    """One address of this machine, with its network; `speed` in bits a second, 0 where the kernel knows none."""
+
+    interface: str
+    network: Network
+    speed: int = 0
+    up: bool = True
+
+
+def own_addresses(system: Path = SYSTEM) -> list[OwnAddress]:
+    """Return the addresses of this machine, as they are just now."""
+    found = []
+    for interface in netifaces.interfaces():
+        with suppress(ValueError):  # it went away in between
+            for network in _networks(netifaces.ifaddresses(interface)):
+                found.append(OwnAddress(interface, network, _speed(system / interface), _is_up(system / interface)))
+    return found
+
+
+def _networks(told: dict[int, list[dict[str, Any]]]) -> Iterator[Network]:
+    """Yield the addresses that netifaces tells of one interface."""
+    for family in (netifaces.AF_INET, netifaces.AF_INET6):
+        for row in told.get(family, ()):
+            # An IPv6 address may carry its scope, and its mask the length of the prefix behind a slash.
+            address, mask = row["addr"].partition("%")[0], row.get("netmask", "")
+            length = mask.rpartition("/")[2] if family == netifaces.AF_INET6 else mask
+            with suppress(ValueError):
+                yield ip_interface(f"{address}/{length}" if length else address)
+
+
+def _speed(place: Path) -> int:
+    """Return the speed of a link; drivers say -1, or fail, where they know none."""
+    try:
+        return max(0, int((place / "speed").read_text())) * MEGABIT
+    except (OSError, ValueError):
+        return 0
+
+
+def _is_up(place: Path) -> bool:
+    """Whether an interface carries traffic; one that cannot tell is taken to (tunnels, the loopback)."""
+    try:
+        return (place / "operstate").read_text().strip() in ("up", "unknown")
+    except OSError:
+        return False

@@ -1,0 +1,131 @@
+"""Which of our addresses to connect with which of the server's ([MS-SMB2] 3.2.4.20.10).
+
+Pairs are ranked by what both ends can do: receive-side scaling, speed, and whether they share a network, in this order.
+Only the best class is used, all pairs that are alike in the first two: a slower link would hold up what is spread over
+both. It is one pair for each of the server's interfaces, for which that of our addresses counts that is nearest, and of
+these each is used once if there are enough. An interface that scales takes several connections, any other one takes
+one.
+
+What cannot be connected to is left out: addresses of a link without its scope, the loopback's, multicast, and those of
+a family that we have no address of. An address may be listed twice, once for RDMA; over TCP both are the same.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from smb3fs.channels.interfaces import OwnAddress
+from smb3fs.wire.interfaces import Address, InterfaceCapability, NetworkInterface
+
+# What an interface is taken for whose speed nobody knows, in bits a second.
+USUAL_SPEED: Final = 1_000_000_000
+# How many connections an interface takes that spreads them over its queues; as Windows has it.
+MOST_EACH: Final = 4
+RSS: Final = int(InterfaceCapability.RSS)
+
+
+class Pair(NamedTuple):
+    """Both ends of a connection to be made; without `source` the kernel chooses ours."""
+
+    source: Address | None
+    target: Address
+
+
+@dataclass(slots=True, frozen=True)
+class Path:
+    """A pair with what is known of it; `speed` in bits a second."""
+
+    pair: Pair
+    server_index: int
+    interface: str
+    rss: bool
+    speed: int
+    near: bool
+
+    @property
+    def kind(self) -> tuple[bool, int]:
+        """What paths that are used together have in common; the better one is the larger."""
+        return (self.rss, self.speed)
+
+
+def paths(own: Iterable[OwnAddress], offered: Iterable[NetworkInterface], source: Address | None = None) -> list[Path]:
+    """Return all that could be connected, the best first, one for each of the server's interfaces.
+
+    Those of the best class come first, and among them what differs in both interfaces from those before. `source` is
+    the only address of ours that may be used, if it is given.
+    """
+    mine = [one for one in own if one.up and _usable(one.network.ip) and source in (None, one.network.ip)]
+    candidates = [path for interface in _distinct(offered) for path in _to(interface, mine)]
+    candidates.sort(key=lambda path: (not path.rss, -path.speed, not path.near))
+    chosen: list[Path] = []
+    servers: set[int] = set()
+    used: Counter[str] = Counter()
+    while candidates:
+        best = candidates[0].kind, candidates[0].near
+        # Of equals the one whose end here is used least.
+        path = min((one for one in candidates if (one.kind, one.near) == best), key=lambda one: used[one.interface])
+        chosen.append(path)
+        servers.add(path.server_index)
+        used[path.interface] += 1
+        candidates = [one for one in candidates if one.server_index not in servers]
+    return chosen
+
+
+def best_class(ranked: Sequence[Path]) -> list[Path]:
+    """Return the paths that are used together."""
+    return [path for path in ranked if path.kind == ranked[0].kind]
+
+
+def wanted(ranked: Sequence[Path], most: int) -> list[Pair]:
+    """Return the connections to have, at most so many; those to one interface follow those to all others."""
+    together = best_class(ranked)
+    rounds = [[path.pair for path in together]]
+    rounds += [[path.pair for path in together if path.rss]] * (MOST_EACH - 1)
+    return [pair for pairs in rounds for pair in pairs][:most]
+
+
+def _to(interface: NetworkInterface, own: Sequence[OwnAddress]) -> list[Path]:
+    """Return the paths to one address of the server: from its own network, or else whichever way the kernel goes."""
+    family = [one for one in own if one.network.version == interface.address.version]
+    near = [one for one in family if interface.address in one.network.network]
+    rss = bool(interface.capability & RSS)
+    theirs = interface.speed or USUAL_SPEED
+    if near:
+        return [
+            Path(
+                Pair(one.network.ip, interface.address),
+                interface.index,
+                one.interface,
+                rss,
+                min(theirs, one.speed or theirs),
+                near=True,
+            )
+            for one in near
+        ]
+    if not family:
+        return []
+    speed = min(theirs, max(one.speed for one in family) or theirs)
+    return [Path(Pair(None, interface.address), interface.index, "", rss, speed, near=False)]
+
+
+def _distinct(offered: Iterable[NetworkInterface]) -> list[NetworkInterface]:
+    """Return what can be connected to, each address once: as the best that it is listed as."""
+    best: dict[Address, NetworkInterface] = {}
+    for interface in offered:
+        known = best.get(interface.address)
+        if _usable(interface.address) and (known is None or _rank(interface) > _rank(known)):
+            best[interface.address] = interface
+    return list(best.values())
+
+
+def _rank(interface: NetworkInterface) -> tuple[int, int]:
+    """Return by what two entries of one address are compared."""
+    return (interface.capability & RSS, interface.speed)
+
+
+def _usable(address: Address) -> bool:
+    """Whether somebody else can connect to it as it stands there."""
+    return not (address.is_loopback or address.is_link_local or address.is_multicast or address.is_unspecified)
