@@ -78,7 +78,7 @@ class Siblings:
         """
         self.paths: dict[Channel, Path] = {}
         """What is known of the way that a channel takes."""
-        self.binds: Counter[Pair] = Counter()
+        self.returns: Counter[Pair] = Counter()
         self.failures: Counter[Pair] = Counter()
         self._pool = pool
         self._bind = bind
@@ -88,6 +88,8 @@ class Siblings:
         self._trace = trace
         self._not_before: dict[Pair, float] = {}
         self._rows: Counter[Pair] = Counter()
+        # How many channels of each pair were lost and are not back.
+        self._lost: Counter[Pair] = Counter()
 
     async def run(self) -> None:
         """Look after one session after the other, until the pool is closed."""
@@ -109,12 +111,13 @@ class Siblings:
         if path is None:
             return {}
         pair = path.pair
-        return {"speed": path.speed, "errors": self.failures[pair], "reconnects": max(0, self.binds[pair] - 1)}
+        return {"speed": path.speed, "errors": self.failures[pair], "reconnects": self.returns[pair]}
 
     async def _grow(self, session: Session) -> None:
         """Add what is missing, as long as the session lives."""
         self._not_before.clear()
         self._rows.clear()
+        self._lost.clear()
         self.paths.clear()
         while True:
             ranked: list[Path] = []
@@ -134,6 +137,8 @@ class Siblings:
 
     def _rank(self, session: Session, ranked: list[Path]) -> None:
         """Have the channels of a lower class stand by while one of the best class lives."""
+        for channel in self.paths.keys() - set(session.channels):
+            self._lost[self.paths.pop(channel).pair] += 1
         best = {path.pair.target for path in best_class(ranked)}
         listed = {path.pair.target: path for path in ranked}
         lower = []
@@ -169,7 +174,7 @@ class Siblings:
         except (Smb3fsError, OSError) as error:
             self.failures[pair] += 1
             refused = isinstance(error, Smb3fsError) and not isinstance(error, ConnectionLost | DeadlineExceeded)
-            longest = LONGEST_FAMILIAR if self.binds[pair] else LONGEST_PAUSE
+            longest = LONGEST_FAMILIAR if pair in self._lost else LONGEST_PAUSE
             pause = ASK_INTERVAL if refused else min(FIRST_PAUSE * (1 << min(self._rows[pair], 10)), longest)
             if not self._rows[pair]:
                 self._trace.error(time.time(), f"no channel {_told(pair)}: {error}")
@@ -177,12 +182,12 @@ class Siblings:
             self._not_before[pair] = trio.current_time() + pause
             return
         self._rows[pair] = 0
-        self.binds[pair] += 1
+        self.returns[pair] += pair in self._lost
         path = next(path for path in ranked if path.pair == pair)
         self.paths[channel] = path
         self._rank(session, ranked)
-        alive = sum(self.paths.get(other) == path for other in session.channels)
-        again = "is back" if self.binds[pair] > alive else "added"
+        again = "is back" if pair in self._lost else "added"
+        self._lost -= Counter([pair])
         what = f"channel {channel.transport.description} {again}: {path.speed / 1e6:,.0f} Mbit/s"
         self._trace.event(time.time(), f"{what}; the session has {len(session.channels)}")
 

@@ -18,7 +18,7 @@ class MemoryTransport:
         self.limit = 1 << 24
         self.room: int | None = None
         """How many bytes the way to the peer takes at present; None: any number."""
-        self.closed = False
+        self.closed = self.was_reset = False
         self.sends = self.receives = 0
         self.fail_send: int | None = None
         self.fail_receive: int | None = None
@@ -97,6 +97,17 @@ class MemoryTransport:
         if len(message) > self.limit:
             raise WireError("longer than the limit")
         return memoryview(bytearray(message))
+
+    @property
+    def ends(self) -> tuple[str, str]:
+        return "", ""
+
+    def progress(self) -> int:
+        return self.receives
+
+    def reset(self) -> None:
+        self.was_reset = True
+        self.close()
 
     def close(self) -> None:
         self.closed = True
