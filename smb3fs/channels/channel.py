@@ -90,6 +90,11 @@ class Channel:
         return sum(one.missing for one in self._unwaited if one.put_off and one not in self._waiters)
 
     @property
+    def last_received(self) -> float:
+        """When a message came in last, or the channel began."""
+        return self._last_received
+
+    @property
     def short_of_credits(self) -> bool:
         """Whether requests wait to be sent, so that what nobody needs yet had better not be asked for."""
         return bool(self._queue)

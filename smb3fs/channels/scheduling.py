@@ -5,10 +5,14 @@ bytes while it was busy, and the time that a small request takes when nothing is
 after that time and after all bytes that are under way on the lane, with its own, have passed at that rate. So data
 spread in proportion to what the lanes carry, and a small request never waits behind data if another lane has none.
 
-The rate is measured over stretches of time in which there was always something under way, so it is that of the link
-under load, and a lower bound otherwise. A lane of which nothing is known yet is taken to be as good as the best one, or
-it would never be known; and what a lane with one request at a time shows says more of the time than of the rate, so
-that a rate is taken over at once where it is higher, and slowly where it is lower.
+The rate is measured over stretches of time, and is believed to be lower than it was only if the lane was never idle in
+one: what it carried then is what it can. A lane of which nothing is known yet is taken to be as good as the best one,
+or it would never be known. Rates count by their square root. For where the lanes share a bottleneck, this machine for
+one, each shows just the part that it was given, and would be given more or less by that until one of them had it all;
+with the root such a difference gets smaller by itself, and where it is real, the bytes under way tell as much.
+
+The time of a small request is the shortest one seen, which longer ones raise slowly: most of what makes them longer is
+this machine's own. What is known of an idle lane is forgotten after a second: it gets the next request, and shows.
 
 Lanes of a worse class (`standby`) are used only where there is no other one.
 """
@@ -17,11 +21,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import sqrt
 from typing import Final
 
-# Seconds of being busy after which a rate is taken over, and how much a lower one counts then.
+# Seconds after which a rate is taken over, and how much it counts then.
 STRETCH: Final = 0.05
 WEIGHT: Final = 0.25
+# Seconds for which something is known of an idle lane.
+REMEMBERED: Final = 1.0
 # Requests that move no more than this tell the round trip, others the rate; in bytes.
 SMALL: Final = 16 * 1024
 # What is assumed where nothing is known: bytes a second, and seconds.
@@ -41,13 +48,15 @@ class Lane:
     in_flight: int = 0
     requests: int = 0
     moved: int = 0
+    _last: float = 0.0
     _since: float = 0.0
     _stretch: int = 0
+    _idle: bool = False
 
     def begin(self, size: int, now: float) -> None:
         """Take notice of a request that is about `size` bytes."""
         if not self.requests:
-            self._since, self._stretch = now, 0
+            self._restart(now)
         self.in_flight += size + OVERHEAD
         self.requests += 1
 
@@ -56,18 +65,28 @@ class Lane:
         alone = self.in_flight == size + OVERHEAD
         self.in_flight -= size + OVERHEAD
         self.requests -= 1
+        self._last = now
         if not answered:
-            self._since, self._stretch = now, 0
+            self._restart(now)
             return
         self.moved += size
         if size <= SMALL and alone:
-            self.delay = _towards(self.delay, now - began)
+            self.delay = min(now - began, _towards(self.delay, now - began))
         self._stretch += size + OVERHEAD
+        self._idle = self._idle or not self.requests
         busy = now - self._since
         if busy >= STRETCH:
             rate = self._stretch / busy
-            self.rate = max(rate, _towards(self.rate, rate))
-            self._since, self._stretch = now, 0
+            self.rate = max(self.rate, rate) if self._idle and self.rate else _towards(self.rate, rate)
+            self._restart(now)
+
+    def known(self, now: float) -> bool:
+        """Whether what was seen of it says something still."""
+        return self.requests > 0 or now - self._last < REMEMBERED
+
+    def _restart(self, now: float) -> None:
+        """Begin another stretch."""
+        self._since, self._stretch, self._idle = now, 0, False
 
 
 def _towards(known: float, seen: float) -> float:
@@ -75,14 +94,17 @@ def _towards(known: float, seen: float) -> float:
     return known + (seen - known) * WEIGHT if known else seen
 
 
-def choose(lanes: Iterable[Lane], size: int) -> Lane:
-    """Return the lane on which a request that is about `size` bytes is answered first; of equals the first one."""
-    known = list(lanes)
-    usable = [lane for lane in known if not lane.standby] or known
+def choose(lanes: Iterable[Lane], size: int, now: float) -> Lane:
+    """Return the lane on which a request that is about `size` bytes is answered first; of equals that used least."""
+    every = list(lanes)
+    usable = [lane for lane in every if not lane.standby] or every
     best_rate = max(lane.rate for lane in usable) or FIRST_RATE
     delays = [lane.delay for lane in usable if lane.delay]
     best_delay = min(delays, default=FIRST_DELAY)
-    return min(
-        usable,
-        key=lambda lane: (lane.delay or best_delay) + (lane.in_flight + size) / (lane.rate or best_rate),
-    )
+
+    def expected(lane: Lane) -> tuple[float, int]:
+        known = lane.known(now)
+        rate = (known and lane.rate) or best_rate
+        return ((known and lane.delay) or best_delay) + (lane.in_flight + size) / sqrt(rate * best_rate), lane.moved
+
+    return min(usable, key=expected)

@@ -236,7 +236,7 @@ class Session:
                 return channel
         # One that was bound just now may not have the credits yet.
         able = [channel for channel in self.channels if channel.connection.affords(requests)] or self.channels
-        best = choose((self.lanes[channel] for channel in able), _size(requests))
+        best = choose((self.lanes[channel] for channel in able), _size(requests), trio.current_time())
         return next(channel for channel in able if self.lanes[channel] is best)
 
     async def _way_behind(self, requests: Sequence[Request]) -> Channel:
@@ -309,7 +309,8 @@ async def join(session: Session, channel: Channel, policy: Policy, login: Login)
     agreed = await negotiate(channel, policy)
     if replace(agreed, security_buffer=b"") != replace(session.agreed, security_buffer=b""):
         raise SecurityError("the server at this address is another one, or speaks another way")
-    security = await bind(channel, policy, agreed, login, session.first_security)
+    # Whatever has become of the first channel, its key is that of the session.
+    security = await bind(channel, policy, agreed, login, session.security)
     await validate(channel, policy, agreed, security, session.tree.tree_id, seal=session.tree.seal)
     # Its answer brings the credits by which requests of any size can be sent here.
     await channel.call(Exchange([EchoRequest()], session=security))

@@ -7,10 +7,11 @@ lives, two things go on beside it:
   wanted pairs is bound. What cannot be reached is tried again, soon if it has been there before and ever more slowly
   otherwise; what the server refuses is not tried again before it is next asked for its addresses, since every attempt
   is a login. A channel that was lost is missing, and so comes back.
-- It is watched. A channel with requests outstanding that moves no byte for a second is asked whether it is there, and
-  so are its siblings. If it is silent for two seconds, and one of them has answered since, it is the path that is dead
-  and not the server: the channel is given up, and its requests move. If all are silent the server may merely be busy;
-  then the longer bound decides that each channel has by itself.
+- It is watched. A channel with requests outstanding on which nothing arrives for a second is asked whether it is there,
+  and so are its siblings. If it is silent for two seconds, and one of them has answered since, it is the path that is
+  dead and not the server: the channel is given up, and its requests move. If all are silent the server may merely be
+  busy; then the longer bound decides that each channel has by itself. A large message on a slow link is no silence, but
+  a few bytes are: where packets are lost in one direction alone, those of the other one go on trickling.
 
 A channel of a lower class than the best one that lives stands by: nothing is sent on it while there is a better one.
 """
@@ -47,16 +48,17 @@ SILENT_AFTER: Final = 2.0
 # Seconds between two attempts at a pair: the first pause, the longest one where it has been there before, and the
 # longest one otherwise.
 FIRST_PAUSE: Final = 1.0
+# Bytes that show that a path is alive which has brought no answer.
+SIGN_OF_LIFE: Final = 64 * 1024
 LONGEST_FAMILIAR: Final = 2.0
 LONGEST_PAUSE: Final = 60.0
 
 
 @dataclass(slots=True)
 class Pulse:
-    """When a channel was last heard of: how much it had moved, when that last grew, and since when it is silent."""
+    """Since when a channel is silent, and how many bytes it had moved by then."""
 
     moved: int
-    heard: float
     since: float
 
 
@@ -215,7 +217,7 @@ class Siblings:
             since = pulses[channel].since
             if now - since < SILENT_AFTER:
                 continue
-            if any(other is not channel and pulse.heard > since + ASKED_AFTER for other, pulse in pulses.items()):
+            if any(other is not channel and other.last_received > since + ASKED_AFTER for other in pulses):
                 # What the kernel still holds of its requests must not arrive behind their repetitions.
                 channel.transport.reset()
                 channel.fail(ConnectionLost(f"no answer for {now - since:.1f} s, while the session's others answer"))
@@ -224,11 +226,9 @@ class Siblings:
 def _felt(channel: Channel, before: Pulse | None) -> Pulse:
     """Return how a channel is now; what waits for nothing is not silent."""
     now, moved = trio.current_time(), channel.transport.progress()
-    if before is None:
-        return Pulse(moved, now, now)
-    heard = now if moved != before.moved else before.heard
-    quiet = moved == before.moved and channel.connection.awaited
-    return Pulse(moved, heard, before.since if quiet else now)
+    if before is None or not channel.connection.awaited or moved - before.moved >= SIGN_OF_LIFE:
+        return Pulse(moved, now)
+    return Pulse(moved, channel.last_received) if channel.last_received > before.since else before
 
 
 def _ends(channel: Channel) -> tuple[Address | None, Address | None]:

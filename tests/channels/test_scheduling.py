@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from smb3fs.channels.scheduling import Lane, choose
+from smb3fs.channels.scheduling import REMEMBERED, Lane, choose
 
 MIB = 1 << 20
 
@@ -36,7 +36,7 @@ def transfer(wires: list[Wire], total: int, size: int, window: int) -> float:
     under_way: list[tuple[float, int, Wire, float]] = []
     while left or under_way:
         while left and len(under_way) < window:
-            lane = choose((wire.lane for wire in wires), size)
+            lane = choose((wire.lane for wire in wires), size, now)
             wire = next(wire for wire in wires if wire.lane is lane)
             heapq.heappush(under_way, (wire.send(size, now), number, wire, now))
             number += 1
@@ -79,13 +79,13 @@ def test_equal_links_carry_equal_shares() -> None:
 def test_a_small_request_does_not_wait_behind_data() -> None:
     busy, idle = Lane(rate=12.5e6, delay=0.001), Lane(rate=12.5e6, delay=0.001)
     busy.begin(8 * MIB, 0.0)
-    assert choose([busy, idle], 0) is idle
+    assert choose([busy, idle], 0, 0.0) is idle
 
 
 def test_a_small_request_takes_the_nearer_one() -> None:
-    near, far = Lane(rate=12.5e6, delay=0.001), Lane(rate=125e6, delay=0.02)
-    assert choose([far, near], 0) is near
-    assert choose([far, near], MIB) is far
+    near, far = Lane(rate=12.5e6, delay=0.001), Lane(rate=125e6, delay=0.01)
+    assert choose([far, near], 0, 0.0) is near
+    assert choose([far, near], MIB, 0.0) is far
 
 
 def test_a_lane_that_stalls_attracts_nothing_more() -> None:
@@ -94,7 +94,7 @@ def test_a_lane_that_stalls_attracts_nothing_more() -> None:
         lane.begin(MIB, 0.0)
     chosen = []
     for step in range(50):
-        lane = choose([stalled, other], MIB)
+        lane = choose([stalled, other], MIB, step / 100)
         chosen.append(lane)
         lane.begin(MIB, step / 100)
         if lane is other:
@@ -102,11 +102,22 @@ def test_a_lane_that_stalls_attracts_nothing_more() -> None:
     assert chosen.count(stalled) <= 1
 
 
+def test_what_was_seen_of_an_idle_lane_does_not_keep_it_idle_for_ever() -> None:
+    lame, other = Lane(), Lane()
+    for lane, seconds in ((lame, 0.5), (other, 0.001)):
+        for size in (MIB, 0):
+            lane.begin(size, 0.0)
+            lane.end(size, 0.0, seconds)
+    assert choose([lame, other], MIB, 1.0) is other
+    other.begin(0, 1.4)
+    assert choose([lame, other], MIB, 1.5 + REMEMBERED) is lame
+
+
 def test_what_stands_by_is_used_only_where_there_is_nothing_else() -> None:
     standby, used = Lane(standby=True), Lane()
     used.begin(64 * MIB, 0.0)
-    assert choose([standby, used], MIB) is used
-    assert choose([standby], MIB) is standby
+    assert choose([standby, used], MIB, 0.0) is used
+    assert choose([standby], MIB, 0.0) is standby
 
 
 def test_the_books_are_even_whatever_becomes_of_requests() -> None:

@@ -27,6 +27,11 @@ table inet lab {
   chain output { type filter hook output priority 0; policy drop; oif lo accept; }
 }
 """
+PATH_RULES = """
+table inet path {{
+  chain input {{ type filter hook input priority 0; iifname {link} meta l4proto tcp {verdict}; }}
+}}
+"""
 
 
 class Link:
@@ -111,6 +116,21 @@ class Network:
     def pass_again(self) -> None:
         """End what `drop` began."""
         self.inside("nft", "delete", "table", "inet", "lab")
+
+    def break_path(self, link: Link | Network, verdict: str) -> None:
+        """Let what comes over one link end so: `drop` has it vanish, `reject with tcp reset` has it refused."""
+        self.inside("nft", "-f", "-", stdin=PATH_RULES.format(link=link.far, verdict=verdict))
+
+    def mend_path(self) -> None:
+        """End what `break_path` began."""
+        self.inside("nft", "delete", "table", "inet", "path")
+
+    def carried(self, link: Link | Network) -> tuple[int, int]:
+        """How many bytes each end of a link says that it has received: this machine's, and the server's."""
+        here = run("ip", "-s", "-j", "link", "show", "dev", link.near).stdout
+        there = self.inside("ip", "-s", "-j", "link", "show", "dev", link.far)
+        near, far = (int(json.loads(told)[0]["stats64"]["rx"]["bytes"]) for told in (here, there))
+        return near, far
 
     def inside(self, *command: str, stdin: str | None = None) -> str:
         """Run a command in the namespace; its output."""
