@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from pathlib import Path
 from typing import Any, Final, TypeAlias
-
-import netifaces
 
 SYSTEM: Final = Path("/sys/class/net")
 MEGABIT: Final = 1_000_000
@@ -29,23 +27,25 @@ class OwnAddress:
 
 def own_addresses(system: Path = SYSTEM) -> list[OwnAddress]:
     """Return the addresses of this machine, as they are just now."""
+    import netifaces  # a mount of one connection needs none of it
+
     found = []
     for interface in netifaces.interfaces():
         with suppress(ValueError):  # it went away in between
-            for network in _networks(netifaces.ifaddresses(interface)):
+            told = netifaces.ifaddresses(interface)
+            networks = [*_networks(told.get(netifaces.AF_INET, ())), *_networks(told.get(netifaces.AF_INET6, ()))]
+            for network in networks:
                 found.append(OwnAddress(interface, network, _speed(system / interface), _is_up(system / interface)))
     return found
 
 
-def _networks(told: dict[int, list[dict[str, Any]]]) -> Iterator[Network]:
-    """Yield the addresses that netifaces tells of one interface."""
-    for family in (netifaces.AF_INET, netifaces.AF_INET6):
-        for row in told.get(family, ()):
-            # An IPv6 address may carry its scope, and its mask the length of the prefix behind a slash.
-            address, mask = row["addr"].partition("%")[0], row.get("netmask", "")
-            length = mask.rpartition("/")[2] if family == netifaces.AF_INET6 else mask
-            with suppress(ValueError):
-                yield ip_interface(f"{address}/{length}" if length else address)
+def _networks(told: Iterable[Mapping[str, Any]]) -> Iterator[Network]:
+    """Yield the addresses that netifaces tells of one interface and family."""
+    for row in told:
+        # An IPv6 address may carry its scope, and its mask has the length of the prefix behind a slash.
+        address, length = row["addr"].partition("%")[0], row.get("netmask", "").rpartition("/")[2]
+        with suppress(ValueError):
+            yield ip_interface(f"{address}/{length}" if length else address)
 
 
 def _speed(place: Path) -> int:

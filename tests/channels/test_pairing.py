@@ -5,9 +5,9 @@ from __future__ import annotations
 from ipaddress import ip_address, ip_interface
 from pathlib import Path
 
+import netifaces
 import pytest
 
-from smb3fs.channels import interfaces
 from smb3fs.channels.interfaces import OwnAddress, own_addresses
 from smb3fs.channels.pairing import MOST_EACH, Pair, paths, wanted
 from smb3fs.wire.interfaces import NetworkInterface
@@ -118,8 +118,8 @@ def test_the_interfaces_of_this_machine(tmp_path: Path, monkeypatch: pytest.Monk
             raise ValueError("You must specify a valid interface name.")
         return told[name]
 
-    monkeypatch.setattr(interfaces.netifaces, "interfaces", lambda: ["a", "b", "gone"])
-    monkeypatch.setattr(interfaces.netifaces, "ifaddresses", addresses)
+    monkeypatch.setattr(netifaces, "interfaces", lambda: ["a", "b", "gone"])
+    monkeypatch.setattr(netifaces, "ifaddresses", addresses)
     for name, speed, state in (("a", "2500\n", "up\n"), ("b", "-1\n", "down\n")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "speed").write_text(speed)

@@ -323,6 +323,8 @@ def test_every_used_row_sets_a_field_that_exists() -> None:
         "path",
         "source",
         "target",
+        "multichannel",
+        "max_channels",
     }
     flags = {"nosuid", "nodev", "noexec", "sync", "dirsync", "noatime", "nodiratime"}
     samples = {text.rpartition(",")[2].partition("=")[::2] for text in USED} | {(name, "x") for name in LOGIN}

@@ -197,7 +197,7 @@ def test_when_all_links_break_the_mount_recovers_and_spreads_again(wide: Samba, 
         wide.start()
         assert wait_until(lambda: mount.status()["state"] == "connected", 30)
     assert has(mount, 2)
-    assert mount.status()["recovery"]["generation"] == 2
+    assert mount.status()["recovery"]["generation"] > 1
     (mount.path / "after").write_bytes(b"after")
     assert (wide.directory() / "after").read_bytes() == b"after"
 
@@ -208,6 +208,11 @@ def test_a_lease_is_given_back_whichever_channel_the_break_comes_on(wide: Samba,
     assert has(theirs, 2)
     for number in range(10):
         for writer, reader in ((ours, theirs), (theirs, ours)):
-            (writer.path / "shared").write_text(f"{number} of {writer.path.name}")
-            assert (reader.path / "shared").read_text() == f"{number} of {writer.path.name}"
-    assert sum(ours.status()["breaks"].values()) > 0
+            (reader.path / "shared").write_text("before")
+            with (reader.path / "shared").open() as held:
+                assert held.read() == "before"
+                text = f"{number} of {writer.path.name}"
+                (writer.path / "shared").write_text(text)
+                held.seek(0)
+                assert held.read() == text
+    assert min(sum(mount.status()["breaks"].values()) for mount in (ours, theirs)) >= 10
