@@ -187,9 +187,11 @@ class Connector:
     async def _bind_as(self, session: Session, pair: Pair, login: Login) -> Channel:
         """Do so with one login."""
         target = self._target
-        policy = self._policy_for(session.place or target.place)
+        place = session.place or target.place
+        policy = self._policy_for(place)
         source = str(pair.source) if pair.source is not None else target.source_address
-        dialler = Dialler(str(pair.target), target.port, source)
+        first = self._dialler(target.host if self.is_home(place) else place.server)
+        dialler = Dialler(str(pair.target), target.port, source, beside=first)
         transport = await dialler.connect(attempt_timeout=SIBLING_TIMEOUT)
         channel = self._begin(transport)
         try:

@@ -31,8 +31,11 @@ Address: TypeAlias = tuple[int, Any]
 class Dialler:
     """Connects to one name again and again, and learns which of its addresses do."""
 
-    def __init__(self, host: str, port: int, source: str | None = None) -> None:
-        """`source` is the local address to connect from; addresses of the other family are passed over then."""
+    def __init__(self, host: str, port: int, source: str | None = None, beside: Dialler | None = None) -> None:
+        """`source` is the local address to connect from; addresses of the other family are passed over then.
+
+        `beside` is another dialler to the same server: when either has a connection, the server hears us.
+        """
         self.host = host
         self._port = port
         self._source = source
@@ -41,7 +44,7 @@ class Dialler:
         self._last: Address | None = None
         self._disappointing = False
         # Sockets of connections that were given up while the server could not be told.
-        self._abandoned: list[socket.socket] = []
+        self._abandoned: list[socket.socket] = beside._abandoned if beside is not None else []
 
     async def connect(self, *, attempt_timeout: float) -> TcpTransport:
         """Connect to the first address that answers.

@@ -118,6 +118,8 @@ class Session:
             return False
         if not all(parts(exchange, awaited=awaited) for exchange, awaited in channel.left.items()):
             return False
+        # What the kernel still holds of these must not arrive behind their repetitions.
+        channel.transport.reset()
         self.channels.remove(channel)
         del self.lanes[channel]
         for exchange in channel.left:

@@ -218,8 +218,6 @@ class Siblings:
             if now - since < SILENT_AFTER:
                 continue
             if any(other is not channel and other.last_received > since + ASKED_AFTER for other in pulses):
-                # What the kernel still holds of its requests must not arrive behind their repetitions.
-                channel.transport.reset()
                 channel.fail(ConnectionLost(f"no answer for {now - since:.1f} s, while the session's others answer"))
 
 

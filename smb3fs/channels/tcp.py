@@ -162,12 +162,13 @@ class TcpTransport:
             raise ConnectionLost("the connection is closed") from error
 
     def reset(self) -> None:
-        """End the connection without a word that could still arrive: what the kernel holds of it is dropped."""
-        if not self._closed:
-            with suppress(OSError):
-                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
-            self._abandon = None
-            self.close()
+        """End the connection, also one that was given up, and drop what the kernel holds of it."""
+        self._abandon = None
+        with suppress(OSError):
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
+        if self._closed:
+            self._socket.close()
+        self.close()
 
     def progress(self) -> int:
         """Return how many bytes have come in and how many of ours the peer's kernel has."""

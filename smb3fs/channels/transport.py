@@ -34,7 +34,7 @@ class Transport(Protocol):
         ...
 
     def reset(self) -> None:
-        """Do as `close` does, and see to it that nothing of what was sent reaches the peer from now on."""
+        """Do as `close` does, also after that, and see to it that nothing more of what was sent reaches the peer."""
         ...
 
     def progress(self) -> int:
