@@ -132,7 +132,7 @@ class Line:
         What comes of one whose channel is lost meanwhile is seen when the open is claimed or made anew.
         """
         # It may come while what was open is being claimed, in a session that no other traffic flows in yet.
-        if self._session is not None and channel in self._session.channels:
+        if self._session is not None and self._session.has(channel):
             self._session.post([answer])
         elif channel.error is None:
             self._owed.append((channel, answer))

@@ -9,6 +9,8 @@ from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
+from smb3fs.errors import MountError
+
 SYSTEM: Final = Path("/sys/class/net")
 MEGABIT: Final = 1_000_000
 
@@ -27,7 +29,10 @@ class OwnAddress:
 
 def own_addresses(system: Path = SYSTEM) -> list[OwnAddress]:
     """Return the addresses of this machine, as they are just now."""
-    import netifaces  # a mount of one connection needs none of it
+    try:
+        import netifaces  # a mount of one connection needs none of it
+    except ImportError as error:
+        raise MountError(f"several connections need the package netifaces-plus: {error}") from None
 
     found = []
     for interface in netifaces.interfaces():

@@ -100,6 +100,11 @@ class Session:
         """Whether requests wait to be sent on every channel."""
         return all(channel.short_of_credits for channel in self.channels)
 
+    def has(self, channel: Channel) -> bool:
+        """Whether a channel is one of the session's, or about to be."""
+        bound = channel.connection.session
+        return channel in self.channels or (bound is not None and bound.session_id == self.security.session_id)
+
     def add(self, channel: Channel) -> None:
         """Spread requests over one more channel, which has been bound to the session."""
         self.lanes.setdefault(self.channel, Lane())
@@ -233,11 +238,13 @@ class Session:
         """Return the channel to send a chain on."""
         if len(self.channels) == 1:
             return self.channels[0]
-        for channel in self.channels:
+        # One that ends just now tells those of it who had asked ahead, and they may ask again at once.
+        live = [channel for channel in self.channels if channel.error is None] or self.channels
+        for channel in live:
             if channel.tied:
                 return channel
         # One that was bound just now may not have the credits yet.
-        able = [channel for channel in self.channels if channel.connection.affords(requests)] or self.channels
+        able = [channel for channel in live if channel.connection.affords(requests)] or live
         best = choose((self.lanes[channel] for channel in able), _size(requests), trio.current_time())
         return next(channel for channel in able if self.lanes[channel] is best)
 

@@ -293,3 +293,32 @@ async def test_a_channel_that_only_takes_long_is_kept() -> None:
         made.peers[0].answer(read)
         await settle()
         assert call.statuses == [0]
+
+
+@trio_test
+async def test_who_is_told_of_a_loss_may_ask_again_at_once() -> None:
+    told: list[object] = []
+    async with several() as made:
+
+        def once_more(answers: object) -> None:
+            told.append(answers)
+            made.session.begin([READ], told.append)
+
+        made.session.begin([READ], once_more)
+        assert await made.commands() == [["READ"], []]
+        made.lose(0)
+        assert (await made.commands())[1] == ["READ"]
+        made.answer(1)
+        await settle()
+        assert told[0] is None
+        assert told[1] is not None
+
+
+@trio_test
+async def test_a_break_may_come_on_a_channel_before_the_session_uses_it() -> None:
+    async with several() as made:
+        channel = made.session.channels[1]
+        made.session.channels.remove(channel)
+        assert made.session.has(channel)
+        channel.connection.session = None
+        assert not made.session.has(channel)

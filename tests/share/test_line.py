@@ -31,8 +31,13 @@ class Attempt:
         self.posted: list[object] = []
         self.channel = cast(Channel, SimpleNamespace(error=None))
         agreed = SimpleNamespace(lease_version=2, capabilities=0)
-        channels = {"channels": [self.channel], "channel": self.channel}
-        made = SimpleNamespace(**channels, agreed=agreed, post=self.posted.extend, place=None)
+        made = SimpleNamespace(
+            channel=self.channel,
+            has=lambda channel: channel is self.channel,
+            agreed=agreed,
+            post=self.posted.extend,
+            place=None,
+        )
         self.session = cast(Session, made)
 
 
