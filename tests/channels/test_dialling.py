@@ -293,3 +293,47 @@ async def test_a_cancelled_attempt_leaves_no_socket_behind() -> None:
             await Dialler(host, port).connect(attempt_timeout=5)
         assert scope.cancelled_caught
         gc.collect()  # a socket left open is a ResourceWarning, which is an error here
+
+
+def drain(sock: socket.socket) -> None:
+    """Receive until there is nothing more, which a reset says by an error."""
+    while sock.recv(65536):
+        pass
+
+
+@pytest.mark.parametrize("given_up", [False, True], ids=["open", "given up"])
+@real_time_test
+async def test_after_a_reset_nothing_arrives_any_more(given_up: bool) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        dialler = Dialler("127.0.0.1", listener.getsockname()[1])
+        transport = await dialler.connect(attempt_timeout=5)
+        peer, _ = listener.accept()
+        with peer:
+            peer.settimeout(10)
+            transport.send_now([bytes(1 << 20)])
+            if given_up:
+                # As `close` does with a connection whose server does not hear us.
+                transport._closed = True
+                dialler._abandoned.append(transport._socket)
+            transport.reset()
+            with pytest.raises(ConnectionResetError):
+                drain(peer)
+        dialler._reset_abandoned()
+
+
+@real_time_test
+async def test_progress_is_what_has_come_and_what_was_acknowledged() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        transport = await Dialler("127.0.0.1", listener.getsockname()[1]).connect(attempt_timeout=5)
+        peer, _ = listener.accept()
+        with peer:
+            before = transport.progress()
+            assert transport.ends == ("127.0.0.1", "127.0.0.1")
+            transport.send_now([bytes(100)])
+            assert len(peer.recv(4096)) == 104
+            peer.send(b"\0\0\0\x40" + bytes(64))
+            await transport.receive()
+            assert transport.progress() - before == 104 + 68
+        transport.close()
+        assert transport.progress() == 0
