@@ -9,6 +9,8 @@ from typing import Any, Final
 
 # As many events and errors as fit on a screen beside the rest; the JSON has them all.
 SHOWN: Final = 5
+# What is shown of a connection as it is.
+CHANNEL: Final = ("in_flight", "given_up", "credits", "errors", "reconnects")
 
 
 def status_text(snapshot: Mapping[str, Any]) -> str:
@@ -70,9 +72,13 @@ def _lines(snapshot: Mapping[str, Any]) -> Iterator[str]:
     for number, channel in enumerate(snapshot.get("channels") or []):
         details = "".join(
             f", {name.replace('_', ' ')} {channel[name]}"
-            for name in ("in_flight", "given_up", "credits")
+            for name in CHANNEL
             if name in channel and (channel[name] or name != "given_up")
         )
+        if "speed" in channel:
+            details += f", {channel['speed'] / 1e6:,.0f} Mbit/s"
+        if "state" in channel:
+            details += f", {channel['state']}, carried {_bytes(channel.get('bytes'))}"
         yield f"  channel {number:<7}{channel.get('connection', '?')} ({channel.get('transport', '?')}{details})"
     for path, place in (snapshot.get("links") or {}).items():
         yield f"  link           {path} leads to {place or 'nothing at present'}"

@@ -150,6 +150,8 @@ def test_what_is_missing_is_left_out(key: str) -> None:
     for snapshot in ({name: SNAPSHOT[name] for name in SNAPSHOT if name != key}, {**SNAPSHOT, key: None}, {}):
         assert status_text(snapshot)
     assert status_text({"channels": [{}], "events": [{}], "bytes": {}})
+    several = {"speed": 1e9, "state": "standby", "bytes": 1 << 20, "reconnects": 2}
+    assert "reconnects 2, 1,000 Mbit/s, standby, carried 1.0 MiB" in status_text({"channels": [several]})
 
 
 def test_a_daemon_that_cannot_describe_itself() -> None:
