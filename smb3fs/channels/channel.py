@@ -101,8 +101,14 @@ class Channel:
 
     @property
     def tied(self) -> bool:
-        """Whether something is under way that nobody waits for, and that is no look ahead: the next goes behind it."""
-        return any(exchange.ahead is None and exchange is not self._echo for exchange in self._unwaited)
+        """Whether something is under way that nobody waits for, and that is no look ahead: the next goes behind it.
+
+        What the server has said to take its time for is overtaken in any case.
+        """
+        return any(
+            exchange.ahead is None and exchange is not self._echo and not exchange.put_off
+            for exchange in self._unwaited
+        )
 
     async def run(self) -> None:
         """Move messages until the connection ends; never raises what the peer or the link did."""

@@ -116,6 +116,21 @@ async def test_nor_is_what_its_caller_has_given_up() -> None:
 
 
 @trio_test
+async def test_but_what_the_server_takes_its_time_for_holds_nothing_up() -> None:
+    async with several() as made:
+        with trio.move_on_after(1):
+            await made.world.pool.call([WRITE], handle=OfGeneration(1), repeat=Repeat.REPLAY)
+        peer = made.peers[0]
+        peer.send(peer.pending(peer.take().elements[0], 7))
+        await settle()
+        assert not made.session.channels[0].tied
+        for _ in range(2):
+            Asked(made.world, [WRITE], handle=OfGeneration(1), repeat=Repeat.REPLAY)
+            await settle()
+        assert sorted(await made.commands()) == [["WRITE"], ["WRITE"]]
+
+
+@trio_test
 async def test_given_up_on_two_channels_it_is_waited_for() -> None:
     async with several() as made:
         async with trio.open_nursery() as nursery:
