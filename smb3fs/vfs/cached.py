@@ -434,6 +434,18 @@ class CachedNames(KeptDirectories):
                 contents.noted.add(name)
             self._state.forget_attributes(inode.number)
 
+    def moved(self, old_parent: Inode, parent: Inode, name: str) -> None:
+        """Take note that something has got this name, which the kernel believes for as long as the one before.
+
+        That may have been for as long as another directory is kept, or this one was until a moment ago.
+        """
+        state = self._state
+        if self._cache is None or not self._cache.offered or state.directory_changed is None:
+            return
+        seen = state.names.to_kernel(name)
+        if isinstance(seen, bytes) and (old_parent is not parent or self._of(parent) is None):
+            state.directory_changed(parent.number, (), ((parent.number, seen),))
+
     def closed(self, inode: Inode) -> None:
         """Take note that a file which was open for writing is closed."""
         self._state.directories.note_change_of(inode)

@@ -38,5 +38,8 @@ class KeptDirectories:
     def leave(self, inode: Inode | None) -> None:
         """Close a directory and all below it, which are about to be moved or removed; None: all."""
 
+    def moved(self, old_parent: Inode, parent: Inode, name: str) -> None:
+        """Take note that something has got this name, which the kernel believes for as long as the one before."""
+
     def closed(self, inode: Inode) -> None:
         """Take note that a file which was open for writing is closed: its times may change once more by that."""

@@ -280,6 +280,7 @@ async def _move(state: State, parent: Inode, old: str, new_parent: Inode, new: s
             others = state.spellings(inode, directory, spelt)
             state.forget_spellings(directory, [other for other in others if (directory, other) not in moved])
     state.inodes.rename(parent, old, new_parent, new)
+    state.cached.moved(parent, new_parent, new)
 
 
 async def _check_is(state: State, inode: Inode, parent: Inode, name: str) -> None:

@@ -187,6 +187,21 @@ def test_what_others_change_is_seen(later_samba: Samba, mounted: Mounter, place:
     assert mount.status()["breaks"].get("RH to none", 0) >= 1
 
 
+def test_a_name_to_which_something_was_moved_is_not_believed_for_as_long_as_the_one_before(
+    later_samba: Samba, mounted: Mounter, place: str
+) -> None:
+    """The kernel takes over how long the old name is good for, though nothing tells of changes of the new one."""
+    mount, other = mounted(PLAIN, server=later_samba), mounted(PLAIN, server=later_samba)
+    (other.path / place / "sub").mkdir()
+    (other.path / place / "sub" / "file").write_bytes(b"moved")
+    assert os.listdir(mount.path / place / "sub") == ["file"]
+    (mount.path / place / "sub" / "file").rename(mount.path / f"{place}-new")
+    (other.path / f"{place}-new").rename(other.path / f"{place}-away")
+    assert (mount.path / f"{place}-away").stat().st_size == 5
+    until(lambda: not (mount.path / f"{place}-new").exists())
+    (mount.path / f"{place}-away").unlink()
+
+
 def test_a_kept_directory_is_in_nobodys_way(later_samba: Samba, mounted: Mounter, place: str) -> None:
     mount, other = mounted(PLAIN, server=later_samba), mounted(PLAIN, server=later_samba)
     (other.path / place / "sub").mkdir()
