@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -27,6 +28,9 @@ _RENAMES: Final[Mapping[str, Mapping[int, tuple[int, int]]]] = {
     "aarch64": {38: (1, 3), 276: (1, 3)},
     "riscv64": {276: (1, 3)},
 }
+# How often it is looked what somebody does who is about to wait, and how many seconds lie between.
+LOOKS: Final = 20
+BETWEEN: Final = 0.0002
 _PATH_MAX: Final = 4096
 _PAGE: Final = 4096
 
@@ -36,8 +40,7 @@ def is_respelling(process: int, name: bytes, machine: str = platform.machine()) 
     if process <= 0:
         return False
     try:
-        # proc(5): the number of the call, and its arguments in hexadecimal.
-        number, *arguments = Path(f"/proc/{process}/syscall").read_text().split()
+        number, *arguments = _call(process)
         places = _RENAMES.get(machine, {}).get(int(number))
         if places is None:
             return False
@@ -46,6 +49,19 @@ def is_respelling(process: int, name: bytes, machine: str = platform.machine()) 
     except (OSError, ValueError, IndexError):
         return False
     return new == name and old != name and key(os.fsdecode(old)) == key(os.fsdecode(new))
+
+
+def _call(process: int) -> list[str]:
+    """Return the number of the call that a thread waits in, and its arguments in hexadecimal: see proc(5).
+
+    One that has just asked may not have gone to sleep yet, and is told to be running until then.
+    """
+    for _ in range(LOOKS):
+        told = Path(f"/proc/{process}/syscall").read_text().split()
+        if told != ["running"]:
+            break
+        time.sleep(BETWEEN)
+    return told
 
 
 def _last_component(memory: int, address: int) -> bytes:

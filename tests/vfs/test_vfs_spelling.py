@@ -272,3 +272,11 @@ def test_who_is_in_no_rename() -> None:
     assert not callers.is_respelling(0, b"name")
     assert not callers.is_respelling(2**22 + 1, b"name")  # beyond the kernel's largest
     assert not callers.is_respelling(os.getpid(), b"name", "unheard-of")
+
+
+def test_who_has_not_gone_to_sleep_yet_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    old, new = ctypes.create_string_buffer(b"d/name"), ctypes.create_string_buffer(b"d/NAME")
+    waits = f"82 {ctypes.addressof(old):#x} {ctypes.addressof(new):#x} 0x0 0x0 0x0 0x0 0x0 0x0\n"
+    told = iter(["running\n", "running\n", waits])
+    monkeypatch.setattr(callers.Path, "read_text", lambda _: next(told))
+    assert callers.is_respelling(os.getpid(), b"NAME", "x86_64")
