@@ -216,8 +216,11 @@ class Vfs(DirectoryVerbs, LockVerbs, ServerSideVerbs, WritingVerbs):
         """Return what the server told at an open, as far as that may be believed still; None if it may not.
 
         The kernel asks for all attributes after each read, for the sake of the time of access. Without R the size may
-        be another one; the times may be so in any case, and are believed for no longer than without a lease.
+        be another one; the times may be so in any case, and are believed for no longer than without a lease. How many
+        names a file has is not told at an open, so one that had several is asked about.
         """
+        if inode.nlink > 1:
+            return None
         now, timeout = trio.current_time(), self.state.presentation.file_timeout
         for handle in self.state.handles_of(inode):
             lease, age = handle.lease, now - handle.asked_at
