@@ -95,6 +95,7 @@ class Siblings:
 
     async def run(self) -> None:
         """Look after one session after the other, until the pool is closed."""
+        plain: Session | None = None
         while not self._pool.closed:
             session = self._pool.session
             if session is not None and takes_several(session):
@@ -105,6 +106,9 @@ class Siblings:
                         await self._pool.changed()
                     nursery.cancel_scope.cancel()
             else:
+                if session is not None and session is not plain:
+                    plain = session
+                    self._trace.event(time.time(), "one connection: the server, the dialect or the login takes no more")
                 await self._pool.changed()
 
     def told(self, channel: Channel) -> dict[str, int]:

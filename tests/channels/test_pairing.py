@@ -5,6 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_address, ip_interface
 from pathlib import Path
 
+import netifaces
 import pytest
 
 from smb3fs.channels.interfaces import OwnAddress, own_addresses
@@ -107,7 +108,6 @@ def test_links_that_are_down_and_other_sources_than_the_chosen_one_are_left_out(
 
 
 def test_the_interfaces_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    netifaces = pytest.importorskip("netifaces")  # environments made before it was needed lack it
     told = {
         "a": {2: [{"addr": "10.0.1.1", "netmask": "255.255.255.0"}], 17: [{"addr": "00:00:00:00:00:00"}]},
         "b": {10: [{"addr": "fe80::1%b", "netmask": "ffff:ffff:ffff:ffff::/64"}, {"addr": "nonsense"}]},
@@ -128,5 +128,4 @@ def test_the_interfaces_of_this_machine(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_the_real_ones_have_the_loopback_among_them() -> None:
-    pytest.importorskip("netifaces")
     assert ip_interface("127.0.0.1/8") in [one.network for one in own_addresses()]

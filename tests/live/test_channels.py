@@ -218,3 +218,13 @@ def test_a_lease_is_given_back_whichever_channel_the_break_comes_on(wide: Samba,
                 held.seek(0)
                 assert held.read() == text
     assert min(sum(mount.status()["breaks"].values()) for mount in (ours, theirs)) >= 10
+
+
+def test_where_there_can_be_no_more_than_one_it_is_said(samba: Samba, mounted: Mounter) -> None:
+    mount = mounted("multichannel", "vers=2.1", server=samba)
+    assert wait_until(
+        lambda: any(event["text"].startswith("one connection: ") for event in mount.status()["events"]), 10
+    )
+    assert len(channels(mount)) == 1
+    assert (mount.path / "alone").write_bytes(b"one") == 3
+    assert (mount.path / "alone").read_bytes() == b"one"
