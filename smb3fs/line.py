@@ -16,12 +16,13 @@ from smb3fs.channels.logins import Logins
 from smb3fs.channels.pool import Pool
 from smb3fs.channels.session import Session
 from smb3fs.channels.siblings import Siblings
-from smb3fs.errors import ConnectionLost, Smb3fsError
+from smb3fs.errors import ConnectionLost, Smb3fsError, WireError
 from smb3fs.handles.breaks import Breaks
 from smb3fs.handles.claims import Claims
 from smb3fs.handles.journal import Identity, Journal
 from smb3fs.handles.leftovers import close_leftovers
 from smb3fs.handles.opens import OpenTable
+from smb3fs.handles.renamed import SecondNames
 from smb3fs.identity import ClientIdentity
 from smb3fs.recovery import Recovery
 from smb3fs.share.share import Share
@@ -56,7 +57,8 @@ class Line:
         self.inherited = Counter[str]()
         self._journal = journal
         self._patience = timeout / 3
-        claims = Claims(opens, share.reopen, patience=timeout / 3)
+        self._names = SecondNames(journal, opens.leases)
+        claims = Claims(opens, share.reopen, patience=timeout / 3, second_names=self._names)
         self.client = ClientIdentity()
         self.recovery = Recovery(pool, self._connect, self._renew, self._rotated, claims, trace)
         self.connector: Connector | None = None
@@ -77,10 +79,12 @@ class Line:
         self.inherited["left"] = len(left.opens)
         await self.recovery.start(left.identity.session_id if left.identity is not None else 0)
         session = self.pool.session
-        if not left.opens or session is None:
+        self._names.inherit(left.names)
+        if not (left.opens or left.names) or session is None:
             return
         self.inherited = await close_leftovers(session, left.opens, self._journal.drop_left, self._patience)
         self._trace.event(time.time(), f"open files of a daemon that was killed: {_inheritance_told(self.inherited)}")
+        await self._take_names_away(session)
         if self.pool.session is None:  # that was not the mount's fault
             await self.recovery.start(session.security.session_id)
 
@@ -88,8 +92,26 @@ class Line:
         """Keep the pool supplied with a session, and that with channels, for as long as the line is there."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.recovery.run)
+            nursery.start_soon(self._follow_renames)
             if self.siblings is not None:
                 nursery.start_soon(self.siblings.run)
+
+    async def _follow_renames(self) -> None:
+        """Open anew, after each recovery, what was given back by a name that its file does not have any more."""
+        while not self.pool.closed:
+            await self.pool.changed()
+            if self.pool.session is not None:
+                await self.share.open_given_back()
+
+    async def _take_names_away(self, session: Session) -> None:
+        """Take away the names that files were given to be claimed by, for so long as it may take."""
+        if not len(self._names):
+            return
+        with trio.move_on_after(FAREWELL):
+            try:
+                await self._names.take_away(session)
+            except (ConnectionLost, WireError) as error:
+                session.fail(error)
 
     async def _connect(self, previous_session_id: int) -> Session:
         """Make a session; for Recovery, which exists before the connector does."""
@@ -154,6 +176,7 @@ class Line:
         session, heard = self.pool.session, False
         self.pool.close()
         if session is not None:
+            await self._take_names_away(session)
             with trio.move_on_after(FAREWELL):
                 try:
                     await session.end()

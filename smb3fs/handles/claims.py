@@ -14,6 +14,8 @@ alone. If the session dies on the way, what it has given back counts for nothing
 one; what was refused stays so. Claims run side by side in any order, as many as there are credits for.
 
 What was closed here, but may be open there since nobody has seen the answer to its CLOSE, is claimed to be closed.
+
+What was renamed while it was open, and is given back by its old name alone, is claimed by that: see `handles.renamed`.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ import logging
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 import trio
 
@@ -33,6 +35,7 @@ from smb3fs.handles.attributes import FileAttributes
 from smb3fs.handles.ledger import Ledger
 from smb3fs.handles.lock_requests import has_locked, sure_of_locks
 from smb3fs.handles.opens import Durability, Open, OpenTable
+from smb3fs.handles.renamed import SecondNames, names_of
 from smb3fs.wire.create import CreateContext, CreateOptions, CreateRequest, CreateResponse, Disposition, FileId
 from smb3fs.wire.durable import (
     DURABLE_HANDLE_RECONNECT,
@@ -46,6 +49,8 @@ from smb3fs.wire.lease import LeaseBreakAcknowledgment, LeaseState
 from smb3fs.wire.posix import POSIX_GUID
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 # The session that the claims are made in has died, or will be of no use.
 DIED: Final = frozenset(
@@ -69,6 +74,8 @@ LINGERING: Final = 1.5
 # handed its connection has to hear of the end, and to come to its own, before it is handed another one.
 SETTLING: Final = 0.25
 LONGEST_SETTLING: Final = 1.0
+# Seconds that it may take to remove the names that files were given for their claims, for which all traffic waits.
+NAMING: Final = 2.0
 # Seconds between two attempts at what the server is not ready for: first, and at most.
 FIRST_PAUSE: Final = 0.02
 LONGEST_PAUSE: Final = 0.5
@@ -85,6 +92,8 @@ LATE: Final = Refusal("the server did not answer in time")
 NOT_DURABLE: Final = Refusal("it was not durable")
 OTHER_RULES: Final = Refusal("the server has given it back under other rules for locks")
 ROBBED: Final = Refusal("the server has given it back without its locks")
+# So that it is claimed by its old name, which the file has been given again for an attempt that came to nothing.
+NAMED: Final = Refusal("its file has its old name", Status.OBJECT_NAME_NOT_FOUND)
 
 
 @dataclass(slots=True)
@@ -125,13 +134,16 @@ class Claims:
         reopen: Callable[[Session, Open], Awaitable[Open]],
         *,
         patience: float,
+        second_names: SecondNames | None = None,
     ) -> None:
         """`reopen` opens by name, with the same access, what an open was about, or raises the server's refusal.
 
-        `patience` bounds the time that one open may take, for which all traffic is held up.
+        `second_names` are those that files are given while what is open of them is claimed. `patience` bounds the time
+        that one open may take, for which all traffic is held up.
         """
         self._opens = opens
         self._reopen = reopen
+        self._names = second_names if second_names is not None else SecondNames(None, opens.leases)
         self._patience = patience
         # Until when a server is given time to come to an end with the connection that was lost, if it has to.
         self._wait_until = -math.inf
@@ -153,8 +165,15 @@ class Claims:
 
             async def claim(handle: Open, limit: float = limit, refusals: dict[Open, Refusal] = refusals) -> None:
                 refusal: Refusal | None = LATE
+                names = names_of(handle)
+                if names is not None and names.kept in self._names:
+                    refusals[handle] = NAMED
+                    return
                 with trio.CancelScope(deadline=limit):
                     refusal = await self._claim(session, handle) if handle.durability else NOT_DURABLE
+                    if refusal is not None and refusal.status and handle.moving_to:
+                        # The rename may have been carried out, and its answer be lost.
+                        refusal = await self._claim(session, handle, handle.moving_to)
                 if refusal is not None:
                     refusals[handle] = refusal
 
@@ -163,10 +182,12 @@ class Claims:
 
             _end_breaks(session, handles)
             await _side_by_side(session, handles, claim)
+            await self._claim_renamed(session, handles, refusals, limit)
             await self._check_standing(session, handles, refusals)
             tally.claimed += len(handles) - len(refusals)
             await _side_by_side(session, list(refusals), give_up)
         self._waiting = False
+        await self._take_names_away(session)
         return tally
 
     def _note_patience(self, session: Session) -> None:
@@ -222,9 +243,32 @@ class Claims:
 
     # -- claiming
 
-    async def _claim(self, session: Session, handle: Open) -> Refusal | None:
-        """Claim an open with its locks; return the server's refusal, or nothing."""
-        answer = await answer_when_ready(session, self._claiming(handle))
+    async def _claim_renamed(
+        self, session: Session, handles: Sequence[Open], refusals: dict[Open, Refusal], limit: float
+    ) -> None:
+        """Claim by its old name what was renamed while it was open; take out of the refusals what is given back."""
+        known = [one for one in handles if one.durability and not one.closed and names_of(one) is None]
+        if known and all(refusals.get(one, LATE).status in NOT_FOUND for one in known):
+            return  # the server gives nothing back at all
+        unknown = [handle for handle, refusal in refusals.items() if refusal.status in NOT_FOUND]
+        results: dict[Open, Refusal | None] = {}
+        with trio.CancelScope(deadline=limit):
+            results = await _or_fail(session, self._names.claim(session, unknown, self._claim))
+        for handle, refusal in results.items():
+            del refusals[handle]
+            if refusal is not None:
+                refusals[handle] = refusal
+
+    async def _take_names_away(self, session: Session) -> None:
+        """Take away the second names that are left, for so long as it may take; the others wait for the next loss."""
+        if len(self._names):
+            with trio.move_on_after(NAMING):
+                await _or_fail(session, self._names.take_away(session))
+
+    async def _claim(self, session: Session, handle: Open, name: str = "") -> Refusal | None:
+        """Claim an open with its locks, by another name if one is given; return the server's refusal, or nothing."""
+        request = self._claiming(handle)
+        answer = await answer_when_ready(session, replace(request, name=name) if name else request)
         _check_alive(answer)
         if answer.status != Status.SUCCESS:
             return Refusal(f"the server does not give it back ({status_name(answer.status)})", answer.status)
@@ -280,7 +324,7 @@ class Claims:
         handle.file_id.persistent, handle.file_id.volatile = fresh.file_id
         handle.generation = session.generation
         handle.request, handle.create_guid, handle.durability = fresh.request, fresh.create_guid, fresh.durability
-        handle.posix, handle.seen = fresh.posix, fresh.seen
+        handle.posix, handle.seen, handle.kept_as = fresh.posix, fresh.seen, ""
         self._opens.note(handle)
         return ""
 
@@ -302,6 +346,15 @@ def _given_up(session: Session, handle: Open, why: Refusal) -> Refusal:
     session.post([CloseRequest(handle.file_id)])
     handle.generation = 0
     return why
+
+
+async def _or_fail(session: Session, doing: Awaitable[T]) -> T:
+    """Do something that the others wait for; raises ConnectionLost if the session dies of it."""
+    try:
+        return await doing
+    except (ConnectionLost, WireError) as error:
+        session.fail(error)
+        raise ConnectionLost(str(error)) from error
 
 
 async def _side_by_side(session: Session, handles: Sequence[Open], do: Callable[[Open], Awaitable[None]]) -> None:

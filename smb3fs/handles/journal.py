@@ -10,7 +10,8 @@ first byte says what it is.
 
     I   who we are: ClientGuid (16), channel sequence (2), session id (8); the last one counts
     O   an open under a number (8), all of it; replaces what had the number before
-    C   the open under a number is closed
+    N   a second name that a file has been given for a claim (`handles.renamed`), under a number (8): its id (8)
+    C   the open under a number is closed, or the name is taken away
 
 Frames are appended. Whatever byte the writer stops at, those before are read and the one that was cut is not. When the
 file has grown far beyond what it says, and with every new session, it is written anew beside itself and renamed over.
@@ -50,6 +51,8 @@ _FRAME: Final = Struct("<II")  # length of the payload, CRC-32 of it
 _IDENTITY: Final = Struct("<c16sHQ")
 # Kind, number, FileId (two halves), CreateGuid, DesiredAccess, ShareAccess, CreateOptions, lengths of name and lease
 _OPEN: Final = Struct("<cQQQ16sIIIIH")
+# Kind, number, id of the file; the name follows
+_NAME: Final = Struct("<cQQ")
 _CLOSED: Final = Struct("<cQ")
 
 
@@ -98,12 +101,25 @@ class LeftOpen:
         )
 
 
+@dataclass(slots=True, frozen=True)
+class LeftName:
+    """A name, relative to the share, that is to be taken away if it leads to the file of that number."""
+
+    name: str
+    file_id: int
+
+    def encode(self, number: int) -> bytes:
+        """Return the payload of a frame."""
+        return _NAME.pack(b"N", number, self.file_id) + utf16(self.name)
+
+
 @dataclass(slots=True)
 class Left:
-    """What a daemon has left: who it was, and its opens by their numbers."""
+    """What a daemon has left: who it was, its opens and the names it has made, each by a number of its own."""
 
     identity: Identity | None = None
     opens: dict[int, LeftOpen] = field(default_factory=dict)
+    names: dict[int, LeftName] = field(default_factory=dict)
 
     def take_in(self, payload: bytes) -> None:
         """Take in one payload; raises WireError for what is none."""
@@ -111,7 +127,12 @@ class Left:
         if kind == b"I" and len(payload) == _IDENTITY.size:
             self.identity = Identity(*_IDENTITY.unpack(payload)[1:])
         elif kind == b"C" and len(payload) == _CLOSED.size:
-            self.opens.pop(_CLOSED.unpack(payload)[1], None)
+            number = _CLOSED.unpack(payload)[1]
+            self.opens.pop(number, None)
+            self.names.pop(number, None)
+        elif kind == b"N":
+            _, number, file_id = unpack_at(_NAME, payload, 0)
+            self.names[number] = LeftName(from_utf16(payload[_NAME.size :]), file_id)
         elif kind == b"O":
             _, number, persistent, volatile, guid, access, share, options, name, lease = unpack_at(_OPEN, payload, 0)
             if len(payload) != _OPEN.size + name + lease:
@@ -171,7 +192,7 @@ class Journal:
         self._next = 1
 
     def __len__(self) -> int:
-        """Return how many opens it knows."""
+        """Return how many opens and names it knows."""
         return len(self._frames)
 
     # -- taking over
@@ -190,8 +211,9 @@ class Journal:
         left, end = read(data)
         if end < len(data):
             log.warning("%s makes sense for %d of its %d bytes; the rest is not used", self._path, end, len(data))
-        self._frames = {number: frame(open_.encode(number)) for number, open_ in left.opens.items()}
-        self._next = max(left.opens, default=0) + 1
+        self._frames = {number: frame(opened.encode(number)) for number, opened in left.opens.items()}
+        self._frames |= {number: frame(name.encode(number)) for number, name in left.names.items()}
+        self._next = max(self._frames, default=0) + 1
         return left
 
     def _hold(self, *, create: bool) -> bool:
@@ -250,23 +272,23 @@ class Journal:
         except OSError as error:
             self._give_up(f"cannot be written: {error}")
 
-    def keep(self, key: Hashable, opened: LeftOpen) -> None:
-        """Note an open as it is now; `key` stands for it from now on."""
+    def keep(self, key: Hashable, left: LeftOpen | LeftName) -> None:
+        """Note an open as it is now, or a name; `key` stands for it from now on."""
         number = self._numbers.get(key)
         if number is None:
             number = self._numbers[key] = self._next
             self._next += 1
-        self._frames[number] = written = frame(opened.encode(number))
+        self._frames[number] = written = frame(left.encode(number))
         self._append(written)
 
     def drop(self, key: Hashable) -> None:
-        """Note that the server has an open no more; nothing is noted of one that was not kept."""
+        """Note that the server has an open or a name no more; nothing is noted of one that was not kept."""
         number = self._numbers.pop(key, None)
         if number is not None:
             self.drop_left(number)
 
     def drop_left(self, number: int) -> None:
-        """Note that the server has an open no more that another daemon had left."""
+        """Note that the server has an open or a name no more that another daemon had left."""
         if self._frames.pop(number, None) is not None:
             self._append(frame(_CLOSED.pack(b"C", number)))
 

@@ -259,6 +259,10 @@ class LeaseTable:
         if lease is not None:
             self._leave_name(lease)
 
+    def nameless(self, lease: Lease) -> None:
+        """Forget the name of a lease that has another one at the server: who opens the file next asks for another."""
+        self._leave_name(lease)
+
     def _enter_name(self, lease: Lease) -> None:
         """Have a lease found by its path, before any other that was."""
         self._by_name.setdefault(lease.path.casefold(), []).insert(0, lease)

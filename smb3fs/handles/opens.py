@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Final
@@ -48,8 +49,10 @@ class Open:
     found it, `posix` whether the server counts the open among those of the POSIX extensions. `head` is what the file
     began with at that moment, if it was asked for and could be read; `seen` the server's last answer about the file.
     `doubts` counts the changes of which nobody knows what became; `lost` why the open is gone for good, "" while it is
-    not. `asked_at` is when the open was asked for, in seconds of trio's clock, -inf if it is not known, and
-    `asked_after` what its user had counted by then of what makes its attributes old.
+    not. `kept_as` is the name in the server's record of it, where the file was renamed since, and `moving_to` the one
+    that it may have while nobody knows whether it was renamed, each as in `request`. `asked_at` is when the open was
+    asked for, in seconds of trio's clock, -inf if it is not known, and `asked_after` what its user had counted by then
+    of what makes its attributes old.
     """
 
     path: str
@@ -66,6 +69,8 @@ class Open:
     durability: Durability = Durability.NONE
     doubts: int = 0
     lost: str = ""
+    kept_as: str = ""
+    moving_to: str = ""
     users: int = 1
     ledger: Ledger | None = None
     lease: Lease | None = None
@@ -92,6 +97,7 @@ class Open:
         self.create_guid, other.create_guid = other.create_guid, self.create_guid
         self.durability, other.durability = other.durability, self.durability
         self.posix, other.posix = other.posix, self.posix
+        self.kept_as, other.kept_as = other.kept_as, self.kept_as
         self.lock_sequence, other.lock_sequence = other.lock_sequence, self.lock_sequence
 
     def note_change(self) -> None:
@@ -214,8 +220,22 @@ class OpenTable:
         for handle in (*self._opens, *self._leaving):
             if handle.path == old[0] or handle.path.startswith(below):
                 handle.path = new[0] + handle.path[len(old[0]) :]
+                if handle.durability == Durability.PERSISTENT:
+                    handle.kept_as = handle.kept_as or handle.request.name
                 handle.request = replace(handle.request, name=new[1] + handle.request.name[len(old[1]) :])
                 self.note(handle)
+
+    @contextmanager
+    def moving(self, path: str, new: str) -> Iterator[None]:
+        """Note that a file may have the name `new`, as in a request, until it is known whether it does."""
+        handles = [handle for handle in (*self._opens, *self._leaving) if handle.path == path]
+        for handle in handles:
+            handle.moving_to = new
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.moving_to = ""
 
     def below(self, path: str, separator: str) -> list[Open]:
         """Return the opens that have a path, or one below it."""

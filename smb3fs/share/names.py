@@ -127,14 +127,15 @@ class Names(Opening):
                 return True
             raise unknown()
 
-        try:
-            await self._once([request, rename, CLOSE_RELATED], renamed)
-        except StatusError as error:
-            if error.status != Status.INTERNAL_ERROR:
-                raise
-            # Before a server renames what others have open, it has them give back their handle leases. Samba 4.17 does
-            # not wait for that in the middle of a chain, and renames nothing; at the end of one it does wait.
-            await self._once([request, rename], renamed)
+        with self._opens.moving(old, self._full(new)):
+            try:
+                await self._once([request, rename, CLOSE_RELATED], renamed)
+            except StatusError as error:
+                if error.status != Status.INTERNAL_ERROR:
+                    raise
+                # Before a server renames what others have open, it has them give back their handle leases. Samba 4.17
+                # does not wait for that in the middle of a chain, and renames nothing; at the end of one it does wait.
+                await self._once([request, rename], renamed)
         self._moved(old, new)
         await self._open_renamed(new)
 

@@ -21,8 +21,10 @@ from smb3fs.channels.session import Session
 from smb3fs.connection import Answer
 from smb3fs.errors import ConnectionLost, Status, StatusError
 from smb3fs.handles.attributes import FileAttributes
+from smb3fs.handles.leases import RH, RWH, Lease
 from smb3fs.handles.opens import Durability, Open
-from smb3fs.share.chains import CLOSE_RELATED, POSIX_ALONE, STAT_ACCESS, Chains, is_posix, without_posix
+from smb3fs.share.chains import CLOSE_RELATED, POSIX_ALONE, STAT_ACCESS, is_posix, without_posix
+from smb3fs.share.recognising import Recognising
 from smb3fs.wire.create import CreateContext, CreateOptions, CreateRequest, Disposition
 from smb3fs.wire.create_contexts import QUERY_ON_DISK_ID
 from smb3fs.wire.durable import (
@@ -33,6 +35,7 @@ from smb3fs.wire.durable import (
     DurableHandleRequestV2,
 )
 from smb3fs.wire.header import Request
+from smb3fs.wire.lease import LEASE_CONTEXT, LeaseState
 from smb3fs.wire.negotiate import Capability, Dialect
 from smb3fs.wire.tree import ShareCapability
 
@@ -41,17 +44,20 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 GUID_SIZE: Final = 16
+WRITE: Final = int(LeaseState.WRITE)
 # By these a server says that there is no such name, or none any more.
 GONE: Final = frozenset(
     {Status.OBJECT_NAME_NOT_FOUND, Status.OBJECT_PATH_NOT_FOUND, Status.NO_SUCH_FILE, Status.DELETE_PENDING}
 )
 PERSISTENT_HANDLES: Final = int(Capability.PERSISTENT_HANDLES)
 CONTINUOUS_AVAILABILITY: Final = int(ShareCapability.CONTINUOUS_AVAILABILITY)
+# What a CREATE carries that no other one may.
+REMEMBERING: Final = frozenset({LEASE_CONTEXT, DURABLE_HANDLE, DURABLE_HANDLE_V2})
 # Dispositions of which a second execution does what the first did.
 OPENING: Final = frozenset({Disposition.OPEN, Disposition.OPEN_IF})
 
 
-class Opening(Chains):
+class Opening(Recognising):
     """How what is to last is opened."""
 
     def persists(self, session: Session) -> bool:
@@ -84,11 +90,35 @@ class Opening(Chains):
         session, answer, repeated = await self._pool.create(asked)
         if repeated and answer.status != Status.SUCCESS:
             if request.disposition not in OPENING:
-                raise unknown()
+                return await self._open_made(asked, path, writable=writable)
             # Refused may be what was to be given back; the name is still there to be opened anew.
             asked = self._lasting(request, session)
             session, answer, _ = await self._pool.create(asked)
         return self._opened(asked, answer, path, session, writable=writable)
+
+    async def _open_made(self, lost: CreateRequest, path: str, *, writable: bool) -> Open:
+        """Open what a CREATE has made whose answer is lost, if the server knows that; else raise ConnectionLost.
+
+        What that CREATE has opened is still there, without a connection. It is the server's to end when somebody comes
+        with another lease than its own, so it is opened with another. Two round trips.
+        """
+        made = await self._made_by(lost)
+        if not made:
+            raise unknown()
+        lease = self._leases.make(path, path.rpartition(self._separator)[0], made)
+        kept = [context for context in lost.contexts if context.name not in REMEMBERING]
+        request = replace(
+            lost, disposition=Disposition.OPEN, contexts=[*kept, self._leases.context(lease, RWH if writable else RH)]
+        )
+        with self._leases.asking(lease):
+            asked = self._lasting(request, await self._pool.ready())
+            session, answer, _ = await self._pool.create(asked)
+            handle = self._opened(asked, answer, path, session, writable=writable)
+        if handle.attributes_at_open.file_id != made:
+            self.close(handle)
+            raise unknown()
+        handle.created = True
+        return handle
 
     async def _open_renamed(self, path: str) -> None:
         """Open anew what is kept open for good and has got the name `path`, or one below it; one round trip each.
@@ -99,24 +129,51 @@ class Opening(Chains):
         for handle in self._opens.below(path, self._separator):
             if handle.durability != Durability.PERSISTENT or handle.ledger is not None or handle.lost:
                 continue
-            try:
+            await self._follow(handle)
+
+    async def open_given_back(self) -> None:
+        """Open anew what was given back by a name that its file had before it was renamed; two round trips each.
+
+        What carries locks stays as it is, and what shares its lease.
+        """
+        for handle in self._opens:
+            beside = handle.lease.opens if handle.lease is not None else {handle}
+            if not handle.kept_as or handle.lost or handle.closed or any(_carries_locks(one) for one in beside):
+                continue
+            await self._follow(handle)
+
+    async def _follow(self, handle: Open) -> None:
+        """Open anew what has been renamed; one round trip, or two."""
+        before = handle.lease
+        try:
+            await self._exchange(handle)
+            if handle.writable and handle.lease not in (None, before) and not handle.lease.state & WRITE:
                 await self._exchange(handle)
-            except (ConnectionLost, StatusError) as error:
-                # A loss would end it; until then it is as good as before.
-                log.info("%s cannot be opened under its new name: %s", handle.path, error)
+        except (ConnectionLost, StatusError) as error:
+            # A loss would end it; until then it is as good as before.
+            log.info("%s cannot be opened under its new name: %s", handle.path, error)
+
+    def _lease_for(self, handle: Open) -> Lease | None:
+        """Return the lease by which an open may be made anew: its own, unless that has another name at the server.
+
+        Another one may permit to write only when what was open with the former is closed.
+        """
+        if handle.lease is None or self._leases.find(handle.path) is handle.lease:
+            return handle.lease
+        parent = handle.path.rpartition(self._separator)[0]
+        return self._leases.make(handle.path, parent, handle.lease.file_id)
 
     async def _exchange(self, handle: Open) -> None:
         """Have an open stand for one that is made now, and close what it stood for."""
         before = handle.request
         options = before.create_options
         query_id = CreateContext(QUERY_ON_DISK_ID)
-        request = self._create(
-            handle.path, before.desired_access, options=options, contexts=(query_id,), lease=handle.lease
-        )
+        lease = self._lease_for(handle)
+        request = self._create(handle.path, before.desired_access, options=options, contexts=(query_id,), lease=lease)
         request.share_access = before.share_access
         if not is_posix(before):
             request = without_posix(request)
-        with self._leases.asking(handle.lease) if handle.lease is not None else nullcontext():
+        with self._leases.asking(lease) if lease is not None else nullcontext():
             fresh = await self._open_alone(request, handle.path, writable=handle.writable)
         same = fresh.attributes_at_open.file_id in (handle.attributes_at_open.file_id, handle.seen.file_id)
         if same and handle.path == fresh.path and handle.generation == fresh.generation and not handle.closed:
@@ -175,6 +232,11 @@ class Opening(Chains):
             except ConnectionLost as error:
                 lost = error
         raise lost
+
+
+def _carries_locks(holder: object) -> bool:
+    """Whether a holder of a lease is an open that has been chosen to carry locks."""
+    return isinstance(holder, Open) and holder.ledger is not None
 
 
 def _on(handle: Open, request: Any) -> Request:

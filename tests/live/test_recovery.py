@@ -339,3 +339,30 @@ def test_a_file_that_was_renamed_while_it_was_open_goes_on(
     assert recovery_of(mount)["lost"] == 0
     assert (mount.path / f"{name}-new").read_bytes() == b"before, between, after"
     assert wait_until(lambda: later_samba.open_files() == [], 20)
+
+
+@pytest.mark.parametrize("options", [(), ("noposix",)], ids=["posix", "noposix"])
+@pytest.mark.parametrize("accident", [cut_link, kill_session])
+def test_so_does_one_that_is_locked(
+    later_samba: Samba, mounted: Mounter, accident: Accident, options: tuple[str, ...]
+) -> None:
+    """It is not opened anew under its new name, for its lock; the server has to be shown it under the old one."""
+    mount, other = (mounted(*PATIENT, *options, server=later_samba, share=PERSISTENT) for _ in range(2))
+    name = f"locked-{accident.__name__}-{len(options)}"
+    behind = later_samba.directory(PERSISTENT)
+    with (mount.path / f"{name}-old").open("w+b", buffering=0) as file:
+        fcntl.lockf(file, fcntl.LOCK_EX)
+        assert file.write(b"before, ") == 8
+        (mount.path / f"{name}-old").rename(mount.path / f"{name}-new")
+        with healthy(later_samba):
+            suffer(mount, lambda noticed: accident(later_samba, noticed))
+        assert file.write(b"after") == 5
+        names = (f"{name}-old", ".smb3fs-", f"{name}-new")
+        assert wait_until(lambda: [entry for entry in os.listdir(behind) if entry.startswith(names)] == [names[2]], 20)
+        locker = Locker(other.path / names[2])
+        try:
+            assert locker.ask("lock", fcntl.LOCK_EX | fcntl.LOCK_NB, 0, 1) == errno.EAGAIN
+        finally:
+            locker.end()
+    assert recovery_of(mount)["lost"] == 0
+    assert (behind / names[2]).read_bytes() == b"before, after"

@@ -18,6 +18,8 @@ from .middleman import Middleman, command_of
 
 CREATE, WRITE, SET_INFO = 5, 9, 17
 MESSAGE_ID = slice(24, 32)
+# How a SET_INFO begins that renames: its size, and the type and class of what it sets ([MS-SMB2] 2.2.39).
+RENAME = b"\x21\x00\x01\x0a"
 LOST = pytest.mark.parametrize("lost", ["request", "answer"])
 BLOCK = 32 * 1024
 
@@ -28,6 +30,8 @@ class Thief(Middleman):
     def __init__(self, server: str) -> None:
         super().__init__(server, to_server=self.sees_request, to_client=self.sees_answer)
         self.steals = ""
+        self.only = b""
+        """What a request must contain to be chosen."""
         self.stolen = 0
         self.timeouts: set[int] = set()
         """What the server was asked for with DH2Q, in milliseconds."""
@@ -38,7 +42,7 @@ class Thief(Middleman):
         at = frame.find(b"DH2Q")
         if command_of(frame) == CREATE and at >= 0:
             self.timeouts.add(struct.unpack_from("<I", frame, at + 8)[0])
-        if not self.steals or command_of(frame) not in (CREATE, WRITE, SET_INFO):
+        if not self.steals or command_of(frame) not in (CREATE, WRITE, SET_INFO) or self.only not in frame:
             return
         if self.steals == "request":
             self._steal()
@@ -135,6 +139,31 @@ def test_each_change_happens_once(later_samba: Samba, mounted: Mounter, lost: st
         assert status["reconnects"] >= len(CHANGES)
         assert status["recovery"]["lost"] == 0
         assert status["open_handles"] == 0
+
+
+@LOST
+@pytest.mark.parametrize("options", [(), ("noposix",)], ids=["posix", "noposix"])
+def test_what_is_open_goes_on_if_its_connection_is_lost_with_a_rename(
+    later_samba: Samba, mounted: Mounter, lost: str, options: tuple[str, ...]
+) -> None:
+    """Samba knows it by its old name alone, and gives nothing back under that unless it leads to the file."""
+    name = f"renamed-{lost}-{len(options)}"
+    behind = later_samba.directory("persistent") / name
+    with robbed(mounted, later_samba, *options) as (mount, thief):
+        path = mount.path / name
+        path.mkdir()
+        with (path / "old").open("w+b", buffering=0) as file:
+            assert file.write(b"before, ") == 8
+            for old, new in ("old", "new"), ("new", "newer"):
+                stolen, thief.only, thief.steals = thief.stolen, RENAME, lost
+                (path / old).rename(path / new)
+                assert thief.stolen > stolen
+                assert file.write(b"after, ") == 7
+            assert os.pread(file.fileno(), 100, 0) == b"before, after, after, "
+            assert wait_until(lambda: os.listdir(behind) == ["newer"], 20)
+            assert (behind / "newer").stat().st_nlink == 1
+        assert (path / "newer").read_bytes() == b"before, after, after, "
+        assert mount.status()["recovery"]["lost"] == 0
 
 
 def test_a_storm_of_writes_while_the_link_is_cut_again_and_again(later_samba: Samba, mounted: Mounter) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smb3fs.handles import journal as journals
-from smb3fs.handles.journal import MARK, Identity, Journal, Left, LeftOpen, frame, read
+from smb3fs.handles.journal import MARK, Identity, Journal, Left, LeftName, LeftOpen, frame, read
 from smb3fs.wire.create import FileId
 
 ExpectLog = Callable[[str], None]
@@ -29,6 +29,7 @@ OPENS = st.builds(
     U32,
     st.binary(max_size=60),
 )
+NAMES = st.builds(LeftName, st.text(st.characters(), max_size=20), U64)
 
 
 def an_open(name: str = "f") -> LeftOpen:
@@ -49,17 +50,25 @@ def found(folder: Path) -> Left:
     return left
 
 
-@given(st.lists(st.one_of(st.builds(Identity, st.binary(min_size=16, max_size=16), st.integers(0, 65535), U64), OPENS)))
+@given(
+    st.lists(
+        st.one_of(st.builds(Identity, st.binary(min_size=16, max_size=16), st.integers(0, 65535), U64), OPENS, NAMES)
+    )
+)
 @settings(max_examples=30, deadline=None)
-def test_whatever_byte_the_writer_stops_at_what_came_before_is_read(records: list[Identity | LeftOpen]) -> None:
+def test_whatever_byte_the_writer_stops_at_what_came_before_is_read(
+    records: list[Identity | LeftOpen | LeftName],
+) -> None:
     data, states, ends = MARK, [Left()], [len(MARK)]
     for number, record in enumerate(records):
         data += frame(record.encode() if isinstance(record, Identity) else record.encode(number))
         before = states[-1]
         if isinstance(record, Identity):
-            states.append(Left(record, before.opens))
+            states.append(Left(record, before.opens, before.names))
+        elif isinstance(record, LeftOpen):
+            states.append(Left(before.identity, {**before.opens, number: record}, before.names))
         else:
-            states.append(Left(before.identity, {**before.opens, number: record}))
+            states.append(Left(before.identity, before.opens, {**before.names, number: record}))
         ends.append(len(data))
     for cut in range(len(data) + 1):
         whole = sum(end <= cut for end in ends)
@@ -83,9 +92,9 @@ def test_a_byte_that_has_changed_is_noticed_and_nothing_behind_it_is_used(place:
 @settings(max_examples=100, deadline=None)
 def test_what_is_garbage_in_a_good_frame_is_refused(payload: bytes) -> None:
     data = MARK + frame(WHO.encode())
-    if payload[:1] not in (b"I", b"O", b"C"):
+    if payload[:1] not in (b"I", b"O", b"N", b"C"):
         assert read(data + frame(payload)) == (Left(WHO), len(data))
-    for kind in (b"I", b"O", b"C"):
+    for kind in (b"I", b"O", b"N", b"C"):
         read(data + frame(kind + payload))  # raises nothing
 
 

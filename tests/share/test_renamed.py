@@ -1,0 +1,294 @@
+"""What was renamed while it was open is claimed by its old name, which the file has for no longer than that takes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from keeping_server import Desk, KeepingServer
+from peer import Message, trio_test
+from stage import Stage, staged
+from tree_server import Handle
+
+from smb3fs.channels.session import Session
+from smb3fs.errors import Status
+from smb3fs.handles.journal import Identity, Journal, LeftName, read
+from smb3fs.handles.leases import RH, RWH
+from smb3fs.handles.opens import Durability, Open
+from smb3fs.handles.renamed import ASIDE, SecondNames
+from smb3fs.wire.create import AccessMask, CreateRequest, FileId
+from smb3fs.wire.header import Command
+from smb3fs.wire.infoclass import FileDispositionInformation, FileLinkInformation, FileRenameInformation
+from smb3fs.wire.query import SetInfoRequest
+
+ExpectLog = Callable[[str], None]
+# What is logged where all claims are refused, and where a session dies on the way.
+UNGIVEN = "serves the connection before"
+DIED = "reconnecting failed"
+SECOND_NAME = FileLinkInformation.information_class
+ASIDE_NAME = FileRenameInformation.information_class
+REMOVAL = FileDispositionInformation.information_class
+
+
+@dataclass
+class Records(Desk):
+    """What such a server keeps: of each open the name by which it was made."""
+
+    names: dict[int, str] = field(default_factory=dict)
+    kill: Callable[[KeepingServer, SetInfoRequest | CreateRequest], str] = lambda _server, _request: ""
+    """Whether the connection ends "before" a request is carried out, or "after"; "" for neither."""
+
+
+class RecordingServer(KeepingServer):
+    """Gives an open back by the name by which it was made, if that leads to the file; and renames for anybody."""
+
+    desk: Records
+
+    def __init__(self, tree: Any, desk: Records) -> None:
+        super().__init__(tree, desk)
+        self.handler = self.receive
+
+    def receive(self, message: Message) -> None:
+        """End the connection where the test says so."""
+        if message.elements[0].command == Command.OPLOCK_BREAK:
+            self.send(self.reply(message.elements[0], status=Status.UNSUCCESSFUL))
+            return
+        requests = [element.request for element in message.elements]
+        killed = [self.desk.kill(self, one) for one in requests if isinstance(one, SetInfoRequest | CreateRequest)]
+        if "before" not in killed:
+            if "after" in killed:
+                self.send = lambda *_replies, **_how: None  # type: ignore[method-assign]
+            self.serve(message)
+        if any(killed):
+            self.transport.hang_up()
+
+    def _create(self, request: CreateRequest) -> FileId:
+        for number, name in self.desk.names.items():
+            kept, guid, persistent = self.desk.kept[number]
+            there = request.name == name and self.tree.nodes.get(name) is kept.node
+            self.desk.kept[number] = Handle(kept.node, name if there else "?", kept.access), guid, persistent
+        return super()._create(request)
+
+    def _do_set_info(self, request: Any, handle: Handle, file_id: FileId) -> bytes:
+        if request.information_class == ASIDE_NAME:
+            handle.access |= AccessMask.DELETE
+        return super()._do_set_info(request, handle, file_id)
+
+    def _do_close(self, request: Any, handle: Handle, file_id: FileId) -> bytes:
+        if handle.delete:
+            handle.node.links -= 1
+        return super()._do_close(request, handle, file_id)
+
+
+class Renamed:
+    """A share with an open file that was renamed, as it is known to nobody but us."""
+
+    def __init__(self, stage: Stage, desk: Records) -> None:
+        self.stage, self.desk = stage, desk
+
+    async def file(self, lease: int = RWH) -> Open:
+        """Open "f", with a lease, and have it renamed to "g" without our opening it anew."""
+        handle = await self.stage.share.open("f", read=True, write=True, expect=None)
+        server = self.stage.server
+        assert isinstance(server, RecordingServer)
+        self.desk.keep(server, handle, Durability.PERSISTENT)
+        self.desk.names[handle.file_id.persistent] = "f"
+        handle.lease = self.stage.opens.leases.make("f", "")
+        handle.lease.opens.add(handle)
+        handle.lease.kept = lease
+        self.stage.tree.nodes["g"] = self.stage.tree.nodes.pop("f")
+        self.stage.opens.moved(("f", "f"), ("g", "g"), "\\")
+        handle.kept_as, handle.ledger = "f", None
+        return handle
+
+    async def lose(self) -> None:
+        """Lose the connection, and wait."""
+        self.stage.server.transport.hang_up()
+        await trio.sleep(5)
+
+    @property
+    def names(self) -> set[str]:
+        """What the server has at the root that is no directory."""
+        return {name for name, node in self.stage.tree.nodes.items() if "\\" not in name and not node.directory}
+
+    @property
+    def tally(self) -> tuple[int, int]:
+        """How many opens were claimed, and lost."""
+        tally = self.stage.world.recovery.tally
+        return tally.claimed, tally.lost
+
+
+@asynccontextmanager
+async def renamed() -> AsyncIterator[Renamed]:
+    """Bring it up."""
+    desk = Records()
+    async with staged(serve=lambda tree: RecordingServer(tree, desk)) as stage:
+        yield Renamed(stage, desk)
+
+
+@trio_test
+async def test_it_goes_on_and_has_one_name_afterwards() -> None:
+    async with renamed() as made:
+        handle = await made.file()
+        await made.lose()
+        assert made.tally == (1, 0)
+        assert [claim.name for claim in made.desk.claims] == ["g", "f"]
+        assert made.names == {"g", "protected"}
+        assert made.stage.tree.nodes["g"].links == 1
+        assert await made.stage.share.read(handle, 0, 8) == b"contents"
+
+
+@pytest.mark.parametrize("lease", [0, RH])
+@trio_test
+async def test_it_is_lost_where_others_may_have_made_a_file_of_that_name(lease: int, expect_log: ExpectLog) -> None:
+    expect_log(UNGIVEN)
+    async with renamed() as made:
+        handle = await made.file(lease)
+        made.stage.tree.nodes["g"].touch()
+        await made.lose()
+        assert made.tally == (0, 1)
+        assert handle.lost
+        assert made.names == {"g", "protected"}
+
+
+@trio_test
+async def test_it_is_lost_where_another_file_has_the_name_by_now(expect_log: ExpectLog) -> None:
+    expect_log(UNGIVEN)
+    async with renamed() as made:
+        handle = await made.file()
+        made.stage.tree.nodes["g"].touch()
+        made.stage.tree.add("f", b"another")
+        await made.lose()
+        assert handle.lost
+        assert made.names == {"f", "g", "protected"}
+        assert made.stage.tree.nodes["f"].data == b"another"
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("step", [SECOND_NAME, ASIDE_NAME, REMOVAL, "claim"])
+@trio_test
+async def test_whenever_the_session_dies_the_next_one_claims_it_and_takes_the_name_away(
+    step: int | str, when: str, expect_log: ExpectLog
+) -> None:
+    expect_log(DIED)
+    async with renamed() as made:
+        handle = await made.file()
+        killed = []
+
+        def kill(_: KeepingServer, request: SetInfoRequest | CreateRequest) -> str:
+            if isinstance(request, SetInfoRequest):
+                hit = request.information_class == step
+            else:
+                hit = step == "claim" and request.name == "f" and len(request.contexts) == 2
+            if not hit or killed:
+                return ""
+            killed.append(request)
+            return when
+
+        made.desk.kill = kill
+        await made.lose()
+        assert len(killed) == 1
+        assert made.tally == (1, 0)
+        assert made.names == {"g", "protected"}
+        assert made.stage.tree.nodes["g"].links == 1
+        assert await made.stage.share.read(handle, 0, 8) == b"contents"
+
+
+@trio_test
+async def test_a_name_that_is_another_files_by_now_is_left_alone(expect_log: ExpectLog) -> None:
+    expect_log(UNGIVEN)
+    async with renamed() as made:
+        await made.file()
+        refused: list[str] = []
+
+        def kill(_: KeepingServer, request: SetInfoRequest | CreateRequest) -> str:
+            if isinstance(request, SetInfoRequest) and request.information_class == SECOND_NAME and not refused:
+                refused.append("f")
+                made.stage.tree.add("f", b"another")  # whoever makes it is first
+            return ""
+
+        made.desk.kill = kill
+        await made.lose()
+        assert refused
+        assert made.tally[0] == 0
+        assert made.stage.tree.nodes["f"].data == b"another"
+
+
+def journal(path: Path) -> Journal:
+    """A journal that a daemon keeps."""
+    return Journal(str(path / "j"), lambda: None)
+
+
+@trio_test
+async def test_a_daemon_takes_away_what_one_before_it_has_left(tmp_path: Path) -> None:
+    first = journal(tmp_path)
+    first.identify(Identity(b"G" * 16, 1, 2))
+    async with renamed() as made:
+        tree = made.stage.tree
+        node, other = tree.nodes["f"], tree.nodes["protected"]
+        node.links = 3
+        aside = f"{ASIDE}00"
+        tree.nodes.update({"old": node, aside: node})
+        for name in ("old", aside, "protected", "gone"):
+            first.keep(("name", name), LeftName(name, node.number))
+        first._close()  # as the kernel does for those it kills
+        second = journal(tmp_path)
+        names = SecondNames(second, made.stage.opens.leases)
+        left = second.take_over()
+        assert {one.name for one in left.names.values()} == {"old", aside, "protected", "gone"}
+        names.inherit(left.names)
+        session = made.stage.world.pool.session
+        assert isinstance(session, Session)
+        await names.take_away(session)
+        assert made.names == {"f", "protected"}
+        assert tree.nodes["protected"] is other
+        assert (len(names), len(second)) == (0, 0)
+        assert read((tmp_path / "j").read_bytes())[0].names == {}
+        await made.stage.nothing_open()
+
+
+@trio_test
+async def test_the_last_name_of_a_file_is_never_removed() -> None:
+    async with renamed() as made:
+        node = made.stage.tree.nodes["f"]
+        names = SecondNames(None, made.stage.opens.leases)
+        names.inherit({1: LeftName("f", node.number)})
+        session = made.stage.world.pool.session
+        assert isinstance(session, Session)
+        await names.take_away(session)
+        assert made.names == {"f", "protected"}
+        assert len(names) == 0
+
+
+@trio_test
+async def test_what_the_server_does_not_let_us_remove_is_kept_in_mind(expect_log: ExpectLog) -> None:
+    expect_log("cannot be removed")
+    async with renamed() as made:
+        await made.file()
+
+        def refuse(message: Message, index: int) -> int | None:
+            request = message.elements[index].request
+            deletes = isinstance(request, CreateRequest) and request.name.startswith(ASIDE)
+            return Status.SHARING_VIOLATION if deletes and not allowed else None
+
+        allowed: list[bool] = []
+        make = made.stage.world._make_peer
+
+        def refusing() -> Any:
+            server = make()
+            assert isinstance(server, RecordingServer)
+            server.refuse = refuse
+            return server
+
+        made.stage.world._make_peer = refusing
+        await made.lose()
+        assert made.tally == (1, 0)
+        assert len([name for name in made.names if name.startswith(ASIDE)]) == 1
+        allowed.append(True)
+        await made.lose()
+        assert made.names == {"g", "protected"}
