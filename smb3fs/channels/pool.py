@@ -22,6 +22,9 @@ from smb3fs.wire.header import Request
 SESSION_GONE: Final = frozenset({Status.USER_SESSION_DELETED, Status.NETWORK_NAME_DELETED})
 # Answers to a repeated CREATE that leave open what became of the first one.
 UNDECIDED: Final = frozenset({Status.FILE_NOT_AVAILABLE, Status.DUPLICATE_OBJECTID})
+# Seconds for which a server that has seen the session end may say so of a CREATE of that session: later it always will.
+# Samba has a note that such a CREATE is under way, and if its process is killed nobody takes that away.
+UNDECIDED_PATIENCE: Final = 0.5
 # Seconds between two attempts at what the server is not ready for.
 FIRST_PAUSE: Final = 0.02
 LONGEST_PAUSE: Final = 1.0
@@ -239,9 +242,11 @@ class Pool:
         """Send a CREATE by itself until it is answered; True says that it was sent more than once.
 
         If it carries a CreateGuid, the server recognises it and gives the answer of the first time ([MS-SMB2]
-        3.3.5.9.10). That is so only as long as nobody has used the open: whatever else belongs to it must wait.
+        3.3.5.9.10). That is so only as long as nobody has used the open: whatever else belongs to it must wait. If the
+        answer is one of `UNDECIDED` after all, the session in which it was sent first is gone, and nobody knows.
         """
         lost, repeated, replay, pause = 0, False, False, FIRST_PAUSE
+        gone, limit = False, math.inf
         while True:
             session = await self.ready()
             try:
@@ -252,6 +257,7 @@ class Pool:
                 lost += 1
                 repeated = replay = repeated or error.sent
                 await self._leave(session)
+                gone, limit = gone or not session.lives, math.inf
                 continue
             if self._refuses(session, answer.status):
                 await self._leave(session)
@@ -259,7 +265,8 @@ class Pool:
                 # The server keeps the file for somebody who has lost the connection and not come back yet.
                 await trio.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
-            elif repeated and answer.status in UNDECIDED:
+            elif repeated and answer.status in UNDECIDED and trio.current_time() < limit:
+                limit = min(limit, trio.current_time() + UNDECIDED_PATIENCE) if gone else math.inf
                 # Either the first one is still under way, or a server that would keep the open for good has no record
                 # of it, so that it never arrived. Without the flag it is carried out in the second case, and only then.
                 replay = answer.status == Status.DUPLICATE_OBJECTID or not replay

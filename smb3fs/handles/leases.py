@@ -75,6 +75,8 @@ NONE: Final = 0
 RH: Final = int(LeaseState.READ | LeaseState.HANDLE)
 RWH: Final = int(LeaseState.READ | LeaseState.WRITE | LeaseState.HANDLE)
 KEY_SIZE: Final = 16
+# How many leases are kept at most that nobody has open.
+MOST_HELD_ON: Final = 1000
 
 
 class Reason(Enum):
@@ -156,6 +158,7 @@ class LeaseTable:
         self._by_name: dict[str, list[Lease]] = {}
         self._subscribers: list[Subscriber] = []
         self._preparations: list[Preparation] = []
+        self._held_on: set[Lease] = set()
         self._secret = os.urandom(KEY_SIZE)
 
     def __len__(self) -> int:
@@ -258,6 +261,8 @@ class LeaseTable:
         lease = self.find(path)
         if lease is not None:
             self._leave_name(lease)
+            if lease in self._held_on:
+                self._drop_unused(lease)
 
     def nameless(self, lease: Lease) -> None:
         """Forget the name of a lease that has another one at the server: who opens the file next asks for another."""
@@ -277,6 +282,13 @@ class LeaseTable:
             self._by_name.pop(name, None)
 
     # -- asking
+
+    def hold_on(self, asked: Sequence[CreateContext]) -> None:
+        """Keep the lease that a CREATE has asked for as long as its file has its name, whoever closes it."""
+        told = dict(asked).get(LEASE_CONTEXT)
+        lease = self._by_key.get(told[:KEY_SIZE]) if told is not None else None
+        if lease is not None and len(self._held_on) < MOST_HELD_ON:
+            self._held_on.add(lease)
 
     def context(self, lease: Lease, wish: int) -> CreateContext:
         """Build the context by which a CREATE asks for `wish`, or, with the lease's own state, names the key alone."""
@@ -379,8 +391,9 @@ class LeaseTable:
 
     def _drop_unused(self, lease: Lease) -> None:
         """Forget a lease that nobody holds, as the server does."""
-        if lease.opens or lease.asked:
+        if lease.opens or lease.asked or (lease in self._held_on and self.find(lease.path) is lease):
             return
+        self._held_on.discard(lease)
         self._by_key.pop(lease.key, None)
         self._leave_name(lease)
 

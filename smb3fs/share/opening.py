@@ -35,7 +35,7 @@ from smb3fs.wire.durable import (
     DurableHandleRequestV2,
 )
 from smb3fs.wire.header import Request
-from smb3fs.wire.lease import LEASE_CONTEXT, LeaseState
+from smb3fs.wire.lease import LEASE_CONTEXT, LeaseState, parse_lease
 from smb3fs.wire.negotiate import Capability, Dialect
 from smb3fs.wire.tree import ShareCapability
 
@@ -88,24 +88,30 @@ class Opening(Recognising):
         """
         asked = self._lasting(request, await self._pool.ready())
         session, answer, repeated = await self._pool.create(asked)
+        if repeated and self.persists(session):
+            # A process that was killed over the first one leaves an open that nobody can end, and only this key passes.
+            self._leases.hold_on(request.contexts)
         if repeated and answer.status != Status.SUCCESS:
             if request.disposition not in OPENING:
-                return await self._open_made(asked, path, writable=writable)
+                return await self._open_made(asked, path, session, writable=writable)
             # Refused may be what was to be given back; the name is still there to be opened anew.
             asked = self._lasting(request, session)
             session, answer, _ = await self._pool.create(asked)
         return self._opened(asked, answer, path, session, writable=writable)
 
-    async def _open_made(self, lost: CreateRequest, path: str, *, writable: bool) -> Open:
+    async def _open_made(self, lost: CreateRequest, path: str, session: Session, *, writable: bool) -> Open:
         """Open what a CREATE has made whose answer is lost, if the server knows that; else raise ConnectionLost.
 
-        What that CREATE has opened is still there, without a connection. It is the server's to end when somebody comes
-        with another lease than its own, so it is opened with another. Two round trips.
+        What that CREATE has opened is still there, without a connection. A durable open is the server's to end when
+        somebody comes with another lease than its own, so it is opened with another; a persistent one is not, so it is
+        opened with the same. Two round trips.
         """
         made = await self._made_by(lost)
-        if not made:
+        lease = self._leases.lease_of(parse_lease(dict(lost.contexts)[LEASE_CONTEXT]).key) if made else None
+        if lease is None:
             raise unknown()
-        lease = self._leases.make(path, path.rpartition(self._separator)[0], made)
+        if not self.persists(session):
+            lease = self._leases.make(path, path.rpartition(self._separator)[0], made)
         kept = [context for context in lost.contexts if context.name not in REMEMBERING]
         request = replace(
             lost, disposition=Disposition.OPEN, contexts=[*kept, self._leases.context(lease, RWH if writable else RH)]

@@ -70,10 +70,10 @@ class Thief(Middleman):
 
 
 @contextmanager
-def robbed(mounted: Mounter, server: Samba, *options: str) -> Iterator[tuple[Mount, Thief]]:
-    """Mount the share that keeps open files through a thief."""
+def robbed(mounted: Mounter, server: Samba, *options: str, share: str = "persistent") -> Iterator[tuple[Mount, Thief]]:
+    """Mount a share, if no other then the one that keeps open files for good, through a thief."""
     with Thief(server.address) as thief:
-        yield mounted(*thief.options(), *options, server=server, share="persistent"), thief
+        yield mounted(*thief.options(), *options, server=server, share=share), thief
         mounted.finish()
 
 
@@ -139,6 +139,23 @@ def test_each_change_happens_once(later_samba: Samba, mounted: Mounter, lost: st
         assert status["reconnects"] >= len(CHANGES)
         assert status["recovery"]["lost"] == 0
         assert status["open_handles"] == 0
+
+
+@LOST
+def test_an_exclusive_create_happens_once_on_a_durable_share(samba: Samba, mounted: Mounter, lost: str) -> None:
+    """Samba 4.17 does not know the CREATE again, but its lease."""
+    with robbed(mounted, samba, share="durable") as (mount, thief):
+        path = mount.path / lost
+        path.mkdir()
+        for number in range(3):
+            thief.steals = lost
+            with (path / str(number)).open("xb", buffering=0) as file:
+                assert file.write(b"mine") == 4
+            assert thief.stolen == number + 1
+            assert (path / str(number)).read_bytes() == b"mine"
+            with pytest.raises(FileExistsError):
+                (path / str(number)).open("xb")
+        assert wait_until(lambda: samba.open_files() == [], 20)
 
 
 @LOST

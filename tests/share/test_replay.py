@@ -23,6 +23,7 @@ from smb3fs.errors import ConnectionLost, Status, StatusError
 from smb3fs.handles.ledger import Ledger, Piece, Step
 from smb3fs.handles.opens import Durability, Open
 from smb3fs.share.share import Share
+from smb3fs.wire.create import CreateRequest
 from smb3fs.wire.durable import DURABLE_HANDLE_V2, DurableHandleRequestV2
 from smb3fs.wire.negotiate import Capability
 from smb3fs.wire.reparse import SymbolicLink
@@ -532,3 +533,48 @@ async def test_a_loss_on_that_way_leaves_nothing_more_open(lost: str, expect_log
         made.share.close(handle)
         await settle()
         assert [kept.path for kept, _, _ in made.memory.kept.values()] == ["f"]
+
+
+@pytest.mark.parametrize("write", [False, True])
+@trio_test
+async def test_a_create_that_the_server_takes_for_under_way_for_ever_is_asked_for_as_another_one(write: bool) -> None:
+    """Its process was killed in the middle of it, and its note about that is still there."""
+    async with losing() as made:
+        stuck: list[bytes] = []
+        make = made.stage.world._make_peer
+
+        def refusing() -> LastingServer:
+            server = make()
+            assert isinstance(server, LastingServer)
+
+            def refuse(message: Message, index: int) -> int | None:
+                asked = _guid_of(message, index)
+                return Status.FILE_NOT_AVAILABLE if asked and asked in stuck else None
+
+            server.refuse = refuse
+            return server
+
+        def lose(message: Message) -> str:
+            asked = _guid_of(message, 0)
+            if stuck or not asked:
+                return ""
+            stuck.append(asked)
+            return "request"
+
+        made.stage.world._make_peer = refusing
+        made.memory.lose = lose
+        began = trio.current_time()
+        handle = await made.share.open("f", read=True, write=write, expect=None)
+        assert trio.current_time() - began < 5
+        assert stuck
+        assert handle.durability == Durability.PERSISTENT
+        assert handle.create_guid not in stuck
+        made.share.close(handle)
+        await made.stage.nothing_open()
+
+
+def _guid_of(message: Message, index: int) -> bytes:
+    """The CreateGuid in an element of a message, b"" for none."""
+    request = message.elements[index].request
+    asked = dict(request.contexts).get(DURABLE_HANDLE_V2) if isinstance(request, CreateRequest) else None
+    return DurableHandleRequestV2.parse(asked).create_guid if asked is not None else b""

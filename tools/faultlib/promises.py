@@ -13,7 +13,7 @@ PERSISTENT: Final = "persistent"
 
 PROMISES: Final[Mapping[str, str]] = {
     NEITHER: "calls on open files may fail; what succeeded was done, what failed was done or not, no byte is wrong",
-    DURABLE: "nothing fails when only the link does, but for locks; with the server's process, open files may be lost",
+    DURABLE: "nothing fails when only the link does, but for locks and mkdir; with its process, open files may be lost",
     PERSISTENT: "nothing fails, whatever is lost and comes back within timeout=, but for locks given away",
 }
 # What a process of the server that crashes by itself amounts to.
@@ -23,10 +23,13 @@ ROBBED: Final = "robbed"
 # [MS-SMB2] 3.3.7.1: a durable open keeps its byte-range locks only under a lease to write, which files that several
 # clients have open never get. Here these are the counters.
 WITHOUT_A_LEASE: Final = frozenset({"lock", "unlock", "read counter", "write counter", "open counter", "close counter"})
+# Samba makes no open of a directory durable and grants it no lease that would tell whose it is, so whoever has lost the
+# answer to a mkdir cannot tell who has made what is there.
+NOT_KNOWN_AGAIN: Final = frozenset({"mkdir"})
 
 
 def broken(share: str, kind: str, what: str) -> bool:
     """Whether an error of an operation, after a fault of a kind, breaks the share's promise."""
     if share == PERSISTENT:
         return kind != ROBBED or what not in WITHOUT_A_LEASE
-    return share == DURABLE and kind not in OF_THE_SERVER and what not in WITHOUT_A_LEASE
+    return share == DURABLE and kind not in OF_THE_SERVER and what not in WITHOUT_A_LEASE | NOT_KNOWN_AGAIN
