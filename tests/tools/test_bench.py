@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,13 +18,15 @@ if str(TOOLS) not in sys.path:
 
 from benchlib import cli, kernel, machine, report, stats  # noqa: E402
 from benchlib.bulk import Read, Write  # noqa: E402
+from benchlib.delay import Delay  # noqa: E402
 from benchlib.memory import Step  # noqa: E402
 from benchlib.runner import Facts, Result, Results, describe_sessions, turns  # noqa: E402
 from benchlib.small import Create, List, OpenRead, Stat, Unlink, small_name  # noqa: E402
+from benchlib.warm import Find, Untar, spread  # noqa: E402
 from benchlib.worker import Worker, WorkError  # noqa: E402
 from benchlib.workload import MIB, Operation, Pattern, Place, Sizes, WorkloadError, clear, lay_out  # noqa: E402
 
-SIZES = Sizes(bulk_mib=2, files=3, entries=4)
+SIZES = Sizes(bulk_mib=2, files=3, entries=4, tarred=101, found=102, again_mib=1)
 
 
 # -- figures ---------------------------------------------------------------------------------------------------------
@@ -264,6 +268,38 @@ def test_wrong_small_files_are_noticed(share: Path) -> None:
         Create(SIZES, pattern).verify(place)
 
 
+def test_a_tree_that_misses_a_file_or_has_a_wrong_one_is_noticed(share: Path) -> None:
+    untar, find = Untar(SIZES, Pattern()), Find(SIZES, Pattern())
+    for operation in (untar, find):
+        place = lay_out(operation, share / "share", share / "local", "untar")
+        operation.perform(place.server, place)
+        last = place.server / spread(operation.steps if operation is untar else SIZES.found)[-1]
+        if operation is untar:
+            last.write_bytes(bytes(4096))
+            with pytest.raises(WorkloadError):
+                operation.verify(place)
+        last.unlink()
+        with pytest.raises(WorkloadError):
+            find.perform(place.server, place)
+    assert not untar.arrived(lay_out(untar, share / "share", share / "local", "untar"))
+
+
+def test_what_goes_through_a_delay_arrives_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setattr("benchlib.delay.SMB_PORT", server.getsockname()[1])
+        with Delay("127.0.0.1", 0.001) as way, socket.create_connection((way.address, way.port)) as near:
+            far, _ = server.accept()
+            with far:
+                for one, other in ((near, far), (far, near)):
+                    one.sendall(content := os.urandom(100_000))
+                    got = b""
+                    while len(got) < len(content):
+                        got += other.recv(1 << 20)
+                    assert got == content
+                near.shutdown(socket.SHUT_WR)
+                assert far.recv(1) == b""
+
+
 def test_a_listing_that_misses_an_entry_is_noticed(share: Path) -> None:
     operation = List(SIZES, Pattern())
     place = lay_out(operation, share / "share", share / "local", "")
@@ -359,12 +395,12 @@ def test_an_unknown_client_is_refused_by_name(capsys: pytest.CaptureFixture[str]
 
 def test_a_quick_run_is_small_and_leaves_the_memory_run_out() -> None:
     arguments = cli.parser().parse_args(["--quick", "--mib", "8"])
-    assert cli.sizes_of(arguments) == Sizes(8, cli.QUICK.files, cli.QUICK.entries)
+    assert cli.sizes_of(arguments) == replace(cli.QUICK, bulk_mib=8)
     assert cli.MEMORY not in cli.operations_of(arguments)
     assert cli.MEMORY in cli.operations_of(cli.parser().parse_args([]))
 
 
 def test_a_run_that_does_not_fit_into_memory_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        cli.check_memory(Sizes(1 << 30, 1, 1), with_memory_run=False)
+        cli.check_memory(Sizes(1 << 30, 1, 1), [])
     assert "choose a smaller --mib" in capsys.readouterr().err

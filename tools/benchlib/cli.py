@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Final, NoReturn
@@ -20,19 +21,25 @@ from lab.server import Samba
 
 from benchlib import machine, memory, report
 from benchlib.bulk import Copy, Read, Write
-from benchlib.clients import MOUNTED, Client, RcloneWrites, Smb3fs
+from benchlib.clients import MOUNTED, Client, MountedClient, RcloneWrites, Smb3fs
+from benchlib.delay import Delay
+from benchlib.local import LocalDisk
 from benchlib.runner import Runner
 from benchlib.sections import with_others
 from benchlib.small import Create, List, OpenRead, Stat, Unlink
 from benchlib.smbclient import Smbclient
+from benchlib.warm import Find, ReadAgain, Untar
 from benchlib.workload import Operation, Pattern, Sizes
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-CLIENTS: Final[tuple[type[Client], ...]] = (*MOUNTED, Smbclient)
-OPERATIONS: Final[tuple[type[Operation], ...]] = (Write, Copy, Read, Create, OpenRead, Stat, Unlink, List)
+CLIENTS: Final[tuple[type[Client], ...]] = (*MOUNTED, Smbclient, LocalDisk)
+OPERATIONS: Final[tuple[type[Operation], ...]] = (
+    *(Write, Copy, Read, Create, OpenRead, Stat, Unlink, List),
+    *(Untar, Find, ReadAgain),
+)
 MEMORY: Final = "memory"
 FULL: Final = Sizes(bulk_mib=512, files=1000, entries=5000)
-QUICK: Final = Sizes(bulk_mib=64, files=100, entries=5000)
+QUICK: Final = Sizes(bulk_mib=64, files=100, entries=5000, tarred=200, found=1000, again_mib=64)
 FULL_ROUNDS: Final = 5
 QUICK_ROUNDS: Final = 1
 # Beside the files themselves: the clients' processes and smbd's.
@@ -64,6 +71,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--mib", type=int, help=f"size of the large file (default {FULL.bulk_mib}, {QUICK.bulk_mib})")
     made.add_argument("--files", type=int, help=f"number of small files (default {FULL.files}, {QUICK.files})")
     made.add_argument("--entries", type=int, help=f"entries of the listing (default {FULL.entries})")
+    made.add_argument(
+        "--delay", type=float, default=0, metavar="MS", help="milliseconds on the way there and back, by a proxy"
+    )
     made.add_argument("--options", default="", metavar="OPT,...", help="further mount options for smb3fs")
     made.add_argument("--json", type=Path, metavar="FILE", help="write every sample there")
     made.add_argument("--markdown", type=Path, metavar="FILE", help="write the report there as well")
@@ -73,7 +83,12 @@ def parser() -> argparse.ArgumentParser:
 def sizes_of(arguments: argparse.Namespace) -> Sizes:
     """The sizes asked for."""
     usual = QUICK if arguments.quick else FULL
-    return Sizes(arguments.mib or usual.bulk_mib, arguments.files or usual.files, arguments.entries or usual.entries)
+    return replace(
+        usual,
+        bulk_mib=arguments.mib or usual.bulk_mib,
+        files=arguments.files or usual.files,
+        entries=arguments.entries or usual.entries,
+    )
 
 
 def operations_of(arguments: argparse.Namespace) -> list[str]:
@@ -84,10 +99,12 @@ def operations_of(arguments: argparse.Namespace) -> list[str]:
     return usual if arguments.quick else [*usual, MEMORY]
 
 
-def check_memory(sizes: Sizes, with_memory_run: bool) -> None:
+def check_memory(sizes: Sizes, wanted: Sequence[str]) -> None:
     """Refuse what does not fit: source, fixture and what is written are all in memory, rclone's cache too."""
     needed = 4 * sizes.bulk_mib + SPARE_MIB
-    if with_memory_run:
+    if ReadAgain.name in wanted:  # the file, and the kernel's pages of it
+        needed += 2 * sizes.again_mib
+    if MEMORY in wanted:
         needed = max(needed, 2 * sizes.bulk_mib + memory.COPY_MIB + SPARE_MIB)
     available = machine.memory_available_mib()
     if available < needed:
@@ -124,7 +141,7 @@ def run(arguments: argparse.Namespace, command: str) -> report.Run:
     pattern = Pattern()
     operations: list[Operation] = [kind(sizes, pattern) for kind in OPERATIONS if kind.name in wanted]
     rounds = arguments.rounds or (QUICK_ROUNDS if arguments.quick else FULL_ROUNDS)
-    check_memory(sizes, MEMORY in wanted)
+    check_memory(sizes, wanted)
     if warning := machine.busy():
         say(f"==> {warning}")
     say("==> bringing up a private Samba server")
@@ -138,6 +155,8 @@ def run(arguments: argparse.Namespace, command: str) -> report.Run:
         local = own / "local"
         local.mkdir()
         Smb3fs.options = arguments.options
+        if arguments.delay:
+            MountedClient.way = stack.enter_context(Delay(server.address, arguments.delay / 1000))
         clients = [kind(server, own / kind.name) for kind in CLIENTS if kind.name in arguments.only]
         before = machine.load()
         runner = Runner(server, local, say)

@@ -16,6 +16,7 @@ from lab.mounting import LeftBehindError, Mount
 from lab.server import Samba
 
 from benchlib import kernel
+from benchlib.delay import Delay
 
 START_SECONDS: Final = 20.0
 STOP_SECONDS: Final = 15.0
@@ -44,6 +45,9 @@ class Client(ABC):
 
 class MountedClient(Client):
     """A client that makes a mount."""
+
+    # What it goes through, if not to the server itself.
+    way: ClassVar[Delay | None] = None
 
     @abstractmethod
     def start(self) -> None:
@@ -85,6 +89,8 @@ class Smb3fs(MountedClient):
     def __init__(self, server: Samba, folder: Path) -> None:
         super().__init__(server, folder)
         options = [f"credentials={server.credentials}", *filter(None, self.options.split(","))]
+        if self.way is not None:
+            options += [f"ip={self.way.address}", f"port={self.way.port}"]
         self._mount = Mount(server.source(), self.mountpoint, options)
 
     @property
@@ -200,6 +206,11 @@ class RcloneOff(ForegroundClient):
         """The command without the names and the files of its own."""
         return " ".join(("rclone mount", "--vfs-cache-mode", self.mode, *self.more))
 
+    def _place(self) -> str:
+        """Where the server is, in the words of its configuration."""
+        way = self.way
+        return f"host = {self.server.address}\n" if way is None else f"host = {way.address}\nport = {way.port}\n"
+
     def command(self) -> list[str]:
         """rclone with a configuration of its own and an empty cache."""
         configuration = self.folder / "rclone.conf"
@@ -209,8 +220,7 @@ class RcloneOff(ForegroundClient):
             )
             configuration.touch(mode=0o600)
             configuration.write_text(
-                f"[bench]\ntype = smb\nhost = {self.server.address}\n"
-                f"user = {self.server.user}\npass = {secret.stdout.strip()}\n"
+                f"[bench]\ntype = smb\n{self._place()}user = {self.server.user}\npass = {secret.stdout.strip()}\n"
             )
         cache = self.folder / "cache"
         shutil.rmtree(cache, ignore_errors=True)

@@ -29,6 +29,9 @@ class Sizes:
     bulk_mib: int
     files: int
     entries: int
+    tarred: int = 2000
+    found: int = 10_000
+    again_mib: int = 1024
 
 
 @dataclass(frozen=True, slots=True)
