@@ -16,7 +16,7 @@ FIRST_WAIT: Final = 0.002
 LONGEST_WAIT: Final = 0.1
 AGED: Final = 1.1
 FOLLOWING: Final = frozenset({"put", "truncate", "utime", "open"})
-"""Calls that change the file which a name leads to, or open it to be changed."""
+"""Calls that change the file which a name leads to, or open it to be changed; so does the removal of an open one."""
 
 
 @dataclass
@@ -128,9 +128,11 @@ class Renamed:
 
     def first(self, model: Model, operation: Operation) -> tuple[Operation, Expected] | None:
         """What has to be done before an operation, if anything."""
-        if operation.verb not in FOLLOWING:
+        path = str(operation.arguments[0]) if operation.arguments else ""
+        # What is open goes out of sight when it is removed only if it is known by that name.
+        removed = model.files[path] if operation.verb == "unlink" and path in model.files else None
+        if operation.verb not in FOLLOWING and not (removed and removed.opens):
             return None
-        path = str(operation.arguments[0])
         when, side = self._changed.get(path, (float("-inf"), operation.side))
         if side == operation.side or time.monotonic() - when > self._bound:
             return None
