@@ -7,7 +7,6 @@ import logging
 import os
 import signal
 import time
-from collections import Counter
 from collections.abc import Callable
 from ipaddress import ip_address
 from typing import Any, Final, cast
@@ -19,30 +18,28 @@ from smb3fs.channels.connector import Connector, Target
 from smb3fs.channels.interfaces import own_addresses
 from smb3fs.channels.kerberos import Tickets
 from smb3fs.channels.logins import Logins
-from smb3fs.channels.mechanisms import KERBEROS, Login
+from smb3fs.channels.mechanisms import Login
 from smb3fs.channels.negotiation import BOUND_ALGORITHMS, DIALECTS, SIGNING_ALGORITHMS, Policy
 from smb3fs.channels.places import Place
 from smb3fs.channels.pool import Pool
-from smb3fs.channels.session import Session
 from smb3fs.channels.siblings import Siblings
 from smb3fs.errors import DeadlineExceeded, MountError, Smb3fsError
 from smb3fs.fuse.drivers import Driver, driver_named
-from smb3fs.handles.claims import Tally
 from smb3fs.handles.journal import Journal
-from smb3fs.handles.leases import LeaseTable, lease_name
-from smb3fs.handles.opens import Durability, OpenTable
+from smb3fs.handles.leases import LeaseTable
+from smb3fs.handles.opens import OpenTable
 from smb3fs.line import Line
 from smb3fs.options import MountOptions
 from smb3fs.share.branches import Branches
 from smb3fs.share.share import Share
 from smb3fs.share.versions import check_chosen, chosen_time
+from smb3fs.snapshot import Snapshots
 from smb3fs.status import make_state_directory, serve_status, socket_path, state_path
 from smb3fs.trace import Trace
 from smb3fs.vfs.backend import ShareVerbs
 from smb3fs.vfs.cached import Contents
 from smb3fs.vfs.names import NameMapping, Names
 from smb3fs.vfs.operations import Vfs
-from smb3fs.wire.negotiate import Cipher, SigningAlgorithm
 from smb3fs.wire.snapshots import time_token
 from smb3fs.wire.tree import ShareFlag
 
@@ -53,7 +50,7 @@ ENUMERATES_BY_ACCESS: Final = int(ShareFlag.ACCESS_BASED_DIRECTORY_ENUM)
 
 
 class Mount:
-    """One mount: its parts, and what `smb3fs status` tells of them."""
+    """One mount: its parts; what `smb3fs status` tells of them is `smb3fs.snapshot`'s to say."""
 
     def __init__(self, options: MountOptions, target: str, nursery: trio.Nursery) -> None:
         self.options = options
@@ -67,6 +64,7 @@ class Mount:
         self.line = self._line(Place(options.server, options.share, self._path))
         self.branches: Branches | None = None
         self.vfs = Vfs(self.line.share, options, self.trace)
+        self.snapshot = Snapshots(self).take
 
     def _line(self, place: Place) -> Line:
         """Make the parts that carry requests to one place."""
@@ -128,14 +126,14 @@ class Mount:
         self.trace.event(time.time(), f"{path} leads to {session.place if session is not None else 'nowhere'}")
         return line
 
-    def _lines(self) -> list[Line]:
+    def lines(self) -> list[Line]:
         """Return the line to the source, and those to what links lead to."""
         return [self.line, *(self.branches.branches if self.branches is not None else ())]
 
     async def reload(self) -> None:
         """Read the credentials file again, and try at once if it is a login that the mount waits for."""
         await self.logins.read()
-        for line in self._lines():
+        for line in self.lines():
             line.recovery.hurry()
 
     async def start(self) -> None:
@@ -211,148 +209,20 @@ class Mount:
             "snapshots": tokens,
         }
 
+    def announce(self) -> None:
+        """Tell by which connection the share is there; what becomes of that is told when it happens."""
+        session = self.line.pool.session
+        if session is not None:
+            self.trace.event(time.time(), f"mounted by connection {session.channel.transport.description}")
+
     async def end(self) -> None:
         """Take leave of the server, so that nothing of us is left there."""
         with trio.move_on_after(self.options.timeout):
             await self.vfs.state.writes.finish()
         self.vfs.state.deferred.drop_all()
         async with trio.open_nursery() as nursery:
-            for line in self._lines():
+            for line in self.lines():
                 nursery.start_soon(line.end)
-
-    def snapshot(self) -> dict[str, Any]:
-        """Return what `smb3fs status` shows, in values that JSON has."""
-        session, trace, options = self.line.pool.session, self.trace, self.options
-        agreed = session.agreed if session is not None else None
-        sealed = session is not None and (session.security.seal_everything or session.tree.seal)
-        signed = session is not None and session.security.signer is not None and not sealed
-        return {
-            "server": options.server,
-            "share": options.share,
-            "place": str(session.place) if session is not None else None,
-            "mountpoint": self.target,
-            "uptime": time.time() - self.began,
-            "state": "reconnecting" if session is None else "login expired" if self.line.pool.expired else "connected",
-            "login": _login_told(options, session),
-            "dialect": _dialect(agreed.dialect) if agreed is not None else None,
-            "signing": SigningAlgorithm(agreed.signing).name if agreed is not None and signed else None,
-            "posix": self.line.share.posix,
-            "encryption": Cipher(agreed.cipher).name if agreed is not None and agreed.cipher and sealed else None,
-            "channels": [told for line in self._lines() for told in self._channels(line)],
-            "links": self._links(),
-            "requests": dict(trace.requests),
-            "round_trips": trace.round_trips,
-            "unwaited": trace.unwaited,
-            "bytes": {
-                "read": trace.bytes_read,
-                "written": trace.bytes_written,
-                "copied": trace.bytes_copied,
-                "shared": trace.bytes_shared,
-            },
-            "read_ahead": {
-                "used": self.vfs.state.ahead.used,
-                "wasted": self.vfs.state.ahead.wasted,
-                "held": self.vfs.state.ahead.held,
-            },
-            "open_handles": sum(len(line.opens) for line in self._lines()) - len(self.vfs.state.deferred),
-            "deferred_handles": len(self.vfs.state.deferred),
-            "opens": {
-                "reused": self.vfs.state.deferred.reused,
-                "not_reused": self.vfs.state.deferred.missed,
-                "pages_kept": self.vfs.state.pages.kept,
-            },
-            "handles": self._handles(),
-            "writes": self._writes(),
-            "inodes": len(self.vfs.state.inodes),
-            "locks": self.vfs.state.locks.counts(),
-            "leases": self._leases(),
-            "directories": self.vfs.cached.counts(),
-            "breaks": dict(trace.breaks),
-            "slowest_acknowledgement": trace.slowest_acknowledgement,
-            "reconnects": trace.reconnects,
-            "recovery": self._recovery(),
-            "dropped_names": trace.dropped_names,
-            "events": [{"time": event.time, "text": event.text} for event in trace.events],
-            "last_errors": [{"time": event.time, "text": event.text} for event in trace.errors],
-        }
-
-    def _leases(self) -> dict[str, int]:
-        """Return how many files have which lease; "none" are those whose lease was taken back or not granted."""
-        counts: Counter[int] = Counter()
-        for line in self._lines():
-            counts += line.opens.leases.counts()
-        return {lease_name(state): counts[state] for state in sorted(counts, reverse=True)}
-
-    def _writes(self) -> dict[str, Any]:
-        """Return what is gathered, and how that was sent: bytes, the most there were and may be; writes, and runs."""
-        writes = self.vfs.state.writes
-        return {
-            "dirty": writes.dirty,
-            "most": writes.most,
-            "limit": writes.limit,
-            "gathered": writes.taken,
-            "failed": writes.failed,
-            "sent": {cause.value: count for cause, count in writes.runs.items()},
-        }
-
-    def _links(self) -> dict[str, str | None]:
-        """Return the links that have been followed, and where each leads at present."""
-        sessions = {} if self.branches is None else {way.path: way.branch.pool.session for way in self.branches.ways}
-        return {path: str(session.place) if session is not None else None for path, session in sessions.items()}
-
-    def _handles(self) -> dict[str, int]:
-        """Return how many handles there are of each durability."""
-        counts = sum((line.opens.durabilities() for line in self._lines()), Counter[Durability]())
-        return {durability.name.lower(): counts[durability] for durability in Durability}
-
-    def _recovery(self) -> dict[str, Any]:
-        """Return what the losses have come to; times are in seconds."""
-        recoveries = [line.recovery for line in self._lines()]
-        total = Tally()
-        for recovery in recoveries:
-            total.add(recovery.tally)
-        return {
-            "generation": self.line.pool.generation,
-            "claimed": total.claimed,
-            "reopened": total.reopened,
-            "lost": total.lost,
-            "robbed": total.robbed,
-            "latest": self.line.recovery.latest,
-            "longest": max(recovery.longest for recovery in recoveries),
-            "inherited": {
-                kind: sum(line.inherited[kind] for line in self._lines()) for kind in ("closed", "gone", "left")
-            },
-        }
-
-    @staticmethod
-    def _channels(line: Line) -> list[dict[str, Any]]:
-        """Return what is to say about the channels of a line's session; of several ones, what is known to compare."""
-        session = line.pool.session
-        told = []
-        for channel in session.channels if session is not None else ():
-            row: dict[str, Any] = {
-                "connection": channel.transport.description,
-                "transport": "tcp",
-                "in_flight": channel.in_flight,
-                "given_up": channel.given_up,
-                "credits": channel.connection.credits.available,
-            }
-            lane = session.lanes.get(channel) if session is not None else None
-            if lane is not None and line.siblings is not None:
-                row |= {"state": "standby" if lane.standby else "in use"}
-                row |= line.siblings.told(channel)
-                row |= {"bytes": lane.moved, "rate": lane.rate, "round_trip": lane.delay}
-            told.append(row)
-        return told
-
-
-def _login_told(options: MountOptions, session: Session | None) -> str:
-    """Return how the mount logs in, and whether it got a key by it."""
-    known = options.credentials
-    if session is not None and session.security.signer is None:
-        return "guest or anonymous: nothing is signed"
-    kind = "Kerberos" if options.security == KERBEROS else "NTLM"
-    return f"{kind}, as {known.username}" if known.username else kind
 
 
 def _logins(options: MountOptions) -> Logins:
@@ -370,12 +240,6 @@ def _logins(options: MountOptions) -> Logins:
     return Logins(login, known.password2, options.login_source)
 
 
-def _dialect(dialect: int) -> str:
-    """Return a dialect as people write it: 3.1.1."""
-    major, minor, patch = dialect >> 8, dialect >> 4 & 15, dialect & 15
-    return f"{major}.{minor}.{patch}" if patch else f"{major}.{minor}"
-
-
 async def run_mount(
     options: MountOptions, target: str, *, ready: Callable[[], None], ending: Callable[[], None] = lambda: None
 ) -> None:
@@ -387,6 +251,11 @@ async def run_mount(
     """
     failure: Smb3fsError | OSError | None = None
     driver = driver_named(options.fuse)
+
+    def is_live() -> None:
+        ready()
+        mount.announce()
+
     async with trio.open_nursery() as nursery:
         mount = Mount(options, target, nursery)
         try:
@@ -402,7 +271,7 @@ async def run_mount(
             gc.collect()
             gc.freeze()
             gc.set_threshold(20_000, 20, 20)
-            await driver.serve(mount.vfs, target, options, ready)
+            await driver.serve(mount.vfs, target, options, is_live)
             ending()
         except (Smb3fsError, OSError) as error:
             failure = error  # raised outside the nursery, which would wrap it into a group

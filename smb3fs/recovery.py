@@ -106,6 +106,8 @@ class Recovery:
         self.tally = Tally()
         self.latest = 0.0
         self.longest = 0.0
+        self.returns = 0
+        self.failures = 0
         self._generation = 0
         self._survivors = survivors
         self._pool = pool
@@ -182,6 +184,7 @@ class Recovery:
         self.tally.add(tally)
         self.latest = seconds
         self.longest = max(self.longest, seconds)
+        self.returns += 1
         self._trace.reconnects += 1
         what = f", {tally}" if tally else ""
         self._trace.event(
@@ -213,6 +216,7 @@ class Recovery:
         """Say that an attempt failed, and wait for the next one."""
         refused = _refuses_login(error)
         attempts.count(refused)
+        self.failures += 1
         interval = pause(error, attempts.refusals if refused else attempts.failures, tried - attempts.began)
         if attempts.failures == 1 or interval > QUICK_INTERVAL:
             self._trace.error(time.time(), f"{attempts.what} failed, next attempt in {interval:.1f} s: {error}")

@@ -23,18 +23,38 @@ class Event:
 
 
 @dataclass(slots=True)
+class Lookups:
+    """How often something was looked for in what is kept here, and how often the server had to be asked after all."""
+
+    asked: int = 0
+    missed: int = 0
+
+    def counts(self) -> dict[str, int]:
+        """Return what `smb3fs status` shows."""
+        return {"hits": self.asked - self.missed, "misses": self.missed}
+
+
+@dataclass(slots=True)
 class Trace:
     """The counters of one mount.
 
     A round trip is an exchange (one message with one or more chained requests) whose answer somebody waits for from the
     moment it is sent; one that nobody waits for, such as the CLOSE behind a release, and one that is sent ahead of the
     need for it, such as the next pages of a listing, is counted in `unwaited` instead. `breaks` counts what the server
-    has taken back of leases, by what they were and became; `slowest_acknowledgement` is for how many seconds the server
-    waited at most until we were done with what a break had cost.
+    has taken back of leases, by what they were and became, and `break_causes` by what that says of the reason;
+    `slowest_acknowledgement` is for how many seconds the server waited at most until we were done with what a break had
+    cost. `operations` are the kernel's requests. `data`, `attributes`, `names` and `listings` say which of those that
+    read, ask for attributes, look up a name or begin to list a directory were answered without the server.
     """
 
     requests: Counter[str] = field(default_factory=Counter)
+    operations: int = 0
+    data: Lookups = field(default_factory=Lookups)
+    attributes: Lookups = field(default_factory=Lookups)
+    names: Lookups = field(default_factory=Lookups)
+    listings: Lookups = field(default_factory=Lookups)
     breaks: Counter[str] = field(default_factory=Counter)
+    break_causes: Counter[str] = field(default_factory=Counter)
     slowest_acknowledgement: float = 0.0
     round_trips: int = 0
     unwaited: int = 0
@@ -46,6 +66,8 @@ class Trace:
     bytes_shared: int = 0
     reconnects: int = 0
     dropped_names: int = 0
+    failures: int = 0
+    """How many errors there were to tell of; `errors` has the last ones."""
     events: deque[Event] = field(default_factory=lambda: deque(maxlen=REMEMBERED_EVENTS))
     errors: deque[Event] = field(default_factory=lambda: deque(maxlen=REMEMBERED_EVENTS))
 
@@ -64,5 +86,6 @@ class Trace:
 
     def error(self, now: float, text: str) -> None:
         """Remember and log an error."""
+        self.failures += 1
         self.errors.append(Event(now, text))
         log.error("%s", text)

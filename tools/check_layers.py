@@ -43,7 +43,7 @@ LAYERS: Final[Sequence[Sequence[str]]] = (
     ("cache",),
     ("vfs",),
     ("fuse",),
-    ("status",),
+    ("status", "snapshot"),
     ("mount",),
     ("cli",),
 )

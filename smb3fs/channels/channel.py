@@ -31,6 +31,8 @@ from smb3fs.wire.lease import Break, parse_break
 # Messages that the reader may take in a row before it lets other tasks run: about a millisecond of work.
 BURST: Final = 32
 WATCH_INTERVAL: Final = 1.0
+# Seconds without an answer after which it is worth telling, where nothing else moves on the connection either.
+SILENT_AFTER: Final = 2.0
 # How many messages may be put off at a time.
 MOST_PUT_OFF: Final = 16
 # What an open may do that does not mind who else has the file open. Plain ints: arithmetic with enum's flags costs
@@ -60,6 +62,8 @@ class Channel:
         self.error: Smb3fsError | None = None
         # What was not answered, or not even sent, when the channel ended, and whether somebody waited for it.
         self.left: dict[Exchange, bool] = {}
+        self.silent = False
+        """Whether the server owes an answer, and nothing at all has moved for a while."""
         self._trace = trace
         self._timeout = timeout
         self._dead_after = timeout / 2
@@ -77,12 +81,23 @@ class Channel:
         self._last_received = trio.current_time()
         self._waiting_since = self._last_received
         self._suspect_since: float | None = None
+        self._moved = 0
         self._scope = trio.CancelScope()
 
     @property
     def in_flight(self) -> int:
         """How many requests wait for the server."""
         return self.connection.pending
+
+    @property
+    def bytes_in_flight(self) -> int:
+        """About how many bytes these ask for or carry."""
+        return sum(
+            request.credit_size
+            for exchange in self.connection.exchanges()
+            for request, answer in zip(exchange.requests, exchange.answers, strict=True)
+            if answer is None
+        )
 
     @property
     def given_up(self) -> int:
@@ -403,6 +418,7 @@ class Channel:
             self.fail(ConnectionLost(f"the machine slept, and the server did not answer within {AFTER_SLEEP:.0f} s"))
             return
         silence = now - max(self._last_received, self._waiting_since)
+        self._note_silence(silence)
         if self.connection.pending:
             # What waits for another client, a lock, may do so for hours; whether the server is there is asked apart.
             if silence > self._dead_after and self.connection.awaited:
@@ -424,6 +440,15 @@ class Channel:
             return
         if ask or self._suspect_since is not None:
             self.ask()
+
+    def _note_silence(self, seconds: float) -> None:
+        """Tell when the server has fallen silent, and when it answers again."""
+        before, self._moved = self._moved, self.transport.progress()
+        silent = bool(self.connection.awaited) and seconds > SILENT_AFTER and self._moved == before
+        if silent != self.silent:
+            self.silent = silent
+            what = f"is silent for {seconds:.0f} s" if silent else "is silent no more"
+            self._trace.event(time.time(), f"connection {self.transport.description} {what}")
 
 
 def _only_reads(exchange: Exchange) -> bool:

@@ -111,13 +111,10 @@ class Siblings:
                     self._trace.event(time.time(), "one connection: the server, the dialect or the login takes no more")
                 await self._pool.changed()
 
-    def told(self, channel: Channel) -> dict[str, int]:
-        """Return what `smb3fs status` shows of a channel's way: bits a second, attempts that failed, and returns."""
+    def told(self, channel: Channel) -> tuple[Path | None, int, int]:
+        """Return what is known of a channel's way, how often it could not be made and how often it came back."""
         path = self.paths.get(channel)
-        if path is None:
-            return {}
-        pair = path.pair
-        return {"speed": path.speed, "errors": self.failures[pair], "reconnects": self.returns[pair]}
+        return (None, 0, 0) if path is None else (path, self.failures[path.pair], self.returns[path.pair])
 
     async def _grow(self, session: Session) -> None:
         """Add what is missing, as long as the session lives."""
@@ -154,8 +151,11 @@ class Siblings:
                 self.paths.setdefault(channel, listed[target])
             lower.append(target in listed and target not in best)
         for channel, is_lower in zip(session.channels, lower, strict=True):
-            if channel in session.lanes:
-                session.lanes[channel].standby = is_lower and not all(lower)
+            lane, standby = session.lanes.get(channel), is_lower and not all(lower)
+            if lane is not None and lane.standby != standby:
+                lane.standby = standby
+                what = "stands by, as there are better ones" if standby else "is in use again"
+                self._trace.event(time.time(), f"channel {channel.transport.description} {what}")
 
     def _missing(self, session: Session, ranked: list[Path]) -> list[Pair]:
         """Return the wanted pairs that have no channel and may be tried now."""

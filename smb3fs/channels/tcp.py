@@ -17,6 +17,7 @@ from typing import Final
 import trio
 
 from smb3fs.buffers import SpareBuffers
+from smb3fs.channels.transport import Traffic
 from smb3fs.errors import ConnectionLost, WireError
 from smb3fs.wire.codec import Buffer
 from smb3fs.wire.header import HEADER_SIZE
@@ -33,8 +34,8 @@ NOT_SENT_LOW_WATER: Final = 1024 * 1024
 # `tcpi_retransmits` and `tcpi_unacked` of struct tcp_info (linux/tcp.h): how often what was not acknowledged has been
 # sent again, and how many segments that are. Those of a moment ago are always among them.
 UNHEARD: Final = struct.Struct("=2xB21xI")
-# `tcpi_bytes_acked` and `tcpi_bytes_received` of it.
-MOVED: Final = struct.Struct("=120xQQ")
+# `tcpi_rtt` (microseconds, smoothed), `tcpi_total_retrans`, `tcpi_bytes_acked` and `tcpi_bytes_received` of it.
+TRAFFIC: Final = struct.Struct("=68xI28xI16xQQ")
 # struct linger: closing takes no time, and is a reset.
 NO_LINGER: Final = struct.pack("ii", 1, 0)
 # Linux takes at most 1024 buffers in one call (UIO_MAXIOV).
@@ -172,11 +173,17 @@ class TcpTransport:
 
     def progress(self) -> int:
         """Return how many bytes have come in and how many of ours the peer's kernel has."""
+        traffic = self.traffic()
+        return traffic.received + traffic.sent
+
+    def traffic(self) -> Traffic:
+        """Return what the kernel has counted of the connection."""
         try:
-            told = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, MOVED.size)
-            return sum(MOVED.unpack(told))
+            told = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TRAFFIC.size)
+            round_trip, repeated, sent, received = TRAFFIC.unpack(told)
         except (OSError, struct.error):
-            return 0
+            return Traffic()
+        return Traffic(received, sent, repeated, round_trip / 1e6)
 
     @property
     def ends(self) -> tuple[str, str]:

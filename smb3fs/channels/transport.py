@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from smb3fs.wire.codec import Buffer
+
+
+class Traffic(NamedTuple):
+    """What has gone over a way: bytes that came in, and those of ours that the peer has; how often ours got lost.
+
+    `round_trip` is that of the way itself, without the server's work, in seconds; 0 if it is not known.
+    """
+
+    received: int = 0
+    sent: int = 0
+    repeated: int = 0
+    round_trip: float = 0.0
 
 
 class Transport(Protocol):
@@ -39,6 +51,10 @@ class Transport(Protocol):
 
     def progress(self) -> int:
         """Return a number that grows whenever bytes come in, or the peer acknowledges some of ours."""
+        ...
+
+    def traffic(self) -> Traffic:
+        """Return what has gone over it, all zero after its end."""
         ...
 
     @property

@@ -7,15 +7,26 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from smb3fs.cli.printable import printable
+from smb3fs.cli.units import delay, in_bits, in_bytes, share_of, span
+
 # As many events and errors as fit on a screen beside the rest; the JSON has them all.
 SHOWN: Final = 5
-# What is shown of a connection as it is.
-CHANNEL: Final = ("in_flight", "given_up", "credits", "errors", "reconnects")
+# What is shown of a connection as it is; what most have none of only where there is some.
+CHANNEL: Final = ("in_flight", "given_up", "credits", "errors", "reconnects", "repeated")
+SELDOM: Final = ("given_up", "repeated")
+# What people call the causes of breaks: what another client has done.
+CAUSES: Final[Mapping[str, str]] = {
+    "opened": "opened",
+    "changed": "changed",
+    "in_the_way": "removed, renamed or wanted alone",
+    "directory": "changed in a directory",
+}
 
 
 def status_text(snapshot: Mapping[str, Any]) -> str:
     """Return the lines for a snapshot; what it lacks is left out."""
-    return "\n".join(_lines(snapshot))
+    return "\n".join(map(printable, _lines(snapshot)))
 
 
 def snapshots_text(answer: Mapping[str, Any]) -> str:
@@ -23,7 +34,8 @@ def snapshots_text(answer: Mapping[str, Any]) -> str:
     tokens = answer.get("snapshots") or []
     if not tokens:
         return "the server has no previous versions of this share"
-    return "\n".join(_snapshot_line(str(token), mounted=token == answer.get("mounted")) for token in tokens)
+    lines = (_snapshot_line(str(token), mounted=token == answer.get("mounted")) for token in tokens)
+    return "\n".join(map(printable, lines))
 
 
 def _snapshot_line(token: str, *, mounted: bool) -> str:
@@ -41,7 +53,7 @@ def _lines(snapshot: Mapping[str, Any]) -> Iterator[str]:
     known: list[tuple[str, Any]] = [
         ("state", snapshot.get("state")),
         ("place", snapshot.get("place")),
-        ("mounted for", _span(snapshot.get("uptime"))),
+        ("mounted for", span(snapshot.get("uptime"))),
         ("login", snapshot.get("login")),
         ("dialect", snapshot.get("dialect")),
         ("signing", snapshot.get("signing")),
@@ -54,32 +66,28 @@ def _lines(snapshot: Mapping[str, Any]) -> Iterator[str]:
         ("gathered", _gathered(snapshot.get("writes"))),
         ("opens", _counts(snapshot.get("opens"))),
         ("locks", _locks(snapshot.get("locks"))),
-        ("leases", _counts(snapshot.get("leases"))),
+        ("leases", leases_told(snapshot)),
         ("breaks", _counts(snapshot.get("breaks"))),
+        ("others have", _causes(snapshot.get("break_causes"))),
+        ("slowest answer", delay(snapshot.get("slowest_acknowledgement"))),
+        ("cache hits", hits_told(snapshot.get("caches") or {})),
         ("directories", _counts(snapshot.get("directories"))),
+        ("memory", memory_told(snapshot)),
+        ("operations", snapshot.get("operations")),
         ("round trips", snapshot.get("round_trips")),
         ("not waited for", snapshot.get("unwaited")),
-        ("read", _bytes((snapshot.get("bytes") or {}).get("read"))),
+        ("read", in_bytes((snapshot.get("bytes") or {}).get("read"))),
         ("read ahead", _read_ahead(snapshot.get("read_ahead") or {})),
-        ("written", _bytes((snapshot.get("bytes") or {}).get("written"))),
-        ("copied there", _bytes((snapshot.get("bytes") or {}).get("copied"))),
-        ("shared of that", _bytes((snapshot.get("bytes") or {}).get("shared"))),
+        ("written", in_bytes((snapshot.get("bytes") or {}).get("written"))),
+        ("copied there", in_bytes((snapshot.get("bytes") or {}).get("copied"))),
+        ("shared of that", in_bytes((snapshot.get("bytes") or {}).get("shared"))),
         ("error", snapshot.get("error")),
     ]
     for name, value in known:
         if value is not None:
             yield f"  {name:<15}{value}"
-    for number, channel in enumerate(snapshot.get("channels") or []):
-        details = "".join(
-            f", {name.replace('_', ' ')} {channel[name]}"
-            for name in CHANNEL
-            if name in channel and (channel[name] or name != "given_up")
-        )
-        if "speed" in channel:
-            details += f", {channel['speed'] / 1e6:,.0f} Mbit/s"
-        if "state" in channel:
-            details += f", {channel['state']}, carried {_bytes(channel.get('bytes'))}"
-        yield f"  channel {number:<7}{channel.get('connection', '?')} ({channel.get('transport', '?')}{details})"
+    for position, channel in enumerate(snapshot.get("channels") or []):
+        yield f"  channel {channel.get('number', position):<7}{_channel(channel)}"
     for path, place in (snapshot.get("links") or {}).items():
         yield f"  link           {path} leads to {place or 'nothing at present'}"
     requests = snapshot.get("requests") or {}
@@ -94,6 +102,48 @@ def _lines(snapshot: Mapping[str, Any]) -> Iterator[str]:
         for row in rows:
             when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row.get("time", 0)))
             yield f"    {when}  {row.get('text', '?')}"
+
+
+def _channel(channel: Mapping[str, Any]) -> str:
+    """Return what is to be said of a connection."""
+    details = [
+        f"{name.replace('_', ' ')} {channel[name]}"
+        for name in CHANNEL
+        if name in channel and (channel[name] or name not in SELDOM)
+    ]
+    if "received" in channel:
+        details.append(f"{in_bytes(channel['received'])} in, {in_bytes(channel.get('sent'))} out")
+    details += [part for part in (delay(channel.get("link_round_trip")), in_bits(channel.get("speed"))) if part]
+    details += [str(channel[name]) for name in ("class", "state") if name in channel]
+    if "bytes" in channel:
+        details.append(f"carried {in_bytes(channel['bytes'])}")
+    return f"{channel.get('connection', '?')} ({', '.join([str(channel.get('transport', '?')), *details])})"
+
+
+def leases_told(snapshot: Mapping[str, Any]) -> str | None:
+    """Return how many leases there are of each kind; None for none."""
+    directories = snapshot.get("directory_leases")
+    return _counts({**(snapshot.get("leases") or {}), **({"directory": directories} if directories else {})})
+
+
+def hits_told(caches: Mapping[str, Mapping[str, int]]) -> str | None:
+    """Return of what was looked for in each cache which share was there; None if nothing was looked for."""
+    shares = {name: share_of(counts.get("hits", 0), counts.get("misses", 0)) for name, counts in caches.items()}
+    return ", ".join(f"{name} {share}" for name, share in shares.items() if share) or None
+
+
+def memory_told(snapshot: Mapping[str, Any]) -> str | None:
+    """Return the daemon's memory, and what takes some of it."""
+    told = snapshot.get("memory") or {}
+    if told.get("resident") is None:
+        return None
+    most = f", at most {in_bytes(told['most'])}" if told.get("most") else ""
+    return f"{in_bytes(told['resident'])}{most}; {snapshot.get('inodes', 0):,} inodes"
+
+
+def _causes(counts: Mapping[str, int] | None) -> str | None:
+    """Return what other clients have done for leases to be broken."""
+    return _counts({CAUSES.get(name, name): count for name, count in (counts or {}).items()})
 
 
 def _locks(counts: Mapping[str, int] | None) -> str | None:
@@ -111,7 +161,7 @@ def _gathered(told: Mapping[str, Any] | None) -> str | None:
     """Return what was written and has not arrived, and how the rest was sent; nothing where nothing was gathered."""
     if not told or not told.get("gathered"):
         return None
-    here, most, limit = (_bytes(told.get(name)) for name in ("dirty", "most", "limit"))
+    here, most, limit = (in_bytes(told.get(name)) for name in ("dirty", "most", "limit"))
     sent = _counts(told.get("sent"))
     failed = f"; {told['failed']:,} failed" if told.get("failed") else ""
     return (
@@ -154,25 +204,4 @@ def _read_ahead(told: Mapping[str, int]) -> str | None:
     """Return what became of the bytes that were fetched ahead of programs; None where there were none."""
     if not any(told.values()):
         return None
-    return ", ".join(f"{_bytes(told.get(name))} {name}" for name in ("used", "wasted", "held"))
-
-
-def _span(seconds: float | None) -> str | None:
-    """Return a time span in hours, minutes and seconds."""
-    if seconds is None:
-        return None
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}"
-
-
-def _bytes(count: int | None) -> str | None:
-    """Return a number of bytes with a unit that keeps it short."""
-    if count is None:
-        return None
-    value = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if value < 1024:
-            return f"{value:.1f} {unit}" if unit != "B" else f"{count} B"
-        value /= 1024
-    return f"{value:.1f} TiB"
+    return ", ".join(f"{in_bytes(told.get(name))} {name}" for name in ("used", "wasted", "held"))

@@ -21,8 +21,10 @@ from smb3fs.wire.lease import LeaseBreakAcknowledgment, LeaseBreakNotification, 
 
 log = logging.getLogger(__name__)
 
-# As an int: arithmetic with enum's flags costs microseconds.
+# As ints: arithmetic with enum's flags costs microseconds.
+READ: Final = int(LeaseState.READ)
 WRITE: Final = int(LeaseState.WRITE)
+HANDLE: Final = int(LeaseState.HANDLE)
 # Seconds that may pass before a break is acknowledged: where only pages and handles are given up, and where what was
 # written has to reach the server first. After 35 s a server goes on without us.
 PROMPTLY: Final = 1.0
@@ -45,6 +47,8 @@ class Breaks:
         """Take in a break; its acknowledgement, if it wants one, is given to `post` when all is done."""
         self._trace.breaks[f"{lease_name(told.current_state)} to {lease_name(told.new_state)}"] += 1
         lease = self._leases.lease_of(told.key)
+        directory = lease is not None and lease.directory
+        self._trace.break_causes[cause(told.current_state & ~told.new_state, directory=directory)] += 1
         before = lease.state if lease is not None else 0
         answer = self._leases.broken(told)
         rest = self._leases.prepare(told.key, before)
@@ -85,6 +89,19 @@ class Breaks:
             done.set()
             if self._under_way.get(key) is done:
                 del self._under_way[key]
+
+
+def cause(lost: int, *, directory: bool) -> str:
+    """Return what another client must have done for a lease to lose so much ([MS-SMB2] 3.3.4.7, [MS-FSA] 2.1.4.12).
+
+    `directory`: changed something in a directory. Else with R it has `changed` the file's data; H was `in the way` of
+    its removing, renaming or opening the file; and with W alone it has `opened` it.
+    """
+    if directory:
+        return "directory"
+    if lost & READ:
+        return "changed"
+    return "in_the_way" if lost & HANDLE else "opened"
 
 
 async def _wait(awaitable: Awaitable[None]) -> None:

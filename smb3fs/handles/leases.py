@@ -195,6 +195,10 @@ class LeaseTable:
         """Return how many leases on files there are in each state."""
         return Counter(lease.state for lease in self._by_key.values() if not lease.directory)
 
+    def directories(self) -> int:
+        """Return how many leases on directories there are that permit anything."""
+        return sum(lease.directory and lease.state != NONE for lease in self._by_key.values())
+
     def lease_of(self, key: bytes) -> Lease | None:
         """Return the lease with a key."""
         return self._by_key.get(key)

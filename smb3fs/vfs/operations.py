@@ -125,6 +125,7 @@ class Vfs(DirectoryVerbs, LockVerbs, ServerSideVerbs, WritingVerbs):
         """Find a name in a directory, for a process or thread; the kernel holds one lookup more of what was found."""
         directory = self._inodes.get(parent)
         text = self.state.names.to_server(name)
+        self._trace.names.asked += 1
         entry = self.cached.look_up(directory, text) or self._look_up_ahead(directory, text)
         return entry if entry is not None else self._look_up(directory, name, process)
 
@@ -144,6 +145,7 @@ class Vfs(DirectoryVerbs, LockVerbs, ServerSideVerbs, WritingVerbs):
 
     async def _look_up(self, directory: Inode, name: bytes, process: int) -> Entry:
         """Find a name by asking the server: for it alone, or for the whole directory if that promises to pay."""
+        self._trace.names.missed += 1
         new = self._ahead.is_new(directory)
         if new or self._ahead.worth_listing(directory, trio.current_time()):
             await (self._ahead.keep(directory) if new else self._ahead.list(directory))
@@ -196,6 +198,7 @@ class Vfs(DirectoryVerbs, LockVerbs, ServerSideVerbs, WritingVerbs):
     def getattr(self, number: int, fh: int | None = None, thread: int = 0) -> Answer[Entry]:
         """Return the attributes of an inode, for a thread (0: it is not known)."""
         inode = self._inodes.get(number)
+        self._trace.attributes.asked += 1
         known = self.cached.attributes(inode)
         if known is None and not self.state.writes.failures(inode):
             known = self._told_at_open(inode)
@@ -203,6 +206,7 @@ class Vfs(DirectoryVerbs, LockVerbs, ServerSideVerbs, WritingVerbs):
 
     async def _getattr(self, inode: Inode, fh: int | None, thread: int) -> Entry:
         """Return the attributes of an inode as the server has them."""
+        self._trace.attributes.missed += 1
         granted, name = self.state.locks.granted, inode.links[0] if inode.links else (inode, "")
         asked = self.cached.asked(name[0], inode)
         told = await self.state.attributes(inode)
@@ -518,6 +522,7 @@ class Vfs(DirectoryVerbs, LockVerbs, ServerSideVerbs, WritingVerbs):
     def read(self, fh: int, offset: int, size: int) -> Answer[Buffer | tuple[Buffer, ...]]:
         """Return `size` bytes from `offset`, in one piece or several; fewer only at the end of the file."""
         file = self._files.get(fh)
+        self._trace.data.asked += 1
         self.state.got_pages(file)
         if file.inode in self.state.writes:
             return self._read_settled(file, offset, size)
@@ -563,6 +568,7 @@ class Vfs(DirectoryVerbs, LockVerbs, ServerSideVerbs, WritingVerbs):
 
     def _ask(self, file: OpenFile, offset: int, size: int) -> Coroutine[Any, Any, memoryview]:
         """Read by asking the server."""
+        self._trace.data.missed += 1
         if file.inode.number in self.state.locks.by_inode:
             return locking.through(self.state, file, lambda handle: self._share.read(handle, offset, size), write=False)
         return self._share.read(file.handle, offset, size)

@@ -21,9 +21,11 @@ from smb3fs.wire.codec import filetime_to_ns
 
 async def begin(state: State, directory: OpenDirectory) -> None:
     """Ask for a listing, at opendir or rewinddir."""
-    inode = directory.inode
+    inode, listings = directory.inode, state.trace.listings
+    listings.asked += 1
     if state.cached.list(directory):
         return
+    listings.missed += 1
     # What we change from now on may or may not be in the listing; what we changed before is.
     before, directory.changed = directory.changed, Changes()
     directory.outdated = state.locks.is_crowded(inode)

@@ -95,7 +95,7 @@ class State:
         self._symlink_root = settings.symlink_root
         if settings.mfsymlinks:
             self.presentation.link_file_size = mfsymlink.SIZE
-        self._trace = trace
+        self.trace = trace
         # Whether names are looked for in other spellings, and whether the server does so by itself (None: not known).
         self.nocase = settings.nocase
         self.server_folds: bool | None = None
@@ -182,7 +182,7 @@ class State:
 
     def use_names(self, mapping: NameMapping) -> None:
         """Map names in another way, before the first of them has come: it depends on what the server can."""
-        self.names = Names(mapping, self._trace)
+        self.names = Names(mapping, self.trace)
         self.inodes.separator = self.names.separator
         self.targets = self._translate_targets()
 

@@ -108,6 +108,7 @@ def waits(
 
     @functools.wraps(verb)
     def walled(self: V, /, *args: P.args, **kwargs: P.kwargs) -> Answer[T]:
+        self._trace.operations += 1
         return self._bounded(name, verb(self, *args, **kwargs))
 
     return walled
@@ -127,6 +128,7 @@ def patient(
 
     @functools.wraps(verb)
     def walled(self: V, /, *args: P.args, **kwargs: P.kwargs) -> Answer[T]:
+        self._trace.operations += 1
         return unbounded(self, verb(self, *args, **kwargs))
 
     return walled
@@ -138,6 +140,7 @@ def answers(verb: Callable[Concatenate[V, P], T]) -> Callable[Concatenate[V, P],
 
     @functools.wraps(verb)
     def walled(self: V, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        self._trace.operations += 1
         try:
             return verb(self, *args, **kwargs)
         except Exception as error:
@@ -152,6 +155,7 @@ def may_wait(verb: F) -> F:
 
     @functools.wraps(verb)
     def walled(self: Walled, /, *args: Any, **kwargs: Any) -> Any:
+        self._trace.operations += 1
         try:
             answer = verb(self, *args, **kwargs)
         except Exception as error:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import trio
 
+from smb3fs.channels.transport import Traffic
 from smb3fs.errors import ConnectionLost, WireError
 from smb3fs.wire.codec import Buffer
 
@@ -104,6 +105,9 @@ class MemoryTransport:
 
     def progress(self) -> int:
         return self.receives
+
+    def traffic(self) -> Traffic:
+        return Traffic()
 
     def reset(self) -> None:
         self.was_reset = True

@@ -305,3 +305,26 @@ async def test_a_request_that_was_put_off_is_no_sign_of_a_dead_link_and_a_dead_l
         peer.handler = None
         await trio.sleep(5)
         assert len(link.losses) == 1
+
+
+@trio_test
+async def test_silence_is_told_once_and_its_end_too() -> None:
+    """What moves on the connection, though no answer comes of it, is no silence."""
+    peer = Peer(make_keys())
+    async with linked(peer, timeout=10 * TIMEOUT) as link:
+        texts = link.trace.events
+        await trio.sleep(20)
+        link.call(FlushRequest(FILE))
+        for _ in range(10):
+            peer.transport.receives += 1  # what its progress is
+            await trio.sleep(0.5)
+        assert not link.channel.silent
+        assert not texts
+        await trio.sleep(5)
+        assert link.channel.silent
+        assert [event.text.partition(" for ")[0] for event in texts] == ["connection memory is silent"]
+        peer.answer(peer.messages[0])
+        await trio.sleep(2)
+        assert not link.channel.silent
+        assert texts[-1].text == "connection memory is silent no more"
+        assert len(texts) == 2

@@ -15,6 +15,7 @@ from peer import real_time_test, trio_test
 
 from smb3fs.channels.dialling import STAGGER, Dialler
 from smb3fs.channels.tcp import KERNEL_PATIENCE_MS, TCP_RTO_MAX_MS
+from smb3fs.channels.transport import Traffic
 
 
 @real_time_test
@@ -335,5 +336,9 @@ async def test_progress_is_what_has_come_and_what_was_acknowledged() -> None:
             peer.send(b"\0\0\0\x40" + bytes(64))
             await transport.receive()
             assert transport.progress() - before == 104 + 68
+            traffic = transport.traffic()
+            assert (traffic.received, traffic.repeated) == (68, 0)
+            assert 0 < traffic.round_trip < 60
         transport.close()
         assert transport.progress() == 0
+        assert transport.traffic() == Traffic()
