@@ -7,9 +7,10 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
+from math import inf
 from typing import Final
 
-from smb3fs.cli import mount_command
+from smb3fs.cli import metrics, mount_command, top
 from smb3fs.cli.argv import without_secrets
 from smb3fs.cli.status_text import snapshots_text, status_text
 from smb3fs.errors import MountError
@@ -45,6 +46,15 @@ def run(arguments: Sequence[str]) -> int:
     status = commands.add_parser("status", help="show the state and the counters of a mount")
     status.add_argument("--json", action="store_true", help="as JSON")
     status.add_argument("mountpoint")
+    live = commands.add_parser("top", help="show mounts at work, anew every second")
+    live.add_argument("-b", "--batch", action="store_true", help="print one screen after the other, as for a pipe")
+    live.add_argument("--once", action="store_true", help="the same as --batch -n 1")
+    live.add_argument("-n", "--count", type=_positive, metavar="COUNT", help="end after so many screens")
+    live.add_argument("-d", "--delay", type=_seconds, default=top.INTERVAL, metavar="SECONDS", help="between them")
+    live.add_argument("mountpoint", nargs="?", help="all mounts if none is given")
+    counters = commands.add_parser("metrics", help="print the counters of mounts for Prometheus")
+    counters.add_argument("-o", "--output", metavar="FILE", help="replace FILE in place of printing")
+    counters.add_argument("mountpoint", nargs="*", help="all mounts if none is given")
     snapshots = commands.add_parser("snapshots", help="list the previous versions of a mounted share")
     snapshots.add_argument("--json", action="store_true", help="as JSON")
     snapshots.add_argument("mountpoint")
@@ -55,6 +65,11 @@ def run(arguments: Sequence[str]) -> int:
     try:
         if given.command == "status":
             _show_status(given.mountpoint, as_json=given.json)
+        elif given.command == "top":
+            count = 1 if given.once else given.count
+            top.run(given.mountpoint, batch=given.batch or given.once, count=count, interval=given.delay)
+        elif given.command == "metrics":
+            return 0 if metrics.show(given.mountpoint, given.output) else FAILED
         elif given.command == "snapshots":
             _show_snapshots(given.mountpoint, as_json=given.json)
         else:
@@ -63,6 +78,22 @@ def run(arguments: Sequence[str]) -> int:
         print(f"smb3fs: {error}", file=sys.stderr)
         return FAILED
     return 0
+
+
+def _positive(text: str) -> int:
+    """Return a number of screens."""
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
+
+
+def _seconds(text: str) -> float:
+    """Return a time span."""
+    seconds = float(text)
+    if not 0 <= seconds < inf:
+        raise ValueError(text)
+    return seconds
 
 
 def _show_status(mountpoint: str, *, as_json: bool) -> None:

@@ -103,7 +103,7 @@ def test_every_flag_of_the_command_is_described() -> None:
 
 def test_every_subcommand_is_described() -> None:
     text = (MAN / "smb3fs.1").read_text()
-    for command in ("status", "snapshots", "mount", "install-helper"):
+    for command in ("status", "top", "metrics", "snapshots", "mount", "install-helper"):
         assert f"smb3fs {command}" in text
         with pytest.raises(SystemExit) as caught:
             smb3fs_command.run([command, "--help"])
