@@ -20,6 +20,7 @@ from smb3fs.channels.kerberos import Tickets
 from smb3fs.channels.logins import Logins
 from smb3fs.channels.mechanisms import Login
 from smb3fs.channels.negotiation import BOUND_ALGORITHMS, DIALECTS, SIGNING_ALGORITHMS, Policy
+from smb3fs.channels.pairing import Choice
 from smb3fs.channels.places import Place
 from smb3fs.channels.pool import Pool
 from smb3fs.channels.siblings import Siblings
@@ -112,8 +113,13 @@ class Mount:
             line.broken,
         )
         if options.channels > 1:
-            source = ip_address(options.source_address) if options.source_address is not None else None
-            line.siblings = Siblings(pool, line.connector.bind, own_addresses, options.channels, source, self.trace)
+            choice = Choice(
+                ip_address(options.source_address) if options.source_address is not None else None,
+                options.interfaces,
+                options.excluded_interfaces,
+                options.mixed_links,
+            )
+            line.siblings = Siblings(pool, line.connector.bind, own_addresses, options.channels, choice, self.trace)
         return line
 
     async def _branch(self, path: str) -> Line:

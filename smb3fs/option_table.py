@@ -23,6 +23,7 @@ from smb3fs.option_values import (
     ciphers,
     fuse_driver,
     group_id,
+    interface_names,
     into,
     ip_address,
     link_notation,
@@ -148,6 +149,10 @@ OPTIONS: Final[tuple[Option, ...]] = (
     flag("nomultichannel", multichannel=False),
     # The limit of the Linux client (CIFS_MAX_CHANNELS).
     value("max_channels", into("max_channels", number(1, 16))),
+    value("interfaces", into("interfaces", interface_names)),
+    value("exclude_interfaces", into("excluded_interfaces", interface_names)),
+    flag("mixlinks", mixed_links=True),
+    flag("nomixlinks", mixed_links=False),
     refused("rdma", f"SMB Direct is {_LATER}"),
     # The limits of the Linux client.
     value("max_credits", into("max_credits", number(20, 60_000))),

@@ -105,6 +105,14 @@ def ip_address(text: str) -> str:
         raise ValueError("give an IPv4 or IPv6 address; a name belongs into the source, //NAME/share") from None
 
 
+def interface_names(text: str) -> tuple[str, ...]:
+    """Convert names of network interfaces, or patterns of them, between colons; linux/if.h has how long they may be."""
+    names = tuple(text.split(":"))
+    if not all(re.fullmatch(r"[^/\s]{1,15}", name) and name.isprintable() for name in names):
+        raise ValueError("give names of network interfaces with colons between them, for example eth0:wl*")
+    return names
+
+
 def text_of(what: str, limit: int) -> Callable[[str], str]:
     """Return a converter of short free text without control characters."""
 

@@ -27,6 +27,8 @@ SECRET: Final = frozenset({"password", "pass", "password2", "pass2"})
 SECRET_AFTER_PERCENT: Final = frozenset({"username", "user"})
 # Options that say again what the source says.
 SAME_SHARE: Final = frozenset({"unc", "path", "source", "target"})
+# Options that say which connections there are beside the first one.
+OF_SEVERAL: Final = frozenset({"interfaces", "exclude_interfaces", "mixlinks"})
 # What the kernel is told about the mount as a whole, apart from ro: the flags of mount(2), in mount(8)'s words.
 KERNEL_FLAGS: Final = ("nosuid", "nodev", "noexec", "sync", "dirsync", "noatime", "nodiratime")
 
@@ -68,8 +70,12 @@ class MountOptions:
     retrans: int | None = None
     echo_interval: float = 10.0
     max_credits: int | None = None
-    # How many connections the mount may have at most.
+    # How many connections the mount may have at most, by which of this machine's interfaces, or by which not, and
+    # whether links of different speed carry data together.
     channels: int = 1
+    interfaces: tuple[str, ...] = ()
+    excluded_interfaces: tuple[str, ...] = ()
+    mixed_links: bool = False
     # Whether the server keeps open files for good: True, or no mount; None where it offers to. For how many
     # milliseconds it is asked to keep them after a loss (0: for as long as it likes).
     persistent: bool | None = None
@@ -291,6 +297,10 @@ def parse_mount_options(
     several, most = settings.pop("multichannel", None), settings.pop("max_channels", None)
     if several is not False:
         settings["channels"] = most or (2 if several else 1)
+    if settings.get("channels", 1) == 1 and (
+        needless := next((item.name for item in items if item.name in OF_SEVERAL), None)
+    ):
+        raise OptionError(f"option {needless} is about several connections, and there is one; add multichannel")
     settings["kernel_flags"] = tuple(name for name in KERNEL_FLAGS if settings.pop(name, False))
     if "snapshot" in settings:
         settings["read_only"] = True

@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from ipaddress import ip_address
 from typing import Any, Final
 
 import outcome
@@ -25,6 +26,7 @@ from smb3fs.wire.codec import Buffer
 from smb3fs.wire.control import EchoRequest
 from smb3fs.wire.create import AccessMask, CreateOptions, CreateRequest, CreateResponse, Disposition
 from smb3fs.wire.header import Command
+from smb3fs.wire.interfaces import Address
 from smb3fs.wire.io import CloseRequest
 from smb3fs.wire.lease import Break, parse_break
 
@@ -58,6 +60,8 @@ class Channel:
     ) -> None:
         """`on_lost` is told once why the channel has ended, `on_break` of every lease or oplock that is taken back."""
         self.transport = transport
+        self.ends = (_address(transport.ends[0]), _address(transport.ends[1]))
+        """The addresses of this end and of the other."""
         self.connection = Connection()
         self.error: Smb3fsError | None = None
         # What was not answered, or not even sent, when the channel ended, and whether somebody waited for it.
@@ -108,6 +112,10 @@ class Channel:
     def last_received(self) -> float:
         """When a message came in last, or the channel began."""
         return self._last_received
+
+    def silence(self, now: float) -> float:
+        """Return for how many seconds nothing has come of what the server has not put off; 0 if there is no such."""
+        return now - max(self._last_received, self._waiting_since) if self.connection.awaited else 0.0
 
     @property
     def short_of_credits(self) -> bool:
@@ -449,6 +457,14 @@ class Channel:
             self.silent = silent
             what = f"is silent for {seconds:.0f} s" if silent else "is silent no more"
             self._trace.event(time.time(), f"connection {self.transport.description} {what}")
+
+
+def _address(text: str) -> Address | None:
+    """Return an address, None for what is none."""
+    try:
+        return ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
 
 
 def _only_reads(exchange: Exchange) -> bool:

@@ -203,6 +203,7 @@ class Connector:
         except BaseException:
             channel.fail(ConnectionLost("the channel could not be bound to the session"))
             raise
+        first.learn(dialler)
         return channel
 
     async def _reach(self, place: Place) -> Session:

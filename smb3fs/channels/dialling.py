@@ -40,6 +40,8 @@ class Dialler:
         self._port = port
         self._source = source
         self._known: list[Address] = []
+        # Where else the same server was found.
+        self._learned: list[Address] = []
         # The address that answered last, which comes first the next time, or last if no session came of it.
         self._last: Address | None = None
         self._disappointing = False
@@ -74,6 +76,13 @@ class Dialler:
     def disappointed(self) -> None:
         """Take notice that no session came of the last connection: other addresses come first the next time."""
         self._disappointing = True
+        if self._last in self._learned:
+            self._learned.remove(self._last)
+
+    def learn(self, other: Dialler) -> None:
+        """Try where another dialler has found the same server, too: what its name stands for may be out of reach."""
+        if other._last is not None and other._last not in self._learned:
+            self._learned.append(other._last)
 
     async def _resolve(self) -> None:
         """Find the addresses; what was found before will do where that fails or takes too long."""
@@ -89,9 +98,10 @@ class Dialler:
 
     def _ordered(self) -> list[Address]:
         """Return the addresses in the order in which to try them."""
-        if self._last not in self._known:
-            return list(self._known)
-        others = [address for address in self._known if address != self._last]
+        every = [*self._known, *(address for address in self._learned if address not in self._known)]
+        if self._last not in every:
+            return every
+        others = [address for address in every if address != self._last]
         return [*others, self._last] if self._disappointing else [self._last, *others]
 
 

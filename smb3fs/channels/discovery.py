@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from typing import Final
+
+import trio
 
 from smb3fs.channels.negotiation import ANY_FILE
 from smb3fs.channels.session import Session
-from smb3fs.errors import Status, StatusError, WireError
+from smb3fs.errors import Smb3fsError, Status, StatusError, WireError
+from smb3fs.trace import Trace
 from smb3fs.wire.interfaces import FSCTL_QUERY_NETWORK_INTERFACE_INFO, NetworkInterface, parse_interfaces
 from smb3fs.wire.ioctl import IoctlRequest, IoctlResponse
 from smb3fs.wire.negotiate import Capability
 
+# Seconds between two questions for the server's addresses, as Linux and Windows have it; between two at least, whatever
+# has happened; and after one that was not answered, doubled each time.
+ASK_INTERVAL: Final = 600.0
+SOONEST: Final = 5.0
+FIRST_PAUSE: Final = 2.0
 # As much as one credit pays for: more than 400 addresses.
 ROOM: Final = 65536
 # How a server says that it has, just now, nothing to tell.
@@ -35,3 +45,40 @@ async def interfaces_of(session: Session) -> list[NetworkInterface]:
     if not answer.protected:
         raise WireError("the server's list of interfaces is neither signed nor encrypted")
     return parse_interfaces(memoryview(IoctlResponse.parse(answer.pdu).output))
+
+
+class Offers:
+    """What the server of one session says of its addresses, asked again every ten minutes and when that may be of use.
+
+    `interfaces` is what it has said last; None as long as it has not said anything.
+    """
+
+    def __init__(self, trace: Trace) -> None:
+        self.interfaces: Sequence[NetworkInterface] | None = None
+        self._trace = trace
+        self._asked = self._due = trio.current_time()
+        self._failures = 0
+
+    def again(self) -> None:
+        """Ask soon: a channel was lost, or a link of ours has changed."""
+        if not self._failures:
+            self._due = min(self._due, self._asked + SOONEST)
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to ask."""
+        return trio.current_time() >= self._due
+
+    async def ask(self, session: Session) -> None:
+        """Ask; where there is no answer, what was known stays, and it is tried again after a while."""
+        self._asked = trio.current_time()
+        try:
+            self.interfaces = await interfaces_of(session)
+        except Smb3fsError as error:
+            if not self._failures:
+                self._trace.error(time.time(), f"the server's interfaces are not known: {error}")
+            self._due = self._asked + min(FIRST_PAUSE * (1 << min(self._failures, 10)), ASK_INTERVAL)
+            self._failures += 1
+        else:
+            self._failures = 0
+            self._due = self._asked + ASK_INTERVAL

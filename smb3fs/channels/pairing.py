@@ -1,10 +1,11 @@
 """Which of our addresses to connect with which of the server's ([MS-SMB2] 3.2.4.20.10).
 
 Pairs are ranked by what both ends can do: receive-side scaling, speed, and whether they share a network, in this order.
-Only the best class is used, all pairs that are alike in the first two: a slower link would hold up what is spread over
-both. It is one pair for each of the server's interfaces, for which that of our addresses counts that is nearest, and of
-these each is used once if there are enough. An interface that scales takes several connections, any other one takes
-one.
+Only the best class is used of which any can be connected, all pairs that are alike in the first two: a slower link
+would hold up what is spread over both. It is one pair for each of the server's interfaces, for which that of our
+addresses counts that is nearest, and of these each is used once if there are enough. One pair of the next class stands
+by, as soon as all of the best have a connection. Then an interface that scales takes further ones. Whoever asks for it
+(`Choice.mixed`) has all classes used as one.
 
 What cannot be connected to is left out: addresses of a link without its scope, the loopback's, multicast, and those of
 a family that we have no address of. An address may be listed twice, once for RDMA; over TCP both are the same.
@@ -13,8 +14,10 @@ a family that we have no address of. An address may be listed twice, once for RD
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from itertools import groupby
 from typing import Final, NamedTuple
 
 from smb3fs.channels.interfaces import OwnAddress
@@ -51,14 +54,52 @@ class Path:
         return (self.rss, self.speed)
 
 
-def paths(own: Iterable[OwnAddress], offered: Iterable[NetworkInterface], source: Address | None = None) -> list[Path]:
+@dataclass(slots=True, frozen=True)
+class Choice:
+    """What a mount wants of this machine's ends: one address alone, or interfaces by their names, or none of some.
+
+    Names may be patterns, as the shell has them. `mixed` says that links of unlike speed carry data together.
+    """
+
+    source: Address | None = None
+    interfaces: Sequence[str] = ()
+    excluded: Sequence[str] = ()
+    mixed: bool = False
+
+    @property
+    def named(self) -> bool:
+        """Whether interfaces are chosen by their names."""
+        return bool(self.interfaces or self.excluded)
+
+    def permits(self, own: OwnAddress) -> bool:
+        """Whether one of our addresses may be used."""
+        if self.interfaces and not any(fnmatchcase(own.interface, name) for name in self.interfaces):
+            return False
+        return self.source in (None, own.network.ip) and not any(
+            fnmatchcase(own.interface, name) for name in self.excluded
+        )
+
+
+@dataclass(slots=True, frozen=True)
+class Plan:
+    """The connections to have: of the class that is used, with one that stands by, and those to be had if possible."""
+
+    used: Sequence[Path] = ()
+    wanted: Sequence[Path] = ()
+    better: Sequence[Path] = ()
+    """Those of better classes, of which none can be connected at present."""
+
+
+ANY: Final = Choice()
+
+
+def paths(own: Iterable[OwnAddress], offered: Iterable[NetworkInterface], choice: Choice = ANY) -> list[Path]:
     """Return all that could be connected, the best first, one for each of the server's interfaces.
 
-    Those of the best class come first, and among them what differs in both interfaces from those before. `source` is
-    the only address of ours that may be used, if it is given.
+    Those of the best class come first, and among them what differs in both interfaces from those before.
     """
-    mine = [one for one in own if one.up and _usable(one.network.ip) and source in (None, one.network.ip)]
-    candidates = [path for interface in _distinct(offered) for path in _to(interface, mine)]
+    mine = [one for one in own if one.up and _usable(one.network.ip)]
+    candidates = [path for interface in _distinct(offered) for path in _to(interface, mine, choice)]
     candidates.sort(key=lambda path: (not path.rss, -path.speed, not path.near))
     chosen: list[Path] = []
     servers: set[int] = set()
@@ -74,26 +115,36 @@ def paths(own: Iterable[OwnAddress], offered: Iterable[NetworkInterface], source
     return chosen
 
 
-def best_class(ranked: Sequence[Path]) -> list[Path]:
-    """Return the paths that are used together."""
-    return [path for path in ranked if path.kind == ranked[0].kind]
+def plan(ranked: Sequence[Path], most: int, *, mixed: bool = False, hopeless: Collection[Pair] = ()) -> Plan:
+    """Return which connections to have of what could be connected, the best first, at most so many.
+
+    Those to one interface follow those to all others. `hopeless` are pairs of which the last attempt has failed.
+    """
+    if not ranked:
+        return Plan()
+    classes = [ranked] if mixed else [list(alike) for _, alike in groupby(ranked, lambda one: one.kind)]
+    hopeful = (number for number, alike in enumerate(classes) if any(path.pair not in hopeless for path in alike))
+    chosen = next(hopeful, 0)
+    used = classes[chosen]
+    worse = [path for alike in classes[chosen + 1 :] for path in alike if path.pair not in hopeless]
+    wanted = [*used, *worse[:1], *[path for path in used if path.rss] * (MOST_EACH - 1)]
+    return Plan(used, wanted[:most], [path for alike in classes[:chosen] for path in alike])
 
 
-def wanted(ranked: Sequence[Path], most: int) -> list[Pair]:
-    """Return the connections to have, at most so many; those to one interface follow those to all others."""
-    together = best_class(ranked)
-    rounds = [[path.pair for path in together]]
-    rounds += [[path.pair for path in together if path.rss]] * (MOST_EACH - 1)
-    return [pair for pairs in rounds for pair in pairs][:most]
+def _to(interface: NetworkInterface, own: Sequence[OwnAddress], choice: Choice) -> list[Path]:
+    """Return the paths to one address of the server: from its own network, or else whichever way the kernel goes.
 
-
-def _to(interface: NetworkInterface, own: Sequence[OwnAddress]) -> list[Path]:
-    """Return the paths to one address of the server: from its own network, or else whichever way the kernel goes."""
+    Where interfaces are chosen by name, it goes from an address of theirs. What is near one that is not to be used the
+    kernel would go to by that one, whatever address it goes from.
+    """
     family = [one for one in own if one.network.version == interface.address.version]
     near = [one for one in family if interface.address in one.network.network]
+    if near and not any(map(choice.permits, near)):
+        return []
+    family, near = list(filter(choice.permits, family)), list(filter(choice.permits, near))
     rss = bool(interface.capability & RSS)
     theirs = interface.speed or USUAL_SPEED
-    if near:
+    if near or choice.named:
         return [
             Path(
                 Pair(one.network.ip, interface.address),
@@ -101,9 +152,9 @@ def _to(interface: NetworkInterface, own: Sequence[OwnAddress]) -> list[Path]:
                 one.interface,
                 rss,
                 min(theirs, one.speed or theirs),
-                near=True,
+                near=bool(near),
             )
-            for one in near
+            for one in near or family
         ]
     if not family:
         return []

@@ -14,6 +14,9 @@ with the root such a difference gets smaller by itself, and where it is real, th
 The time of a small request is the shortest one seen, which longer ones raise slowly: most of what makes them longer is
 this machine's own. What is known of an idle lane is forgotten after a second: it gets the next request, and shows.
 
+Where nothing has come for longer than all that is under way should take, by what is known of the lane, the time beyond
+that counts as well. So a lane that has stopped gets nothing more, long before it is found to be dead.
+
 Lanes of a worse class (`standby`) are used only where there is no other one.
 """
 
@@ -45,6 +48,8 @@ class Lane:
     rate: float = 0.0
     delay: float = 0.0
     standby: bool = False
+    silence: float = 0.0
+    """For how long nothing has come of what is under way, as its owner has seen last."""
     in_flight: int = 0
     requests: int = 0
     moved: int = 0
@@ -104,7 +109,8 @@ def choose(lanes: Iterable[Lane], size: int, now: float) -> Lane:
 
     def expected(lane: Lane) -> tuple[float, int]:
         known = lane.known(now)
-        rate = (known and lane.rate) or best_rate
-        return ((known and lane.delay) or best_delay) + (lane.in_flight + size) / sqrt(rate * best_rate), lane.moved
+        rate, delay = (known and lane.rate) or best_rate, (known and lane.delay) or best_delay
+        overdue = max(0.0, lane.silence - delay - lane.in_flight / rate)
+        return delay + overdue + (lane.in_flight + size) / sqrt(rate * best_rate), lane.moved
 
     return min(usable, key=expected)

@@ -100,6 +100,18 @@ class Session:
         """Whether requests wait to be sent on every channel."""
         return all(channel.short_of_credits for channel in self.channels)
 
+    @property
+    def links(self) -> int:
+        """How many ways there are to the server on which data are sent: by different addresses, here or there."""
+        if len(self.channels) == 1:
+            return 1
+        return len({channel.ends for channel in self.channels if not self.lanes[channel].standby})
+
+    @property
+    def redundant(self) -> bool:
+        """Whether a link may break without all connections breaking."""
+        return len(self.channels) > 1 and len({channel.ends for channel in self.channels}) > 1
+
     def has(self, channel: Channel) -> bool:
         """Whether a channel is one of the session's, or about to be."""
         bound = channel.connection.session
@@ -245,7 +257,10 @@ class Session:
                 return channel
         # One that was bound just now may not have the credits yet.
         able = [channel for channel in live if channel.connection.affords(requests)] or live
-        best = choose((self.lanes[channel] for channel in able), _size(requests), trio.current_time())
+        now = trio.current_time()
+        for channel in able:
+            self.lanes[channel].silence = channel.silence(now)
+        best = choose((self.lanes[channel] for channel in able), _size(requests), now)
         return next(channel for channel in able if self.lanes[channel] is best)
 
     async def _way_behind(self, requests: Sequence[Request]) -> Channel:

@@ -8,10 +8,12 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from typing import Final, NamedTuple
 
+import trio
+
 from smb3fs.channels.pool import Repeat
 from smb3fs.channels.session import Session
 from smb3fs.connection import Answer
-from smb3fs.errors import Status, StatusError, WireError
+from smb3fs.errors import Smb3fsError, Status, StatusError, WireError
 from smb3fs.handles.attributes import FileAttributes
 from smb3fs.handles.leases import Lease
 from smb3fs.handles.opens import Open
@@ -59,6 +61,8 @@ from smb3fs.wire.query import InfoType, QueryInfoRequest, QueryInfoResponse
 
 # As an int: arithmetic with enum's flags costs microseconds.
 DIRECTORY_LEASING: Final = int(Capability.DIRECTORY_LEASING)
+# The least that goes by itself of what several links carry side by side, in bytes.
+LEAST_PART: Final = 128 << 10
 
 
 class VolumeSpace(NamedTuple):
@@ -186,8 +190,10 @@ class Files(Links, Sharing):
         )
         if plain:
             request = without_posix(request)
-        if head and not self.persists(await self._pool.ready()):
-            # What is only read can be opened anew after a loss; a round trip is worth more.
+        session = await self._pool.ready()
+        if head and not session.redundant and not self.persists(session):
+            # What is only read can be opened anew after a loss; a round trip is worth more. With links to spare it is
+            # not: the loss of one would cost the session, and with it what others write.
             chain: list[Request] = [request, ReadRequest(RELATED_FILE_ID, 0, head)]
             session, answers = await self._pool.call(chain, repeat=Repeat.SAFE)
             handle = self._opened(request, answers[0], path, session, writable=write)
@@ -333,14 +339,47 @@ class Files(Links, Sharing):
         self._trace.bytes_read += len(data)
         return data
 
-    async def write(self, handle: Open, offset: int, data: Buffer, *, check: Callable[[], None] | None = None) -> int:
+    async def write(
+        self,
+        handle: Open,
+        offset: int,
+        data: Buffer,
+        *,
+        spread: bool = False,
+        check: Callable[[], None] | None = None,
+    ) -> int:
         """Write all of `data` at `offset` and return its length.
 
-        `check` raises what forbids it, each time that something is about to be sent: see `Pool.call`.
+        Where there are several links and `spread` permits it, parts of it go side by side; if it fails then, any of
+        them may have been written. `check` raises what forbids it, each time that something is about to be sent: see
+        `Pool.call`.
         """
         session = await self._pool.ready(handle)
         limit = session.payload_limit(min(session.agreed.max_write, self._wsize))
         view = memoryview(data)
+        parts = min(session.links, len(view) // LEAST_PART) if spread else 1
+        if parts <= 1:
+            return await self._write(handle, offset, view, limit, check)
+        size = -(-len(view) // parts)
+        failures: list[OSError | Smb3fsError] = []
+
+        async def write(start: int) -> None:
+            try:
+                await self._write(handle, offset + start, view[start : start + size], limit, check)
+            except (OSError, Smb3fsError) as error:
+                failures.append(error)
+
+        async with trio.open_nursery() as nursery:
+            for start in range(0, len(view), size):
+                nursery.start_soon(write, start)
+        if failures:
+            raise failures[0]
+        return len(view)
+
+    async def _write(
+        self, handle: Open, offset: int, view: memoryview, limit: int, check: Callable[[], None] | None
+    ) -> int:
+        """Write all of `view`, as much with one request as the limit permits."""
         done = 0
         while done < len(view):
             part = view[done : done + limit]

@@ -84,9 +84,19 @@ class ShareVerbs(Protocol):
         """
 
     async def write(
-        self, handle: Open, offset: int, data: Buffer, /, *, check: Callable[[], None] | None = None
+        self,
+        handle: Open,
+        offset: int,
+        data: Buffer,
+        /,
+        *,
+        spread: bool = False,
+        check: Callable[[], None] | None = None,
     ) -> int:
-        """Write all of `data` at `offset`; `check` raises what forbids it whenever something is about to be sent."""
+        """Write all of `data` at `offset`; if that fails, the first bytes of it were written, with `spread` any.
+
+        `check` raises what forbids it whenever something is about to be sent.
+        """
 
     async def flush(self, handle: Open, /) -> None:
         """Have the server put what was written onto its disk."""

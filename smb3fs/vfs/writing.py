@@ -83,7 +83,8 @@ class WritingVerbs(Verbs):
                         self.state, file, lambda handle: self._share.write(handle, offset, data), write=True
                     )
                 else:
-                    count = await self._share.write(file.handle, offset, data)
+                    # What is appended arrives in order, so that nobody sees a hole in it.
+                    count = await self._share.write(file.handle, offset, data, spread=not file.append)
             if file.synchronous:
                 await self._share.flush(self.state.locks.handle_for(file, write=True))
         finally:

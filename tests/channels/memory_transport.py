@@ -19,6 +19,8 @@ class MemoryTransport:
         self.limit = 1 << 24
         self.room: int | None = None
         """How many bytes the way to the peer takes at present; None: any number."""
+        self.ends = "", ""
+        """The addresses of this end and of the other, where these matter."""
         self.closed = self.was_reset = False
         self.sends = self.receives = 0
         self.fail_send: int | None = None
@@ -98,10 +100,6 @@ class MemoryTransport:
         if len(message) > self.limit:
             raise WireError("longer than the limit")
         return memoryview(bytearray(message))
-
-    @property
-    def ends(self) -> tuple[str, str]:
-        return "", ""
 
     def progress(self) -> int:
         return self.receives

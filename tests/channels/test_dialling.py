@@ -106,6 +106,28 @@ async def test_an_address_that_says_nothing_holds_the_others_up_for_a_moment_onl
 
 
 @real_time_test
+async def test_where_the_same_server_was_found_it_is_looked_for_until_that_was_of_no_use() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        trio.socket.set_custom_hostname_resolver(Addresses(("127.0.0.2", port)))
+        dialler, other = Dialler("server", port), Dialler("127.0.0.1", port)
+        dialler.learn(other)  # which has found nothing yet
+        with pytest.raises(ConnectionRefusedError):
+            await dialler.connect(attempt_timeout=5)
+        trio.socket.set_custom_hostname_resolver(Addresses(("127.0.0.1", port)))
+        (await other.connect(attempt_timeout=5)).close()
+        trio.socket.set_custom_hostname_resolver(Addresses(("127.0.0.2", port)))
+        for _ in range(2):
+            dialler.learn(other)
+            transport = await dialler.connect(attempt_timeout=5)
+            assert transport.description.endswith(f"127.0.0.1:{port}")
+            transport.close()
+        dialler.disappointed()
+        with pytest.raises(ConnectionRefusedError):
+            await dialler.connect(attempt_timeout=5)
+
+
+@real_time_test
 async def test_the_last_failure_is_the_one_that_is_told() -> None:
     trio.socket.set_custom_hostname_resolver(Addresses(("127.0.0.1", unused_port()), ("127.0.0.2", unused_port())))
     with pytest.raises(ConnectionRefusedError):

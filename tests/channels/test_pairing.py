@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from ipaddress import ip_address, ip_interface
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import netifaces
 import pytest
 
 from smb3fs.channels.interfaces import OwnAddress, own_addresses
-from smb3fs.channels.pairing import MOST_EACH, Pair, paths, wanted
+from smb3fs.channels.pairing import MOST_EACH, Choice, Pair, paths, plan
+from smb3fs.channels.pairing import Path as Way
 from smb3fs.wire.interfaces import NetworkInterface
 
 G = 1_000_000_000
@@ -26,6 +28,11 @@ def offered(text: str, index: int, speed: int = G, capability: int = RSS) -> Net
 
 def pair(source: str | None, target: str) -> Pair:
     return Pair(ip_address(source) if source else None, ip_address(target))
+
+
+def wanted(ranked: Sequence[Way], most: int, **more: object) -> list[Pair]:
+    """The pairs of a plan, in their order."""
+    return [path.pair for path in plan(ranked, most, **more).wanted]  # type: ignore[arg-type]
 
 
 TWO = [own("10.0.1.1/24", "a"), own("10.0.2.1/24", "b")]
@@ -50,7 +57,56 @@ def test_only_the_best_class_is_used(better: NetworkInterface) -> None:
     worse = offered("10.0.1.9", 1, G, RSS if better.speed > G else 0)
     ranked = paths(TWO, [worse, better])
     assert [path.pair.target for path in ranked] == [better.address, worse.address]
-    assert set(wanted(ranked, 8)) == {pair("10.0.2.1", "10.0.2.9")}
+    assert [path.pair.target for path in plan(ranked, 8).used] == [better.address]
+    # One of the others stands by, before further connections of the best.
+    assert wanted(ranked, 8) == [path.pair for path in (ranked[0], ranked[1], *ranked[:1] * (MOST_EACH - 1))]
+    assert wanted(ranked, 1) == [ranked[0].pair]
+
+
+THREE = [own("10.0.1.1/24", "a"), own("10.0.2.1/24", "b"), own("10.0.3.1/24", "c")]
+
+
+def test_where_none_of_the_best_can_be_connected_the_next_class_is_used_and_they_are_tried_all_the_same() -> None:
+    told = [offered("10.0.1.9", 1, 10 * G, 0), offered("10.0.2.9", 2, G, 0), offered("10.0.3.9", 3, G, 0)]
+    best, *others = paths(THREE, told)
+    made = plan([best, *others], 2, hopeless=[best.pair])
+    assert (made.used, made.wanted, made.better) == (others, others, [best])
+    made = plan([best, *others], 3, hopeless=[others[0].pair])
+    assert (made.used, made.wanted, made.better) == ([best], [best, others[1]], [])
+    # Nothing is known to be better than anything else then.
+    made = plan([best, *others], 4, hopeless=[path.pair for path in (best, *others)])
+    assert (made.used, made.wanted, made.better) == ([best], [best], [])
+    assert plan([], 4).wanted == ()
+
+
+def test_if_classes_may_be_mixed_all_of_them_are_used() -> None:
+    ranked = paths(THREE, [offered("10.0.1.9", 1, G, 0), offered("10.0.2.9", 2, 3 * G), offered("10.0.3.9", 3)])
+    made = plan(ranked, 3, mixed=True)
+    assert (made.used, made.wanted, made.better) == (ranked, ranked, [])
+
+
+@pytest.mark.parametrize(
+    ("choice", "interfaces"),
+    [
+        (Choice(), ["a", "b", "c"]),
+        (Choice(interfaces=("b",)), ["b"]),
+        (Choice(interfaces=("[ab]", "x*")), ["a", "b"]),
+        (Choice(excluded=("c", "a?")), ["a", "b"]),
+        (Choice(interfaces=("a", "b"), excluded=("b",)), ["a"]),
+        (Choice(ip_address("10.0.3.1")), ["c"]),
+        (Choice(ip_address("10.0.3.1"), excluded=("c",)), []),
+        (Choice(interfaces=("A",)), []),
+    ],
+    ids=str,
+)
+def test_interfaces_are_chosen_by_name_or_address(choice: Choice, interfaces: list[str]) -> None:
+    told = [offered("10.0.1.9", 1), offered("10.0.2.9", 2), offered("10.0.3.9", 3)]
+    assert sorted(path.interface for path in paths(THREE, told, choice)) == interfaces
+
+
+def test_interfaces_chosen_by_name_are_gone_by_also_where_the_server_is_not_near() -> None:
+    (path,) = paths(THREE, [offered("192.0.2.9", 1)], Choice(interfaces=("b",)))
+    assert (path.pair, path.near) == (pair("10.0.2.1", "192.0.2.9"), False)
 
 
 def test_the_slower_end_of_a_link_is_its_speed() -> None:
@@ -103,7 +159,7 @@ def test_what_cannot_be_connected_to_is_left_out(text: str) -> None:
 def test_links_that_are_down_and_other_sources_than_the_chosen_one_are_left_out() -> None:
     mine = [own("10.0.1.1/24", "a", up=False), own("10.0.2.1/24", "b"), own("10.0.2.2/24", "c")]
     told = [offered("10.0.2.9", 2)]
-    assert [path.pair.source for path in paths(mine, told, ip_address("10.0.2.2"))] == [ip_address("10.0.2.2")]
+    assert [path.pair.source for path in paths(mine, told, Choice(ip_address("10.0.2.2")))] == [ip_address("10.0.2.2")]
     assert paths(mine[:1], told) == []
 
 

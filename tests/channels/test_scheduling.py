@@ -102,6 +102,37 @@ def test_a_lane_that_stalls_attracts_nothing_more() -> None:
     assert chosen.count(stalled) <= 1
 
 
+def test_a_small_request_goes_where_answers_come_however_near_the_silent_lane_was() -> None:
+    silent, other = Lane(rate=125e6, delay=0.0001), Lane(rate=12.5e6, delay=0.002)
+    silent.begin(0, 0.0)
+    other.begin(MIB, 0.0)
+    chosen = []
+    for step in range(1, 20):
+        silent.silence = step / 10
+        chosen.append(choose([silent, other], 0, step / 10))
+    assert chosen == [other] * len(chosen)
+
+
+def test_a_lane_that_becomes_slow_gets_little_within_a_second() -> None:
+    wires = [Wire(125e6, 0.001), Wire(125e6, 0.001)]
+    transfer(wires, 256 * MIB, MIB, 16)
+    slow, fast = wires
+    slow.rate = 1.25e6
+    before = slow.carried, fast.carried
+    seconds = transfer(wires, 1024 * MIB, MIB, 16)
+    # It carries what it can, and less than a second's worth of what it could before.
+    assert slow.carried - before[0] < 1.25e6 * seconds + 125e6
+    assert fast.carried - before[1] > 0.85 * 1024 * MIB
+
+
+def test_a_long_transfer_is_no_silence() -> None:
+    long, other = Lane(rate=1.25e6, delay=0.001), Lane(rate=1.25e6, delay=0.001)
+    long.begin(MIB, 0.0)
+    other.begin(2 * MIB, 0.0)
+    long.silence = other.silence = 0.8
+    assert choose([long, other], MIB, 0.8) is long
+
+
 def test_what_was_seen_of_an_idle_lane_does_not_keep_it_idle_for_ever() -> None:
     lame, other = Lane(), Lane()
     for lane, seconds in ((lame, 0.5), (other, 0.001)):

@@ -15,7 +15,7 @@ from world import OfGeneration, World, world
 from smb3fs.channels.channel import Channel
 from smb3fs.channels.pool import Repeat
 from smb3fs.channels.session import PIECE, Session
-from smb3fs.channels.siblings import Siblings
+from smb3fs.channels.watching import watch
 from smb3fs.errors import ConnectionLost
 from smb3fs.wire.create import RELATED_FILE_ID, CreateContext, CreateRequest, Disposition, FileId
 from smb3fs.wire.durable import DURABLE_HANDLE_V2, DurableHandleRequestV2
@@ -23,7 +23,6 @@ from smb3fs.wire.header import FLAG_REPLAY, Command, Request
 from smb3fs.wire.infoclass import FileDispositionInformation
 from smb3fs.wire.io import CloseRequest, FlushRequest, ReadRequest, WriteRequest
 from smb3fs.wire.lock import EXCLUSIVE_LOCK, LockElement, LockRequest
-from smb3fs.wire.negotiate import Capability
 from smb3fs.wire.query import InfoType, SetInfoRequest
 
 FILE = FileId(3, 4)
@@ -257,13 +256,11 @@ async def test_a_session_that_the_server_forgot_is_gone_on_all_channels() -> Non
 
 
 @asynccontextmanager
-async def watched(made: Several) -> AsyncIterator[Siblings]:
-    """Watch over the channels, without looking for further ones."""
-    made.session.agreed.capabilities |= Capability.MULTI_CHANNEL
-    siblings = Siblings(made.world.pool, None, list, 2, None, made.world.trace)  # type: ignore[arg-type]
+async def watched(made: Several) -> AsyncIterator[None]:
+    """Watch over the channels."""
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(siblings._watch, made.session)
-        yield siblings
+        nursery.start_soon(watch, made.session)
+        yield
         nursery.cancel_scope.cancel()
 
 

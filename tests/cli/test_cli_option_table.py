@@ -144,6 +144,10 @@ USED: dict[str, dict[str, Any]] = {
     "max_channels=4,nomultichannel": {},
     "nomultichannel,max_channels=4": {},
     "nomultichannel,multichannel": {"channels": 2},
+    "multichannel,interfaces=eth0:wl*": {"channels": 2, "interfaces": ("eth0", "wl*")},
+    "max_channels=2,exclude_interfaces=eth0:eth0.7": {"channels": 2, "excluded_interfaces": ("eth0", "eth0.7")},
+    "multichannel,mixlinks": {"channels": 2, "mixed_links": True},
+    "multichannel,mixlinks,nomixlinks": {"channels": 2},
     "persistenthandles": {"persistent": True},
     "nopersistenthandles": {"persistent": False},
     "handletimeout=0": {},
@@ -232,7 +236,9 @@ REFUSED = """
     vers=1.0 vers=1.0-3.1.1 iocharset=iso8859-1 subtype=other
 """.split()
 WRONG = """
-    max_channels=0 max_channels=17 multichannel=2
+    max_channels=0 max_channels=17 multichannel=2 interfaces= interfaces=a::b interfaces=a/b mixlinks=1
+    exclude_interfaces=longer-than-15-ch exclude_interfaces interfaces mixlinks multichannel,max_channels=1,mixlinks
+    nomultichannel,interfaces=eth0 exclude_interfaces=eth0
     retrans=-1 retrans=x srcaddr=name srcaddr= max_credits=19 max_credits=60001 unc=//other/share path=//server/other
     source=x target= hard=1 dynperm=yes handletimeout=960001 handletimeout=x
     port=0 port=65536 port=x port ip=name ip=1.2.3 timeout=0 timeout=x timeout=-1 timeout=3601 echo_interval=0

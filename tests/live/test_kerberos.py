@@ -25,7 +25,7 @@ Mounted = Callable[..., Mount]
 
 @pytest.fixture(scope="module")
 def domain() -> Iterator[Domain]:
-    with Domain() as made:
+    with Domain(links=2) as made:
         yield made
 
 
@@ -220,12 +220,38 @@ def told(mount: Mount, text: str) -> bool:
 
 
 @pytest.mark.parametrize("options", [[], ["seal"]], ids=["signed", "sealed"])
+def test_several_connections_each_by_a_ticket(
+    domain: Domain, ccache: Path, mounted: Mounted, options: Sequence[str]
+) -> None:
+    domain.ticket(ccache=ccache)
+    mount = mounted("sec=krb5", "multichannel", *options)
+    until(lambda: len(mount.status()["channels"]) == 2, 60)
+    works(mount, domain)
+    link = domain.network.links[0]
+    domain.network.break_path(link, "drop")
+    try:
+        # Whatever goes by this link is answered by the other one.
+        while len(mount.status()["channels"]) == 2:
+            works(mount, domain)
+        works(mount, domain)
+    finally:
+        domain.network.mend_path(link)
+    until(lambda: len(mount.status()["channels"]) == 2, 60)
+    works(mount, domain)
+    assert mount.status()["reconnects"] == 0
+
+
+@pytest.mark.parametrize(
+    "options", [[], ["seal"], ["multichannel"], ["multichannel", "seal"]], ids=lambda words: "+".join(words) or "signed"
+)
 def test_an_expired_session_is_renewed_and_what_is_open_stays(
     domain: Domain, ccache: Path, mounted: Mounted, options: Sequence[str]
 ) -> None:
     domain.ticket(ccache=ccache)
     short_ticket(domain, ccache, 9)
     mount = mounted("sec=krb5", *options)
+    count = 2 if "multichannel" in options else 1
+    until(lambda: len(mount.status()["channels"]) == count, 60)
     name = f"open-{os.urandom(4).hex()}"
     lines = 0
     with (mount.path / name).open("w") as file:
@@ -241,6 +267,7 @@ def test_an_expired_session_is_renewed_and_what_is_open_stays(
     assert (domain.directory() / name).read_text() == "another line\n" * lines + "the last line\n"
     assert mount.status()["reconnects"] == 0
     works(mount, domain)
+    assert len(mount.status()["channels"]) == count
 
 
 def test_a_session_that_cannot_be_renewed_waits_for_a_ticket(domain: Domain, ccache: Path, mounted: Mounted) -> None:

@@ -337,7 +337,15 @@ class FakeShare(FakeLocks, FakeAttached, FakeServerSide):
         handle, offset, size, came = self.ahead.pop(0)
         came(None if fails else memoryview(bytes(self._node(handle).data[offset : offset + size])))
 
-    async def write(self, handle: Open, offset: int, data: Buffer, *, check: Callable[[], None] | None = None) -> int:
+    async def write(
+        self,
+        handle: Open,
+        offset: int,
+        data: Buffer,
+        *,
+        spread: bool = False,
+        check: Callable[[], None] | None = None,
+    ) -> int:
         if check is not None:
             check()
         await self.exchange("write")

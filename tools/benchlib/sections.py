@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
+COPIES: Final = "## Copies by the server"
+LINKS: Final = "## Several links"
 # The headings of sections that the main report does not write.
-OTHERS: Final = ("## Copies by the server",)
+OTHERS: Final = (COPIES, LINKS)
 
 
 def section_of(document: str, heading: str) -> str:

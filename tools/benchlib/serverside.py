@@ -23,11 +23,10 @@ from lab.server import Samba
 from benchlib import machine
 from benchlib.cli import in_memory, say, stop
 from benchlib.clients import Smb3fs
-from benchlib.sections import OTHERS, with_section
+from benchlib.sections import COPIES, with_section
 from benchlib.stats import table
 from benchlib.workload import Pattern
 
-HEADING: Final = OTHERS[0]
 RATE: Final = "1gbit"
 WAYS: Final[dict[str, Sequence[str]]] = {
     "by the server: `cp`": ("cp", "{source}", "{target}"),
@@ -91,7 +90,7 @@ def as_markdown(samples: dict[str, list[Sample]], mib: int, rounds: int, version
     now = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
     return "\n\n".join(
         [
-            HEADING,
+            COPIES,
             f"Written by `tools/bench server-side --mib {mib} --rounds {rounds}` on {now}: one file of {mib} MiB,"
             f"\ncopied within a share in memory, over a link that tc (tbf) shapes to 1 Gbit/s both ways; medians"
             f"\nof {rounds} rounds [least..most], each on a mount of its own, every byte compared. {version}.",

@@ -130,12 +130,16 @@ class Domain:
     user = USER
     password = PASSWORD
 
-    def __init__(self, *, settings: str = "", root: str | None = None) -> None:
-        """`settings`: further lines for the global section; `root`: where samba is, instead of SMB3FS_SAMBA_ROOT."""
+    def __init__(self, *, settings: str = "", root: str | None = None, links: int = 1) -> None:
+        """`settings`: further lines for the global section; `root`: where samba is, instead of SMB3FS_SAMBA_ROOT.
+
+        `links`: how many there are to the controller.
+        """
         self._settings = settings
         self._root = root if root is not None else os.environ.get("SMB3FS_SAMBA_ROOT", "")
         clean()
         self.folder, self.network = claim()
+        self.network.add_links(links - 1)
         self.state = self.folder / "dc"
         self.credentials = self.folder / "credentials"
         self.krb5_config = self.folder / "krb5.conf"

@@ -28,7 +28,7 @@ table inet lab {
 }
 """
 PATH_RULES = """
-table inet path {{
+table inet {link} {{
   chain input {{ type filter hook input priority 0; iifname {link} meta l4proto tcp {verdict}; }}
 }}
 """
@@ -121,9 +121,20 @@ class Network:
         """Let what comes over one link end so: `drop` has it vanish, `reject with tcp reset` has it refused."""
         self.inside("nft", "-f", "-", stdin=PATH_RULES.format(link=link.far, verdict=verdict))
 
-    def mend_path(self) -> None:
+    def mend_path(self, link: Link | Network) -> None:
         """End what `break_path` began."""
-        self.inside("nft", "delete", "table", "inet", "path")
+        self.inside("nft", "delete", "table", "inet", link.far)
+
+    def shape(self, link: Link | Network, rate: str) -> None:
+        """Let a link carry so much and no more in each direction, as tc(8) writes it: 100mbit; what queues waits."""
+        bucket = ("root", "tbf", "rate", rate, "burst", "64kb", "limit", "16mb")
+        run("tc", "qdisc", "replace", "dev", link.near, *bucket)
+        self.inside("tc", "qdisc", "replace", "dev", link.far, *bucket)
+
+    def unshape(self, link: Link | Network) -> None:
+        """Let a link carry what it can."""
+        run("tc", "qdisc", "del", "dev", link.near, "root")
+        self.inside("tc", "qdisc", "del", "dev", link.far, "root")
 
     def carried(self, link: Link | Network) -> tuple[int, int]:
         """How many bytes each end of a link says that it has received: this machine's, and the server's."""
