@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,19 @@ def pytest_configure(config: pytest.Config) -> None:
         settings.register_profile("quick", max_examples=40, deadline=None)
         settings.load_profile("quick")
     config.addinivalue_line("markers", "slow: full size, minutes rather than seconds (tools/test --full runs these)")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Say with the failure of a live test where its servers' logs are kept: their folders are gone in the end."""
+    report = yield
+    if report.failed and item.get_closest_marker("live") is not None:
+        from lab.kept_logs import keep_logs
+
+        place = keep_logs(f"{item.nodeid.partition('::')[2]}-{report.when}")
+        if place is not None:
+            report.sections.append(("the servers' logs", f"kept in {place}"))
+    return report
 
 
 class LogCheck(logging.Handler):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from lab.kept_logs import drop_logs
 from lab.owner import clean, labs
 from lab.root import PLACE, RootError, build
 from lab.server import Samba
@@ -39,7 +40,8 @@ def show(_: argparse.Namespace) -> int:
 
 
 def remove_leftovers(arguments: argparse.Namespace) -> int:
-    """Remove what crashes left."""
+    """Remove what crashes left, and the logs of servers under which tests have failed."""
+    drop_logs()
     for name in clean(kept=arguments.kept):
         print(f"removed {name}")
     return 0
@@ -64,7 +66,7 @@ def main() -> int:
     run.add_argument("--samba-root", help="a Debian root whose Samba is used (default: SMB3FS_SAMBA_ROOT)")
     run.set_defaults(action=serve)
     commands.add_parser("list", help="name the labs of this machine").set_defaults(action=show)
-    sweep = commands.add_parser("clean", help="remove what crashed runs left")
+    sweep = commands.add_parser("clean", help="remove what crashed and failed runs left")
     sweep.add_argument("--kept", action="store_true", help="also what was kept on purpose")
     sweep.set_defaults(action=remove_leftovers)
     root = commands.add_parser("root", help="unpack a later Samba than this machine's: 20 s, 50 MB fetched")
