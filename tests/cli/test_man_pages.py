@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -56,10 +57,15 @@ HEADINGS = {
 }
 
 
+@cache
+def described(verdict: Verdict) -> frozenset[str]:
+    """The names under the headings that a verdict calls for."""
+    return frozenset[str]().union(*(bold(section(title)) for title in HEADINGS[verdict]))
+
+
 @pytest.mark.parametrize("row", OPTIONS, ids=lambda row: row.names[0])
 def test_every_option_is_described_where_it_belongs(row: Option) -> None:
-    described = set().union(*(bold(section(title)) for title in HEADINGS[row.verdict]))
-    assert set(row.names) <= described
+    assert set(row.names) <= described(row.verdict)
 
 
 def test_nothing_is_described_that_is_not_there() -> None:
@@ -95,10 +101,10 @@ def test_the_defaults_are_those_of_the_code() -> None:
 
 
 def test_every_flag_of_the_command_is_described() -> None:
-    described = bold(section("COMMAND LINE"))
+    flags = bold(section("COMMAND LINE"))
     for action in mount_command.parser("x")._actions:
         if action.option_strings:
-            assert set(action.option_strings) & described, action.option_strings
+            assert set(action.option_strings) & flags, action.option_strings
 
 
 def test_every_subcommand_is_described() -> None:
