@@ -49,15 +49,17 @@ class Line:
         timeout: float,
         trace: Trace,
         nursery: trio.Nursery,
+        *,
+        gathers: bool = False,
     ) -> None:
-        """`nursery` is for what has to be waited for before a break is acknowledged."""
+        """`nursery` is for what has to be waited for before a break is acknowledged; `gathers` as in `SecondNames`."""
         self.pool = pool
         self.share = share
         self.opens = opens
         self.inherited = Counter[str]()
         self._journal = journal
         self._patience = timeout / 3
-        self._names = SecondNames(journal, opens.leases)
+        self._names = SecondNames(journal, opens.leases, gathers=gathers)
         claims = Claims(opens, share.reopen, patience=timeout / 3, second_names=self._names)
         self.client = ClientIdentity()
         self.recovery = Recovery(pool, self._connect, self._renew, self._rotated, claims, trace)

@@ -85,7 +85,10 @@ class Mount:
             persistent=options.persistent is not False,
             handle_timeout=options.handle_timeout,
         )
-        line = Line(pool, share, opens, journal, self.logins, options.timeout, self.trace, self._nursery)
+        gathers = options.wcache > 0
+        line = Line(
+            pool, share, opens, journal, self.logins, options.timeout, self.trace, self._nursery, gathers=gathers
+        )
         line.connector = Connector(
             self._nursery,
             Target(

@@ -12,9 +12,12 @@ until the claim has come; it is there for three round trips; and it is written d
 is asked for. If the session dies meanwhile, the next one claims by it and takes it away, and if we die, the next daemon
 does the latter.
 
-It is taken away in two steps, since who deletes a name has the lease to write given back first. A rename does not, and
-moves the lease along, which has a name at the server too, to a name that nobody else knows; that is deleted by an open
-with the lease's own key. A name is deleted only through an open that has proved to be of this file, and only if the
+Who deletes a name has the lease to write broken first, ours too, which is of no consequence unless we gather writes: to
+bring these out takes traffic, which waits for us. Then it is taken away in two steps. A rename does not break that
+lease, and moves it along, for it has a name at the server too, to a name that nobody else knows; that is deleted by an
+open with the lease's own key. The price is that the key is of no use any more for the name that the file has.
+
+A name is deleted only through an open that has proved to be of this file, and only if the
 file has another one.
 """
 
@@ -99,7 +102,9 @@ def names_of(handle: Open) -> Names | None:
 class SecondNames:
     """The names that we have given files and that may still be there; all relative to the share."""
 
-    def __init__(self, journal: Journal | None, leases: LeaseTable) -> None:
+    def __init__(self, journal: Journal | None, leases: LeaseTable, *, gathers: bool = False) -> None:
+        """With `gathers` leases to write may stand for writes that have not been sent."""
+        self._gathers = gathers
         self._journal = journal
         self._leases = leases
         self._given: dict[str, Given] = {}
@@ -123,7 +128,8 @@ class SecondNames:
         """Give files their old names, `claim` what is open of them by these, and take them away again.
 
         Return what `claim` has returned for each, which is None if the open was given back; those are left out whose
-        file cannot have its old name. Eight round trips for each file. Raises ConnectionLost if the session dies.
+        file cannot have its old name. Five round trips for each file, or seven. Raises ConnectionLost if the session
+        dies.
         """
         files: dict[Names, list[Open]] = {}
         for handle in opens:
@@ -136,7 +142,7 @@ class SecondNames:
                 continue
             for handle in of_file:
                 results[handle] = await claim(session, handle, names.kept)
-                if results[handle] is None and handle.lease is not None:
+                if self._gathers and results[handle] is None and handle.lease is not None:
                     self._leases.nameless(handle.lease)
             if all(results[handle] is None for handle in of_file):
                 await self._take_away(session, names.kept)
@@ -189,9 +195,10 @@ class SecondNames:
         given = self._given.get(name)
         if given is None:
             return
-        aside = name if name.rpartition("\\")[2].startswith(ASIDE) else await self._put_aside(session, name, given)
-        if aside:
-            await self._delete(session, aside, given)
+        if self._gathers and not name.rpartition("\\")[2].startswith(ASIDE):
+            name = await self._put_aside(session, name, given)
+        if name:
+            await self._delete(session, name, given)
 
     async def _put_aside(self, session: Session, name: str, given: Given) -> str:
         """Move a name to where nobody else looks; return what is to be deleted then, "" for nothing."""
@@ -211,7 +218,7 @@ class SecondNames:
 
     async def _delete(self, session: Session, name: str, given: Given) -> None:
         """Delete a name if the file has another one."""
-        lease = given.lease if given.lease is not None and given.lease.opens else None
+        lease = given.lease if self._gathers and given.lease is not None and given.lease.opens else None
         contexts = () if lease is None else (self._leases.context(lease, lease.state),)
         found = await self._open(session, name, DELETING_ACCESS, contexts)
         if contexts and found == Status.INVALID_PARAMETER:  # the lease has another name at the server

@@ -140,13 +140,16 @@ class Opening(Recognising):
     async def open_given_back(self) -> None:
         """Open anew what was given back by a name that its file had before it was renamed; two round trips each.
 
-        What carries locks stays as it is, and what shares its lease.
+        What carries locks stays as it is, but that its lease permits to write again; so does what shares its lease
+        where that has another name at the server.
         """
         for handle in self._opens:
-            beside = handle.lease.opens if handle.lease is not None else {handle}
-            if not handle.kept_as or handle.lost or handle.closed or any(_carries_locks(one) for one in beside):
+            if not handle.kept_as or handle.lost or handle.closed:
                 continue
-            await self._follow(handle)
+            lease = handle.lease
+            carries = lease is not None and any(_carries_locks(one) for one in lease.opens)
+            if lease is None or not carries or self._leases.find(handle.path) is lease:
+                await self._follow(handle)
 
     async def _follow(self, handle: Open) -> None:
         """Open anew what has been renamed; one round trip, or two."""
@@ -182,6 +185,7 @@ class Opening(Recognising):
         with self._leases.asking(lease) if lease is not None else nullcontext():
             fresh = await self._open_alone(request, handle.path, writable=handle.writable)
         same = fresh.attributes_at_open.file_id in (handle.attributes_at_open.file_id, handle.seen.file_id)
+        same = same and handle.ledger is None
         if same and handle.path == fresh.path and handle.generation == fresh.generation and not handle.closed:
             self._leases.handed_over(fresh, handle)
             handle.trade_places(fresh)

@@ -17,6 +17,7 @@ from tree_server import Handle
 
 from smb3fs.channels.session import Session
 from smb3fs.errors import Status
+from smb3fs.handles.claims import Claims
 from smb3fs.handles.journal import Identity, Journal, LeftName, read
 from smb3fs.handles.leases import RH, RWH
 from smb3fs.handles.opens import Durability, Open
@@ -124,16 +125,20 @@ class Renamed:
 
 
 @asynccontextmanager
-async def renamed() -> AsyncIterator[Renamed]:
-    """Bring it up."""
+async def renamed(*, gathers: bool = False) -> AsyncIterator[Renamed]:
+    """Bring it up; with `gathers` for a mount that gathers writes."""
     desk = Records()
     async with staged(serve=lambda tree: RecordingServer(tree, desk)) as stage:
+        claims = stage.world.kept.claims
+        assert isinstance(claims, Claims)
+        claims._names = SecondNames(None, stage.opens.leases, gathers=gathers)
         yield Renamed(stage, desk)
 
 
+@pytest.mark.parametrize("gathers", [False, True])
 @trio_test
-async def test_it_goes_on_and_has_one_name_afterwards() -> None:
-    async with renamed() as made:
+async def test_it_goes_on_and_has_one_name_afterwards(gathers: bool) -> None:
+    async with renamed(gathers=gathers) as made:
         handle = await made.file()
         await made.lose()
         assert made.tally == (1, 0)
@@ -170,13 +175,16 @@ async def test_it_is_lost_where_another_file_has_the_name_by_now(expect_log: Exp
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("step", [SECOND_NAME, ASIDE_NAME, REMOVAL, "claim"])
+@pytest.mark.parametrize(
+    ("step", "gathers"),
+    [(SECOND_NAME, False), ("claim", False), (REMOVAL, False), (ASIDE_NAME, True), (REMOVAL, True)],
+)
 @trio_test
 async def test_whenever_the_session_dies_the_next_one_claims_it_and_takes_the_name_away(
-    step: int | str, when: str, expect_log: ExpectLog
+    step: int | str, gathers: bool, when: str, expect_log: ExpectLog
 ) -> None:
     expect_log(DIED)
-    async with renamed() as made:
+    async with renamed(gathers=gathers) as made:
         handle = await made.file()
         killed = []
 
@@ -268,7 +276,7 @@ async def test_the_last_name_of_a_file_is_never_removed() -> None:
 @trio_test
 async def test_what_the_server_does_not_let_us_remove_is_kept_in_mind(expect_log: ExpectLog) -> None:
     expect_log("cannot be removed")
-    async with renamed() as made:
+    async with renamed(gathers=True) as made:
         await made.file()
 
         def refuse(message: Message, index: int) -> int | None:
