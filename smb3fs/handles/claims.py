@@ -74,6 +74,8 @@ LINGERING: Final = 1.5
 # handed its connection has to hear of the end, and to come to its own, before it is handed another one.
 SETTLING: Final = 0.25
 LONGEST_SETTLING: Final = 1.0
+# Seconds before each further attempt at what is not given back while other things are.
+AGAIN: Final = (0.05, 0.2, 0.5)
 # Seconds that it may take to remove the names that files were given for their claims, for which all traffic waits.
 NAMING: Final = 2.0
 # Seconds between two attempts at what the server is not ready for: first, and at most.
@@ -182,6 +184,7 @@ class Claims:
 
             _end_breaks(session, handles)
             await _side_by_side(session, handles, claim)
+            await _claim_again(session, handles, refusals, claim)
             await self._claim_renamed(session, handles, refusals, limit)
             await self._check_standing(session, handles, refusals)
             tally.claimed += len(handles) - len(refusals)
@@ -346,6 +349,28 @@ def _given_up(session: Session, handle: Open, why: Refusal) -> Refusal:
     session.post([CloseRequest(handle.file_id)])
     handle.generation = 0
     return why
+
+
+async def _claim_again(
+    session: Session,
+    handles: Sequence[Open],
+    refusals: dict[Open, Refusal],
+    claim: Callable[[Open], Awaitable[None]],
+) -> None:
+    """Claim once more what is refused, though it was to be kept for good, while something else is given back.
+
+    The process that had it has come to its end between the one claim and the other. If it was about to do so, what was
+    closed may be open there still.
+    """
+    for pause in AGAIN:
+        unknown = [one for one, why in refusals.items() if why.status in NOT_FOUND and names_of(one) is None]
+        promised = any(one.durability == Durability.PERSISTENT and not one.closed for one in unknown)
+        if not promised or all(one in refusals for one in handles if one.durability and not one.closed):
+            return
+        await trio.sleep(pause)
+        for handle in unknown:
+            del refusals[handle]
+        await _side_by_side(session, unknown, claim)
 
 
 async def _or_fail(session: Session, doing: Awaitable[T]) -> T:

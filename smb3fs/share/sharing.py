@@ -35,6 +35,8 @@ class Sharing(Leasing):
 
         It is to be closed like one's own. One round trip, as a CREATE would take.
         """
+        if self._leases.find(path, expect) is not None:
+            await self._pool.ready()  # while there is no session no lease permits anything
         handle = self._to_join(path, access, expect)
         if handle is None:
             return None

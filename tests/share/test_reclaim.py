@@ -398,6 +398,28 @@ async def test_breaks_that_were_under_way_at_the_loss_are_ended_before_the_claim
 
 
 @trio_test
+async def test_what_is_refused_while_the_process_before_comes_to_its_end_is_claimed_again() -> None:
+    """Between one claim and the other: what is given back at the same time shows that it has."""
+    async with keeping() as kept:
+        handles = [await kept.open(name, Durability.PERSISTENT, write=False) for name in ("f", "protected")]
+        closed = await kept.open("f", Durability.PERSISTENT)
+        kept.stage.opens.remove(closed)
+        seen: list[str] = []
+
+        def refuse(request: CreateRequest) -> int | None:
+            seen.append(request.name)
+            return Status.OBJECT_NAME_NOT_FOUND if request.name == "f" and seen.count("f") <= 4 else None
+
+        kept.desk.refuse = refuse
+        await kept.lose()
+        assert kept.tally == (3, 0, 0)
+        assert (seen.count("f"), seen.count("protected")) == (6, 1)
+        for handle in handles:
+            kept.stage.share.close(handle)
+        await kept.stage.nothing_open()
+
+
+@trio_test
 async def test_one_that_gives_something_back_has_come_to_an_end_with_it() -> None:
     async with keeping() as kept:
         handles = [await kept.open(name, Durability.PERSISTENT, write=False) for name in ("f", "protected")]

@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
+import trio
 from attached_server import AttachedServer
-from peer import trio_test
+from peer import settle, trio_test
 from stage import Stage, staged
 from test_share_leases import LeasingServer
 from tree_server import Node
@@ -52,6 +53,31 @@ async def test_who_opens_what_is_open_uses_the_same_open(durability: Durability,
         stage.share.close(handle)
         await stage.nothing_open()
         assert sent(stage, Command.CLOSE) == 1
+
+
+@trio_test
+async def test_who_comes_while_there_is_no_session_waits_for_it() -> None:
+    """No lease permits anything then, but the open may be claimed; a second one would cost both at the next loss."""
+    async with sharing() as (stage, handle):
+        session = stage.world.pool.session
+        assert session is not None
+        stage.world.pool.session = None  # as between two sessions, but nobody makes another one
+        stage.opens.leases.suspended()
+        found: list[Open] = []
+
+        async def come() -> None:
+            found.append(await stage.share.open("f", read=True, write=False, expect=None))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(come)
+            await settle()
+            assert not found
+            stage.opens.leases.speak(2)
+            assert handle.lease is not None
+            handle.lease.known, handle.lease.state = True, handle.lease.kept
+            stage.world.pool.attach(session)
+        assert found == [handle]
+        assert sent(stage, Command.CREATE) == 1
 
 
 def _lost(handle: Open) -> None:
