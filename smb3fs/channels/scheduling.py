@@ -14,8 +14,9 @@ with the root such a difference gets smaller by itself, and where it is real, th
 The time of a small request is the shortest one seen, which longer ones raise slowly: most of what makes them longer is
 this machine's own. What is known of an idle lane is forgotten after a second: it gets the next request, and shows.
 
-Where nothing has come for longer than all that is under way should take, by what is known of the lane, the time beyond
-that counts as well. So a lane that has stopped gets nothing more, long before it is found to be dead.
+Where nothing has come for half a second more than all that is under way should take, by what is known of the lane, the
+time beyond that counts as well. So a lane that has stopped gets nothing more, long before it is found to be dead. Less
+says nothing: on a busy machine what has come may wait for us that long.
 
 Lanes of a worse class (`standby`) are used only where there is no other one.
 """
@@ -32,6 +33,8 @@ STRETCH: Final = 0.05
 WEIGHT: Final = 0.25
 # Seconds for which something is known of an idle lane.
 REMEMBERED: Final = 1.0
+# Seconds without an answer that say nothing of a lane.
+PATIENCE: Final = 0.5
 # Requests that move no more than this tell the round trip, others the rate; in bytes.
 SMALL: Final = 16 * 1024
 # What is assumed where nothing is known: bytes a second, and seconds.
@@ -110,7 +113,7 @@ def choose(lanes: Iterable[Lane], size: int, now: float) -> Lane:
     def expected(lane: Lane) -> tuple[float, int]:
         known = lane.known(now)
         rate, delay = (known and lane.rate) or best_rate, (known and lane.delay) or best_delay
-        overdue = max(0.0, lane.silence - delay - lane.in_flight / rate)
+        overdue = max(0.0, lane.silence - PATIENCE - delay - lane.in_flight / rate)
         return delay + overdue + (lane.in_flight + size) / sqrt(rate * best_rate), lane.moved
 
     return min(usable, key=expected)

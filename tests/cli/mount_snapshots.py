@@ -49,9 +49,7 @@ def snapshot(**values: Any) -> dict[str, Any]:
         "unwaited": 7,
         "bytes": {"read": 5 << 30, "written": 100, "copied": 0, "shared": 0},
         "read_ahead": {"used": 0, "wasted": 0, "held": 0},
-        "caches": {
-            name: {"hits": 3, "misses": 1} for name in ("data", "attributes", "names", "listings", "handles")
-        },
+        "caches": {name: {"hits": 3, "misses": 1} for name in ("data", "attributes", "names", "listings", "handles")},
         "open_handles": 3,
         "deferred_handles": 2,
         "opens": {"reused": 3, "not_reused": 1, "pages_kept": 4},
