@@ -33,8 +33,10 @@ from smb3fs.wire.lease import Break, parse_break
 # Messages that the reader may take in a row before it lets other tasks run: about a millisecond of work.
 BURST: Final = 32
 WATCH_INTERVAL: Final = 1.0
-# Seconds without an answer after which it is worth telling, where nothing else moves on the connection either.
+# Seconds without an answer after which it is worth telling, unless so many bytes move that it can only be data.
 SILENT_AFTER: Final = 2.0
+# Bytes that show that a path is alive which has brought no answer.
+SIGN_OF_LIFE: Final = 64 * 1024
 # How many messages may be put off at a time.
 MOST_PUT_OFF: Final = 16
 # What an open may do that does not mind who else has the file open. Plain ints: arithmetic with enum's flags costs
@@ -67,7 +69,7 @@ class Channel:
         # What was not answered, or not even sent, when the channel ended, and whether somebody waited for it.
         self.left: dict[Exchange, bool] = {}
         self.silent = False
-        """Whether the server owes an answer, and nothing at all has moved for a while."""
+        """Whether the server owes an answer, and no data have moved for a while."""
         self._trace = trace
         self._timeout = timeout
         self._dead_after = timeout / 2
@@ -452,7 +454,7 @@ class Channel:
     def _note_silence(self, seconds: float) -> None:
         """Tell when the server has fallen silent, and when it answers again."""
         before, self._moved = self._moved, self.transport.progress()
-        silent = bool(self.connection.awaited) and seconds > SILENT_AFTER and self._moved == before
+        silent = bool(self.connection.awaited) and seconds > SILENT_AFTER and self._moved - before < SIGN_OF_LIFE
         if silent != self.silent:
             self.silent = silent
             what = f"is silent for {seconds:.0f} s" if silent else "is silent no more"

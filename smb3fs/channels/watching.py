@@ -17,7 +17,7 @@ from typing import Final
 
 import trio
 
-from smb3fs.channels.channel import Channel
+from smb3fs.channels.channel import SIGN_OF_LIFE, Channel
 from smb3fs.channels.session import Session
 from smb3fs.errors import ConnectionLost
 from smb3fs.wire.interfaces import Address
@@ -27,8 +27,6 @@ INTERVAL: Final = 0.25
 # Seconds of silence after which a channel is asked, and after which it is given up.
 ASKED_AFTER: Final = 1.0
 SILENT_AFTER: Final = 2.0
-# Bytes that show that a path is alive which has brought no answer.
-SIGN_OF_LIFE: Final = 64 * 1024
 
 
 @dataclass(slots=True)

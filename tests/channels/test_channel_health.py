@@ -316,7 +316,7 @@ async def test_silence_is_told_once_and_its_end_too() -> None:
         await trio.sleep(20)
         link.call(FlushRequest(FILE))
         for _ in range(10):
-            peer.transport.receives += 1  # what its progress is
+            peer.transport.receives += 1 << 16  # what its progress is
             await trio.sleep(0.5)
         assert not link.channel.silent
         assert not texts
@@ -327,4 +327,4 @@ async def test_silence_is_told_once_and_its_end_too() -> None:
         await trio.sleep(2)
         assert not link.channel.silent
         assert texts[-1].text == "connection memory is silent no more"
-        assert len(texts) == 2
+        assert len(texts) == 2  # the ECHO in between has moved something, too
