@@ -87,6 +87,8 @@ class Snapshots:
                 "reused": state.deferred.reused,
                 "not_reused": state.deferred.missed,
                 "pages_kept": state.pages.kept,
+                "ahead": mount.vfs.opens_ahead.asked,
+                "ahead_used": mount.vfs.opens_ahead.used,
             },
             "handles": _handles(lines),
             "writes": self._writes(),

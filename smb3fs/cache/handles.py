@@ -32,6 +32,16 @@ from smb3fs.wire.lease import LeaseState
 HANDLE: Final = int(LeaseState.HANDLE)
 
 
+class Coming:
+    """A handle that is on its way; `wanted` until something speaks against it, `over` when it has come or will not."""
+
+    __slots__ = ("over", "wanted")
+
+    def __init__(self) -> None:
+        self.wanted = True
+        self.over = trio.Event()
+
+
 class Waiting(NamedTuple):
     """A handle that waits, and until when (seconds of trio's clock)."""
 
@@ -45,8 +55,16 @@ class DeferredHandles:
     `reused` counts those that were used again, `missed` the opens for reading for which there was none.
     """
 
-    def __init__(self, close: Callable[[Open], None], *, seconds: float, most: int) -> None:
-        """`close` queues the CLOSE of a handle; with `most` 0 none ever waits."""
+    def __init__(
+        self,
+        close: Callable[[Open], None],
+        *,
+        seconds: float,
+        most: int,
+        on_drop: Callable[[int], None] = lambda number: None,
+    ) -> None:
+        """`close` queues the CLOSE of a handle, then `on_drop` is told its number; with `most` 0 none ever waits."""
+        self._on_drop = on_drop
         self.seconds = seconds
         self.reused = 0
         self.missed = 0
@@ -55,6 +73,8 @@ class DeferredHandles:
         # In the order in which they came.
         self._waiting: OrderedDict[int, Waiting] = OrderedDict()
         self._numbers: dict[object, int] = {}
+        # What was opened ahead of the need for it: see `expect`.
+        self.coming: dict[int, Coming] = {}
         self._arrived = trio.Event()
 
     def __len__(self) -> int:
@@ -98,6 +118,20 @@ class DeferredHandles:
         self.reused += 1
         return waiting.handle
 
+    def expect(self, number: int) -> Coming:
+        """Take note that a handle is on its way which nobody has asked for yet: `has_come` says when it is there.
+
+        Whatever would close it if it waited here already takes the wish for it back.
+        """
+        coming = self.coming[number] = Coming()
+        return coming
+
+    def has_come(self, number: int, coming: Coming) -> None:
+        """Take note that a handle is on its way no longer."""
+        if self.coming.get(number) is coming:
+            del self.coming[number]
+        coming.over.set()
+
     def find(self, number: int) -> Open | None:
         """Return the handle of an inode that waits, which goes on waiting."""
         waiting = self._waiting.get(number)
@@ -105,14 +139,18 @@ class DeferredHandles:
 
     def drop(self, number: int) -> None:
         """Close the handle of an inode, if one waits."""
+        coming = self.coming.get(number)
+        if coming is not None:
+            coming.wanted = False
         waiting = self._waiting.pop(number, None)
         if waiting is not None:
             del self._numbers[waiting.handle]
             self._close(waiting.handle)
+            self._on_drop(number)
 
     def drop_all(self) -> None:
         """Close all that wait."""
-        for number in tuple(self._waiting):
+        for number in (*self._waiting, *self.coming):
             self.drop(number)
 
     async def run(self) -> None:

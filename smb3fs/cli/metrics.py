@@ -231,6 +231,8 @@ FAMILIES: Final[Sequence[Family]] = (
         ("shared_bytes_total", "What of that takes no space on its disk.", _one("bytes", "shared")),
         ("cache_lookups_total", "What was looked for in each cache, and whether it was there.", _caches),
         ("pages_kept_total", "Opens at which the kernel kept the pages of a file.", _one("opens", "pages_kept")),
+        ("opened_ahead_total", "Small files opened ahead of a program.", _one("opens", "ahead")),
+        ("opened_ahead_used_total", "How many of these it has come to.", _one("opens", "ahead_used")),
         ("read_ahead_used_bytes_total", "Bytes fetched ahead and read.", _one("read_ahead", "used")),
         ("read_ahead_wasted_bytes_total", "Bytes fetched ahead in vain.", _one("read_ahead", "wasted")),
         ("gathered_writes_total", "Writes that were gathered.", _one("writes", "gathered")),

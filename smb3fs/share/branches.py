@@ -138,6 +138,10 @@ class Branches:
         self.__dict__[name] = routed
         return routed
 
+    def open_ahead(self, *_: object) -> bool:
+        """Open nothing ahead: a path may go through a link that nobody has followed yet."""
+        return False
+
     # -- by path
 
     async def _by_path(self, name: str, expects: int | None, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:

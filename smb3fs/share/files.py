@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext, suppress
-from typing import Final, NamedTuple
+from contextlib import ExitStack, nullcontext, suppress
+from typing import Any, Final, NamedTuple
 
 import trio
 
@@ -44,6 +44,7 @@ from smb3fs.wire.create import (
     RELATED_FILE_ID,
     CreateContext,
     CreateOptions,
+    CreateRequest,
     Disposition,
     FileAttribute,
 )
@@ -209,6 +210,61 @@ class Files(Links, Sharing):
         except BaseException:
             self.close(handle)
             raise
+        return handle
+
+    def open_ahead(self, path: str, expect: int | None, head: int, came: Callable[[Open | None], None]) -> bool:
+        """Ask for an open for reading that nobody waits for yet; False if this is not the time for it.
+
+        `came` is called once, with a handle that has a lease and brings along as much as `open` says, or with None: who
+        opens the file then finds out why.
+        """
+        session = self._pool.session
+        if session is None or not self._leases.asks or self._timewarp or self.persists(session):
+            return False
+        parent = path.rpartition(self._separator)[0]
+        lease = self._leases.find(path, expect) or self._leases.make(path, parent, expect)
+        request = self._create(
+            path,
+            _access(read=True, write=False),
+            options=CreateOptions.NON_DIRECTORY_FILE,
+            contexts=(CreateContext(QUERY_ON_DISK_ID),),
+            lease=lease,
+        )
+        asking = ExitStack()
+        asking.enter_context(self._leases.asking(lease))
+
+        def told(answers: Sequence[Answer | None] | None) -> None:
+            handle = None
+            with asking, suppress(OSError, Smb3fsError):
+                if answers and answers[0] is not None:
+                    handle = self._brought(request, answers, path, session, expect, head)
+            came(handle)
+
+        if self._pool.ask_ahead([request, ReadRequest(RELATED_FILE_ID, 0, head)], session, told):
+            return True
+        asking.close()
+        return False
+
+    def _brought(
+        self,
+        request: CreateRequest,
+        answers: Sequence[Any],
+        path: str,
+        session: Session,
+        expect: int | None,
+        head: int,
+    ) -> Open | None:
+        """Return what was opened ahead, if it is the file that was meant and could be read; else it is closed."""
+        handle = self._opened(request, answers[0], path, session)
+        try:
+            check_expected(expect, handle.attributes_at_open.file_id)
+            handle.head = self._head(answers[1], head) if answers[1] is not None else None
+        except BaseException:
+            self.close(handle)
+            raise
+        if handle.head is None or not handle.attributes_at_open.file_id:
+            self.close(handle)
+            return None
         return handle
 
     def keeps_locks(self, handle: Open) -> bool:

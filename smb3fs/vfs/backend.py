@@ -83,6 +83,12 @@ class ShareVerbs(Protocol):
         `came` is called once, with the data or None: see `share.files`.
         """
 
+    def open_ahead(self, path: str, expect: int | None, head: int, came: Callable[[Open | None], None], /) -> bool:
+        """Ask for an open for reading that nobody waits for yet; False if that cannot be now.
+
+        `came` is called once, with the handle or None: see `share.files`.
+        """
+
     async def write(
         self,
         handle: Open,

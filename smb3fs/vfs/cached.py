@@ -157,6 +157,10 @@ class CachedNames(KeptDirectories):
             return None
         return contents
 
+    def contents(self, inode: Inode) -> Contents | None:
+        """Return what is known of a directory, if it is kept and nobody but us can have changed it."""
+        return self._of(inode)
+
     def _hit(self, inode: Inode) -> None:
         """Count a request that was saved."""
         if self._cache is not None:

@@ -318,6 +318,12 @@ class InodeTable:
             inode.lookups = max(0, inode.lookups - count)
             self.drop_unused(inode)
 
+    def drop_if_unused(self, number: int) -> None:
+        """Do the same for the inode with a number, if there is one."""
+        inode = self._by_number.get(number)
+        if inode is not None:
+            self.drop_unused(inode)
+
     def drop_unused(self, inode: Inode) -> None:
         """Remove an inode that nobody needs any more, and the directories that only it kept alive."""
         doubtful = [inode]

@@ -18,6 +18,7 @@ from typing import Any, Final
 import trio
 
 from smb3fs.cache.directories import DirectoryCache
+from smb3fs.cache.handles import Coming
 from smb3fs.cache.read_ahead import Chunk, Stream
 from smb3fs.errors import StatusError, errno_of
 from smb3fs.handles.attributes import FileAttributes
@@ -32,6 +33,7 @@ from smb3fs.vfs.directory_verbs import DirectoryVerbs
 from smb3fs.vfs.files import HEAD_SIZE, Access, OpenFile
 from smb3fs.vfs.inodes import Inode
 from smb3fs.vfs.lock_verbs import LockVerbs
+from smb3fs.vfs.opening_ahead import OpensAhead
 from smb3fs.vfs.serverside_verbs import ServerSideVerbs
 from smb3fs.vfs.state import DirectoryChanged, stale
 from smb3fs.vfs.wall import Answer, answers, may_wait, settle, waits
@@ -79,6 +81,7 @@ class Vfs(DirectoryVerbs, LockVerbs, ServerSideVerbs, WritingVerbs):
         self.server_locks = settings.server_locks
         self.cached = CachedNames(self.state)
         self.state.cached = self.cached
+        self.opens_ahead = OpensAhead(self.state, self.cached.contents)
 
     def attach(
         self,
@@ -389,8 +392,34 @@ class Vfs(DirectoryVerbs, LockVerbs, ServerSideVerbs, WritingVerbs):
         if not access.write and inode not in self.state.writes:
             handle = self.state.deferred.take(number, trio.current_time())
             if handle is not None:
-                return self._opened(inode, handle, flags)
+                return self._opened_again(inode, handle, flags)
+            coming = self.state.deferred.coming.get(number)
+            if coming is not None and coming.wanted:
+                return self._open_when_come(inode, coming, flags)
         return self._open(inode, access, flags)
+
+    async def _open_when_come(self, inode: Inode, coming: Coming, flags: int) -> OpenResult:
+        """Open a file for reading whose handle is on its way already."""
+        await coming.over.wait()
+        handle = self.state.deferred.take(inode.number, trio.current_time()) if inode not in self.state.writes else None
+        if handle is not None:
+            return self._opened_again(inode, handle, flags)
+        return await self._open(inode, Access.of(flags), flags)
+
+    def _opened_again(self, inode: Inode, handle: Open, flags: int) -> OpenResult:
+        """Open a file with a handle that has waited for it."""
+        untouched, ahead = inode.untouched, self.opens_ahead.brings(inode, handle)
+        opened = self._opened(inode, handle, flags)
+        if ahead:
+            self.cached.opened(inode, handle.attributes_at_open)
+            file, now = self._files.get(opened.fh), trio.current_time()
+            # The lease with R was held since, so what it has brought is as true as what the kernel was told later.
+            file.head_of = (self._files.changes, inode.told)
+            file.head_until = now + self.state.presentation.file_timeout
+            if not (opened.keep_cache or opened.direct_io):
+                opened.keep_cache = untouched and self._hand_over(file)
+        self.opens_ahead.note(inode, handle)
+        return opened
 
     async def _open(self, inode: Inode, access: Access, flags: int) -> OpenResult:
         """Open a file at the server."""
@@ -428,6 +457,8 @@ class Vfs(DirectoryVerbs, LockVerbs, ServerSideVerbs, WritingVerbs):
         file.head_of, file.head_until = asked, now + self.state.presentation.file_timeout
         if not opened.keep_cache:
             opened.keep_cache = untouched and self._hand_over(file)
+        if not access.write:
+            self.opens_ahead.note(inode, handle)
         return opened
 
     def _hand_over(self, file: OpenFile) -> bool:

@@ -120,6 +120,7 @@ class State:
             lambda handle: share.close(handle, hurry=False),
             seconds=settings.closetimeo,
             most=0 if self.uncached or not settings.handle_cache else settings.max_cached_handles,
+            on_drop=self.inodes.drop_if_unused,
         )
         self.writes = GatheredWrites[Inode](
             share.write,
@@ -495,5 +496,5 @@ class State:
 
     def drop_handles_in(self, directory: Inode) -> None:
         """Close what waits of the files in a directory."""
-        for child in (directory.names or {}).values():
+        for child in tuple((directory.names or {}).values()):
             self.deferred.drop(child.number)

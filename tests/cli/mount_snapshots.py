@@ -52,7 +52,7 @@ def snapshot(**values: Any) -> dict[str, Any]:
         "caches": {name: {"hits": 3, "misses": 1} for name in ("data", "attributes", "names", "listings", "handles")},
         "open_handles": 3,
         "deferred_handles": 2,
-        "opens": {"reused": 3, "not_reused": 1, "pages_kept": 4},
+        "opens": {"reused": 3, "not_reused": 1, "pages_kept": 4, "ahead": 20, "ahead_used": 18},
         "writes": {"dirty": 1 << 20, "limit": 4 << 20, "gathered": 9, "failed": 1, "sent": {"full": 5}},
         "inodes": 17,
         "memory": {"resident": 64 << 20, "most": 65 << 20},

@@ -332,6 +332,11 @@ class FakeShare(FakeLocks, FakeAttached, FakeServerSide):
         self.ahead.append((handle, offset, size, came))
         return size
 
+    def open_ahead(self, path: str, expect: int | None, head: int, came: Callable[[Open | None], None]) -> bool:
+        """Open nothing that nobody waits for."""
+        self.calls.append("open_ahead")
+        return False
+
     def deliver(self, *, fails: bool = False) -> None:
         """Answer the first request that nobody waits for with what the file has now."""
         handle, offset, size, came = self.ahead.pop(0)
