@@ -85,6 +85,11 @@ class DirectoryCache(Generic[T]):
         cached = self._kept.get(number)
         return cached.known if cached is not None else None
 
+    def handle(self, number: int) -> Open | None:
+        """Return the handle of a directory that is kept."""
+        cached = self._kept.get(number)
+        return cached.handle if cached is not None else None
+
     def used(self, number: int) -> None:
         """Note that what is kept of a directory has saved a request."""
         self.hits += 1

@@ -142,6 +142,10 @@ class Branches:
         """Open nothing ahead: a path may go through a link that nobody has followed yet."""
         return False
 
+    def attributes_ahead(self, *_: object) -> bool:
+        """Ask nothing ahead: which share a path is in may have to be found out first."""
+        return False
+
     # -- by path
 
     async def _by_path(self, name: str, expects: int | None, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:

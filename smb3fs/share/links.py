@@ -10,7 +10,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from struct import Struct
 from typing import Final, TypeVar
 
@@ -125,15 +126,43 @@ class Links(Opening):
 
     async def lookup(self, path: str) -> FileAttributes:
         """Return a file's attributes; one round trip, and another one for a link or special file."""
-        options = CreateOptions.OPEN_REPARSE_POINT if self._posix else 0
-        chain: list[Request] = [self._create(path, STAT_ACCESS, options=options), self._query(), CLOSE_RELATED]
         try:
-            _, answers = await self._chain(chain, repeat=Repeat.SAFE)
+            _, answers = await self._chain(self._look(path), repeat=Repeat.SAFE)
         except StatusError as error:
             if error.status not in AT_REPARSE_POINT or self._posix:
                 raise
             return await self._look_at_point(path)
         return await self.recognised(path, self._told(answers[1]), resolved=not self._posix)
+
+    def _look(self, path: str) -> list[Request]:
+        """Build the chain that asks for the attributes of what is at a path."""
+        options = CreateOptions.OPEN_REPARSE_POINT if self._posix else 0
+        return [self._create(path, STAT_ACCESS, options=options), self._query(), CLOSE_RELATED]
+
+    def attributes_ahead(
+        self, path: str, told: Callable[[FileAttributes | None], None], handle: Open | None = None
+    ) -> bool:
+        """Ask for the attributes of a directory that nobody waits for yet, by its handle if there is one.
+
+        False says that this is not the time for it. Otherwise `told` is called once, with the attributes, or with None
+        if there are none to be had: who needs them then finds out why.
+        """
+        session = self._pool.session
+        if session is None:
+            return False
+        query = self._query(handle)
+        chain = self._look(path) if handle is None else [query]
+
+        def came(answers: Sequence[Answer | None] | None) -> None:
+            attributes, full = None, [answer for answer in answers or () if answer is not None]
+            # What makes no sense is reported by whoever asks for it in earnest.
+            with suppress(StatusError, WireError):
+                if len(full) == len(chain):
+                    raise_first(chain, full)
+                    attributes = self._told(full[1 if handle is None else 0], query)
+            told(attributes)
+
+        return self._pool.ask_ahead(chain, session if handle is None else handle, came)
 
     async def recognised(self, path: str, told: FileAttributes, *, resolved: bool = False) -> FileAttributes:
         """Return the attributes that a handle has told, with those of a link or special file where it is one.

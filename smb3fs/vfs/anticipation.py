@@ -9,8 +9,8 @@ is asked for as ever: an absence is never concluded from such a listing.
 Where the server has directory leases a directory is listed sooner, so that it is kept (`smb3fs.vfs.cached`). Then what
 is not in it is known as well, and the programs that look for what is not there do so again and again: git for a merge
 that is under way, a compiler for headers, whatever makes files for names that are free. So a directory in which a name
-was looked for in vain is listed behind the scenes, and one that was made here, which can have little in it, in place of
-the first lookup.
+was looked for in vain, or found again, is listed behind the scenes, and one that was made here, which can have little
+in it, in place of the first lookup.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class Anticipation:
             _note(self._new, directory.number, None)
 
     def want(self, parent: Inode) -> None:
-        """Have a directory listed behind the scenes, if it can be kept then: a name was looked for there in vain."""
+        """Have a directory listed behind the scenes, if it can be kept then: what was asked for will be again."""
         if self._can_keep(parent):
             _note(self._wanted, parent.number, parent)
             self._wake.set()
@@ -164,8 +164,9 @@ class Anticipation:
                 except Exception:  # the mount goes on without the listing
                     log.exception("listing a directory behind the scenes failed")
                 # What is known of a directory itself holds under the one that it is in.
-                if parent.links:
-                    self.want(parent.parent)
+                while parent.links and parent.number not in self._wanted:
+                    parent = parent.parent
+                    self.want(parent)
 
     def worth_listing(self, parent: Inode, now: float) -> bool:
         """Whether the next lookup in a directory should list it instead."""

@@ -45,6 +45,14 @@ class ShareVerbs(Protocol):
     async def lookup(self, path: str, /) -> FileAttributes:
         """Return the attributes of what is at `path`."""
 
+    def attributes_ahead(
+        self, path: str, told: Callable[[FileAttributes | None], None], handle: Open | None = None, /
+    ) -> bool:
+        """Ask for the attributes of a directory that nobody waits for yet; False if that cannot be now.
+
+        It is asked by its handle, if there is one. `told` is called once, with None if there are none to be had.
+        """
+
     async def open(self, path: str, /, *, read: bool, write: bool, expect: int | None, head: int = 0) -> Open:
         """Open an existing file; ESTALE, and nothing changed, if its file id is not `expect`.
 

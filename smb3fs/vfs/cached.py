@@ -111,7 +111,7 @@ class Contents:
 
 
 class Ticket(NamedTuple):
-    """A directory that was kept, and how much had been changed in it, when something was asked for."""
+    """A directory that was kept, and how much had been changed in it, or of itself, when something was asked for."""
 
     contents: Contents
     changes: int
@@ -165,6 +165,10 @@ class CachedNames(KeptDirectories):
         """Count a request that was saved."""
         if self._cache is not None:
             self._cache.used(inode.number)
+
+    def handle_of(self, inode: Inode) -> Open | None:
+        """Return the handle of a directory that is kept."""
+        return self._cache.handle(inode.number) if self._cache is not None else None
 
     # -- listings
 
@@ -361,7 +365,7 @@ class CachedNames(KeptDirectories):
         if contents is None or contents.own is None or self._state.posix:
             return None
         told, here, above = contents.own
-        if here.changes != contents.noted.count or not self._is_good(above, inode):
+        if here.changes != inode.changes or not self._is_good(above, inode):
             contents.own = None
             return None
         return told
@@ -376,12 +380,17 @@ class CachedNames(KeptDirectories):
 
     def asked(self, parent: Inode, child: Inode | None) -> Asked:
         """Take note of how things are before a name is asked for, or its inode if that is known."""
-        return Asked(self._ticket(parent), self._ticket(child) if child is not None and child.is_directory else None)
+        return Asked(self._ticket(parent), self._own_ticket(child) if child is not None else None)
 
     def _ticket(self, inode: Inode | None) -> Ticket | None:
         """Take note of how a directory is known."""
         contents = self._of(inode) if inode is not None else None
         return Ticket(contents, contents.noted.count) if contents is not None else None
+
+    def _own_ticket(self, inode: Inode) -> Ticket | None:
+        """Take note of how a directory is known and how often it was changed itself, by names, not by contents."""
+        contents = self._of(inode) if inode.is_directory else None
+        return Ticket(contents, inode.changes) if contents is not None else None
 
     def learn_absent(self, parent: Inode, name: str, asked: Asked) -> None:
         """Remember that the server says that there is no such name; one that was listed says that nothing holds."""
@@ -394,16 +403,18 @@ class CachedNames(KeptDirectories):
         elif not is_short(name):
             contents.noted.learned[key(name)] = (name, None, trio.current_time())
 
-    def learn(self, name: Name, inode: Inode, told: FileAttributes, entry: Entry, asked: Asked) -> None:
-        """Remember what the server has just said of an inode under a name, and let the kernel believe it."""
+    def learn(
+        self, name: Name, inode: Inode, told: FileAttributes, entry: Entry, asked: Asked, age: float = 0.0
+    ) -> None:
+        """Remember what the server has said of an inode under a name, `age` seconds ago; let the kernel believe it."""
         parent, text = name
         before, own = asked
         if before is not None and self._ticket(parent) == before and not self._state.files.of(inode):
             if not is_short(text):
-                before.contents.noted.learned[key(text)] = (text, told, trio.current_time())
+                before.contents.noted.learned[key(text)] = (text, told, trio.current_time() - age)
         else:
             before = None
-        if own is not None and self._ticket(inode) == own and (before is not None or parent is inode):
+        if own is not None and self._own_ticket(inode) == own and (before is not None or parent is inode):
             own.contents.own = (told, own, before)
         if before is not None and entry.entry_timeout:
             self._give(entry, inode, parent, text, told, 0.0)

@@ -125,6 +125,11 @@ class FileTable:
             self.changes += 1
             inode.changes += 1
 
+    def changed(self, inode: Inode) -> None:
+        """Take note that the contents of a file have been changed, in no time."""
+        self.changes += 1
+        inode.changes += 1
+
     def __iter__(self) -> Iterator[OpenFile]:
         return iter(tuple(self._files.values()))
 

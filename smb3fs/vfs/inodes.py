@@ -77,7 +77,8 @@ class Inode:
         # How often the kernel was told its attributes: pages that were asked for before are perhaps older than these,
         # and the kernel, which goes by them, would not notice.
         self.told = 0
-        # Counts up when its contents begin to be changed here and when they have.
+        # Counts up when its contents begin to be changed here and when they have; of a directory, when the names in it
+        # have been changed here, or what else is told of it.
         self.changes = 0
         # Whether it has never been open here, so that the kernel has no pages of it.
         self.untouched = True

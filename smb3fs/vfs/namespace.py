@@ -272,7 +272,10 @@ async def _move(state: State, parent: Inode, old: str, new_parent: Inode, new: s
             await move.onto_file(target)
     finally:
         _make_way(state, source, target)
-        state.changed(parent, old)
+        if parent is new_parent:
+            state.directories.note_change(parent, old)
+        else:
+            state.changed(parent, old)
         state.changed(new_parent, new)
     moved = ((parent, old), (new_parent, new))
     for (directory, spelt), inode in zip(moved, (source, target), strict=True):
@@ -294,9 +297,10 @@ async def _check_is(state: State, inode: Inode, parent: Inode, name: str) -> Non
 
 
 def _make_way(state: State, source: Inode | None, target: Inode | None) -> None:
-    """Close what waits of files that a rename moves or replaces, also of those below a directory."""
+    """Close what waits of files that a rename moves or replaces, also of those below a directory, which it changes."""
     for inode in (source, target):
         if inode is not None and inode.is_directory:
+            inode.changes += 1
             state.deferred.drop_all()
         elif inode is not None:
             state.deferred.drop(inode.number)

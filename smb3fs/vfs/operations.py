@@ -29,6 +29,7 @@ from smb3fs.vfs import links, locking, namespace, posix, xattrs
 from smb3fs.vfs.attributes import UNTOLD, Entry, SetAttr, Settings
 from smb3fs.vfs.backend import ShareVerbs
 from smb3fs.vfs.cached import CachedNames, Contents
+from smb3fs.vfs.changed import ChangedDirectories, name_of
 from smb3fs.vfs.directory_verbs import DirectoryVerbs
 from smb3fs.vfs.files import HEAD_SIZE, Access, OpenFile
 from smb3fs.vfs.inodes import Inode
@@ -82,6 +83,8 @@ class Vfs(DirectoryVerbs, LockVerbs, ServerSideVerbs, WritingVerbs):
         self.cached = CachedNames(self.state)
         self.state.cached = self.cached
         self.opens_ahead = OpensAhead(self.state, self.cached.contents)
+        self._changed = ChangedDirectories(self.state, self.cached)
+        self.state.on_changed = self._changed.changed
 
     def attach(
         self,
@@ -157,7 +160,8 @@ class Vfs(DirectoryVerbs, LockVerbs, ServerSideVerbs, WritingVerbs):
             if entry is not None:
                 return entry
         granted, text = self.state.locks.granted, self.state.names.to_server(name)
-        asked = self.cached.asked(directory, directory.child(text))
+        again = directory.child(text)
+        asked = self.cached.asked(directory, again)
         try:
             found = await namespace.look_up(self.state, directory, name, process)
         except StatusError as error:
@@ -168,6 +172,8 @@ class Vfs(DirectoryVerbs, LockVerbs, ServerSideVerbs, WritingVerbs):
         if found.inode in self.state.writes:
             found = found._replace(told=await self.state.attributes(found.inode))
         self._ahead.note(directory, trio.current_time())
+        if again is not None:
+            self._ahead.want(directory)
         entry = self.state.counted(found.inode, found.told)
         # What was asked before a lock was granted may be told after it, but not be kept.
         if not found.alone or granted != self.state.locks.granted:
@@ -202,15 +208,31 @@ class Vfs(DirectoryVerbs, LockVerbs, ServerSideVerbs, WritingVerbs):
         """Return the attributes of an inode, for a thread (0: it is not known)."""
         inode = self._inodes.get(number)
         self._trace.attributes.asked += 1
-        known = self.cached.attributes(inode)
-        if known is None and not self.state.writes.failures(inode):
-            known = self._told_at_open(inode)
+        coming = self._changed.asked(inode) if inode.is_directory else None
+        if coming is not None:
+            return self._getattr_when_fetched(inode, fh, thread, coming)
+        known = self._known_attributes(inode)
         return known if known is not None else self._getattr(inode, fh, thread)
+
+    async def _getattr_when_fetched(self, inode: Inode, fh: int | None, thread: int, coming: trio.Event) -> Entry:
+        """Return the attributes of a directory that were asked for ahead."""
+        await coming.wait()
+        known = self._known_attributes(inode)
+        return known if known is not None else await self._getattr(inode, fh, thread)
+
+    def _known_attributes(self, inode: Inode) -> Entry | None:
+        """Return the attributes of an inode if they are known; None if the server has to be asked."""
+        known = self.cached.attributes(inode)
+        if known is not None:
+            return known
+        if inode.is_directory:
+            return self._changed.take(inode)
+        return self._told_at_open(inode) if not self.state.writes.failures(inode) else None
 
     async def _getattr(self, inode: Inode, fh: int | None, thread: int) -> Entry:
         """Return the attributes of an inode as the server has them."""
         self._trace.attributes.missed += 1
-        granted, name = self.state.locks.granted, inode.links[0] if inode.links else (inode, "")
+        granted, name = self.state.locks.granted, name_of(inode)
         asked = self.cached.asked(name[0], inode)
         told = await self.state.attributes(inode)
         self.state.check_arrived(inode, fh=fh, thread=thread)

@@ -103,8 +103,9 @@ class State:
         # name is about to rename another spelling of it to that.
         self.on_invalidate: Callable[[int, bytes], None] = lambda parent, name: None
         self.is_respelling: Callable[[int, bytes], bool] = lambda process, name: False
-        # The verbs': take note that somebody else has changed something in a directory.
+        # The verbs': take note that somebody else has changed something in a directory; and that we have.
         self.on_stale: Callable[[Inode], None] = lambda parent: None
+        self.on_changed: Callable[[Inode], None] = lambda directory: None
         # The driver's again: have the kernel drop the pages of a file and what it knows of it, and ask for names in
         # directories before it uses them again; wait until it has and will.
         self.forget_pages: Callable[[int, Iterable[tuple[int, bytes]]], Awaitable[None]] = _nothing_to_forget
@@ -154,8 +155,8 @@ class State:
 
     def note_write(self, inode: Inode) -> None:
         """Note that a program has written something, or that this has arrived at the server, or failed to."""
-        with self.files.changing(inode):
-            self.directories.note_change_of(inode)
+        self.files.changed(inode)
+        self.directories.note_change_of(inode)
         if self.writes.failures(inode) and inode.number not in self.presentation.doubted:
             self.presentation.doubted.add(inode.number)
             # The kernel shows what is lost no longer than what no lease is about.
@@ -242,8 +243,10 @@ class State:
         return True
 
     def changed(self, parent: Inode, name: str) -> None:
-        """Note that we have changed what is under a name."""
+        """Note that we have changed what is under a name, and with that the directory."""
         self.directories.note_change(parent, name)
+        parent.changes += 1
+        self.on_changed(parent)
 
     def gone(self, parent: Inode, name: str) -> Inode | None:
         """Note that we have removed a name, and with it its other spellings; return what it stood for."""
@@ -285,6 +288,8 @@ class State:
         for name in [name for name, (number, _) in self.aside.items() if number == inode.number]:
             _, parent = self.aside.pop(name)
             self.directories.note_change(parent, name)
+            parent.changes += 1
+            self.forget_attributes(parent.number)  # the kernel knows of no change that comes with a last close
 
     def is_aside(self, inode: Inode) -> bool:
         """Whether a file was set aside, so that it goes with its last handle."""

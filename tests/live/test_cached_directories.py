@@ -134,6 +134,23 @@ def test_a_new_directory_is_known_to_have_nothing_in_it(later_samba: Samba, moun
     mounted.finish()
 
 
+def test_the_last_close_of_a_removed_file_shows_in_its_directory(
+    later_samba: Samba, mounted: Mounter, place: str
+) -> None:
+    """The server removes it then, and the kernel, which believes what it was told, knows of no change."""
+    mount = mounted(PLAIN, server=later_samba)
+    path, behind = warm(mount, place), later_samba.directory() / place
+    for number in range(3):
+        with (path / f"file{number}").open("rb"):
+            (path / f"file{number}").unlink()
+            assert listed(path).keys() == {f"file{other}" for other in range(number + 1, 40)}
+            os.stat(path)
+        until(lambda number=number: len(os.listdir(behind)) == 39 - number)  # type: ignore[misc]
+        until(lambda: os.stat(path).st_mtime_ns == behind.stat().st_mtime_ns // 100 * 100)
+    assert len(os.listdir(behind)) == 37
+    mounted.finish()
+
+
 def open_directories(samba: Samba) -> list[str]:
     """The directories that the server has open."""
     return [str(file["filename"]) for file in samba.status()["open_files"].values()]

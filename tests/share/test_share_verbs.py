@@ -12,6 +12,7 @@ from tree_server import BIRTH, Tree
 from world import agreed
 
 from smb3fs.errors import ConnectionLost, Status, StatusError, errno_of
+from smb3fs.handles.attributes import FileAttributes
 from smb3fs.share.files import VolumeSpace
 from smb3fs.wire.codec import EPOCH_AS_FILETIME, filetime_to_ns
 from smb3fs.wire.create import FileAttribute
@@ -512,3 +513,32 @@ class TestReadingAhead:
             # The handle is of an earlier session.
             assert not stage.share.read_ahead(handle, 0, 5, came.append)
             assert came == [None]
+
+
+class TestAttributesAhead:
+    @pytest.mark.parametrize("by_handle", [False, True])
+    @trio_test
+    async def test_nobody_waits_and_they_come(self, by_handle: bool) -> None:
+        async with staged() as stage:
+            expected = await stage.share.lookup("f")
+            handle = await stage.share.open("f", read=True, write=False, expect=None) if by_handle else None
+            came: list[FileAttributes | None] = []
+            with stage.costs(0, unwaited=1):
+                assert stage.share.attributes_ahead("f", came.append, handle)
+                assert not came
+                await settle()
+            assert came == [expected]
+            if handle is None:
+                await stage.nothing_open()
+
+    @trio_test
+    async def test_what_cannot_be_had_is_said_once(self) -> None:
+        async with staged() as stage:
+            came: list[FileAttributes | None] = []
+            assert stage.share.attributes_ahead("absent", came.append)
+            await settle()
+            assert came == [None]
+            stage.server.distort = lambda _element, _body: b"nonsense"
+            assert stage.share.attributes_ahead("d", came.append)
+            await settle()
+            assert came == [None, None]

@@ -144,6 +144,8 @@ class FakeShare(FakeLocks, FakeAttached, FakeServerSide):
         self.gates: dict[str, trio.Event] = {}
         self.latency = 0.0
         self.ahead: list[tuple[Open, int, int, Callable[[memoryview | None], None]]] = []
+        # Questions ahead of the need, if they are taken.
+        self.attributes_asked: list[tuple[str, Callable[[FileAttributes | None], None]]] | None = None
         self.listings: list[FakeListing] = []
         self.server_dots = True
         self.points_refused = False
@@ -278,6 +280,21 @@ class FakeShare(FakeLocks, FakeAttached, FakeServerSide):
         handle.posix = self.posix
         self.opens[handle] = node
         return handle
+
+    def attributes_ahead(
+        self, path: str, told: Callable[[FileAttributes | None], None], handle: Open | None = None
+    ) -> bool:
+        """Take a question that nobody waits for, if the test will answer it (`tell`)."""
+        if self.attributes_asked is None:
+            return False
+        self.attributes_asked.append((path, told))
+        return True
+
+    def tell(self, *, fails: bool = False) -> None:
+        """Answer the first such question with what is so now."""
+        assert self.attributes_asked is not None
+        path, told = self.attributes_asked.pop(0)
+        told(None if fails else self.find(path).told())
 
     async def open_for_locks(self, path: str, *, expect: int | None) -> Open:
         return await self.open(path, read=True, write=True, expect=expect)
