@@ -100,7 +100,11 @@ class OpenDirectory:
             self._starts.append(len(self))
             self._offsets.append(offsets)
             self._arrivals.append(-math.inf if self.outdated else now)
-        if self.pages.complete and not self._offer(self):
+        self._look_whether_complete()
+
+    def _look_whether_complete(self) -> None:
+        """Offer what has come to be kept, once it is all there is; the end may come with a page or after the last."""
+        if self.pages is not None and self.pages.complete and not self._offer(self):
             self.pages.close()
 
     def share(self, other: OpenDirectory) -> None:
@@ -124,6 +128,7 @@ class OpenDirectory:
     async def fetch(self, now: float) -> bool:
         """Get another page; False at the end of the listing."""
         if self.pages is None or not await self.pages.next_page():
+            self._look_whether_complete()
             return False
         self._index(now)
         return True

@@ -96,6 +96,21 @@ def test_under_a_lease_nothing_is_asked(later_samba: Samba, mounted: Mounter, pl
     until(lambda: not open_directories(later_samba))
 
 
+@pytest.mark.parametrize("options", [(PLAIN,), ()], ids=["plain", "posix"])
+def test_a_directory_of_many_pages_is_kept_too(later_samba: Samba, mounted: Mounter, options: tuple[str, ...]) -> None:
+    there = mounted(server=later_samba)
+    folder = there.path / f"many-pages-{len(options)}"
+    folder.mkdir()
+    for number in range(1200):
+        (folder / f"{number:04}-{'x' * 100}").touch()
+    mount = mounted(*options, server=later_samba)
+    os.listdir(mount.path / folder.name)
+    assert cached(mount)["entries"] >= 1200
+    shutil.rmtree(folder)
+    until(lambda: not (mount.path / folder.name).exists())
+    mounted.finish()
+
+
 def test_what_is_not_there_is_known_after_the_first_look(later_samba: Samba, mounted: Mounter, place: str) -> None:
     """A directory that nobody lists is listed behind the scenes, when something has been looked for in vain."""
     mount, other = mounted(PLAIN, server=later_samba), mounted(PLAIN, server=later_samba)
