@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import re
 import sys
@@ -21,6 +22,11 @@ def pytest_configure(config: pytest.Config) -> None:
         settings.register_profile("quick", max_examples=40, deadline=None)
         settings.load_profile("quick")
     config.addinivalue_line("markers", "slow: full size, minutes rather than seconds (tools/test --full runs these)")
+
+
+def pytest_collection_finish() -> None:
+    """Spare the collector thousands of tests and their parameters, which live to the end."""
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -288,7 +288,7 @@ class Pool:
         session = self.session
         if session is None or self.expired or self.generation != handle.generation:
             return False
-        if not session.lives or session.short_of_credits:
+        if not session.lives or session.short_of_credits or not session.affords(requests):
             return False
         session.begin(requests, told)
         return True

@@ -100,6 +100,10 @@ class Session:
         """Whether requests wait to be sent on every channel."""
         return all(channel.short_of_credits for channel in self.channels)
 
+    def affords(self, requests: Sequence[Request]) -> bool:
+        """Whether every channel can send a chain some time; one that never can would hold up all behind it."""
+        return all(channel.connection.affords(requests) for channel in self.channels)
+
     @property
     def links(self) -> int:
         """How many ways there are to the server on which data are sent: by different addresses, here or there."""

@@ -170,6 +170,9 @@ def test_links_of_different_speed_carry_data_together_where_that_is_asked_for(mo
         mounted.finish()
 
 
+@pytest.mark.xfail(
+    reason="on a quick machine it attracts more than a quarter, and who reads waits for that", strict=False
+)
 def test_a_link_that_becomes_slow_attracts_little(wide: Samba, mounted: Mounter) -> None:
     mount = mounted("multichannel", server=wide)
     assert has(mount, 2)
