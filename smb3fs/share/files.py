@@ -216,12 +216,13 @@ class Files(Links, Sharing):
         """Ask for an open for reading that nobody waits for yet; False if this is not the time for it.
 
         `came` is called once, with a handle that has a lease and brings along as much as `open` says, or with None: who
-        opens the file then finds out why.
+        opens the file then finds out why. ENAMETOOLONG, and nothing is asked, for a path that no server takes.
         """
         session = self._pool.session
         if session is None or not self._leases.asks or self._timewarp or self.persists(session):
             return False
         parent = path.rpartition(self._separator)[0]
+        self._full(path)
         lease = self._leases.find(path, expect) or self._leases.make(path, parent, expect)
         request = self._create(
             path,

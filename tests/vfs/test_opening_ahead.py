@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 
@@ -56,8 +57,8 @@ class Walked(World):
 
     share: Ahead
 
-    def __init__(self, *names: str, size: int = 10) -> None:
-        super().__init__(Ahead(), closetimeo=10.0)
+    def __init__(self, *names: str, size: int = 10, share: Ahead | None = None) -> None:
+        super().__init__(share or Ahead(), closetimeo=10.0)
         for name in names:
             self.share.put(name, b"x" * size)
 
@@ -224,3 +225,16 @@ async def test_what_nobody_uses_is_forgotten() -> None:
     assert all(handle.closed for handle in handles)
     assert len(world.state.inodes) == inodes - len(handles)
     assert not world.state.deferred.coming
+
+
+@in_trio
+async def test_what_is_wrong_with_another_file_is_not_told() -> None:
+    class Refusing(Ahead):
+        def open_ahead(self, path: str, expect: int | None, head: int, came: Callable[[Open | None], None]) -> bool:
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+
+    world = Walked(*numbered(12), share=Refusing())
+    await world.keep()
+    await world.read(*numbered(12))
+    assert not world.state.deferred.coming
+    assert world.vfs.opens_ahead.asked == 0
