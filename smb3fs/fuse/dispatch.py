@@ -110,7 +110,6 @@ def _names(vfs: Vfs) -> dict[Opcode, Row]:
             requests.SymlinkIn.parse, lambda node, told, _: vfs.symlink(node, told.name, told.target), replies.entry
         ),
         Opcode.READLINK: Row(Nothing.parse, lambda node, _told, _: vfs.readlink(node), replies.data),
-        Opcode.READLINK: Row(Nothing.parse, lambda node, _told, _: vfs.readlink(node), replies.data),
         Opcode.LINK: Row(
             requests.LinkIn.parse, lambda node, told, _: vfs.link(told.nodeid, node, told.name), replies.entry
         ),
