@@ -21,7 +21,8 @@ from smb3fs.errors import MountError
 from smb3fs.fuse import callers, kernel
 from smb3fs.fuse.options import FuseOptions, escaped_for_libfuse, mount_options
 from smb3fs.vfs.attributes import Entry, SetAttr
-from smb3fs.vfs.operations import OpenResult, Vfs
+from smb3fs.vfs.opening import OpenResult
+from smb3fs.vfs.operations import Vfs
 from smb3fs.vfs.wall import Answer, settle
 from smb3fs.wire.codec import Buffer
 

@@ -16,7 +16,8 @@ from typing import Any, Final
 from smb3fs.handles.byte_ranges import Lock
 from smb3fs.vfs.attributes import Entry
 from smb3fs.vfs.directories import DirEntry
-from smb3fs.vfs.operations import OpenResult, StatFs
+from smb3fs.vfs.opening import OpenResult
+from smb3fs.vfs.operations import StatFs
 from smb3fs.wire.codec import Buffer
 from smb3fs.wire.fuse import OUT_HEADER
 from smb3fs.wire.fuse_attributes import GetxattrIn, ListxattrIn

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from smb3fs.vfs import links, namespace, reading
+from smb3fs.vfs import directory_entries, links, namespace
 from smb3fs.vfs.attributes import Entry
 from smb3fs.vfs.directories import DirEntry
 from smb3fs.vfs.verbs import Verbs
@@ -19,7 +19,7 @@ class DirectoryVerbs(Verbs):
         """Open a directory and begin its listing."""
         directory = self.state.directories.add(self._inodes.get(number))
         try:
-            await reading.begin(self.state, directory)
+            await directory_entries.begin(self.state, directory)
         except BaseException:
             self._close_directory(directory.fh)
             raise
@@ -32,7 +32,7 @@ class DirectoryVerbs(Verbs):
         The caller hands each to the kernel as it comes, calls `remember` for those that are `counted`, and stops at
         the first that the kernel's buffer has no room for.
         """
-        return reading.read(self.state, self.state.directories.get(fh), cookie)
+        return directory_entries.read(self.state, self.state.directories.get(fh), cookie)
 
     def remember(self, entry: DirEntry) -> None:
         """Count a lookup for an entry that the kernel has taken, right after it came out of `readdir`.

@@ -1,180 +1,74 @@
-"""Reading an open directory: from the pages of its listing to entries for the kernel."""
+"""Reading open files: what the open brought along, what was fetched ahead, or what the server has."""
 
 from __future__ import annotations
 
-import itertools
-import stat
-from collections.abc import Iterator
+from collections.abc import Coroutine, Sequence
+from typing import Any
 
 import trio
 
-from smb3fs.errors import Smb3fsError, errno_of
-from smb3fs.vfs.attributes import Listed
-from smb3fs.vfs.directories import BATCH, DOTS, DirEntry, OpenDirectory
-from smb3fs.vfs.inodes import Inode
-from smb3fs.vfs.names import Hostile
-from smb3fs.vfs.spelling import Changes
-from smb3fs.vfs.state import MOVED, State
-from smb3fs.vfs.wall import Answer
-from smb3fs.wire.codec import filetime_to_ns
+from smb3fs.cache.read_ahead import Chunk, Stream
+from smb3fs.vfs import locking
+from smb3fs.vfs.files import OpenFile
+from smb3fs.vfs.verbs import Verbs
+from smb3fs.vfs.wall import Answer, may_wait, settle
+from smb3fs.wire.codec import Buffer
 
 
-async def begin(state: State, directory: OpenDirectory) -> None:
-    """Ask for a listing, at opendir or rewinddir."""
-    inode, listings = directory.inode, state.trace.listings
-    listings.asked += 1
-    if state.cached.list(directory):
-        return
-    listings.missed += 1
-    # What we change from now on may or may not be in the listing; what we changed before is.
-    before, directory.changed = directory.changed, Changes()
-    directory.outdated = state.locks.is_crowded(inode)
-    try:
-        pages = await state.list_directory(inode)
-    except BaseException:
-        directory.changed |= before
-        raise
-    directory.begin(pages, trio.current_time())
+class ReadingVerbs(Verbs):
+    """read."""
 
+    @may_wait
+    def read(self, fh: int, offset: int, size: int) -> Answer[Buffer | tuple[Buffer, ...]]:
+        """Return `size` bytes from `offset`, in one piece or several; fewer only at the end of the file."""
+        file = self._files.get(fh)
+        self._trace.data.asked += 1
+        self.state.got_pages(file)
+        if file.inode in self.state.writes:
+            return self._read_settled(file, offset, size)
+        self.state.check_arrived(file.inode, fh=fh)
+        return self._read(file, offset, size)
 
-def read(state: State, directory: OpenDirectory, cookie: int) -> Answer[Iterator[DirEntry]]:
-    """Return entries from a position on; none means the end of the directory."""
-    if cookie == 0 and directory.read:
-        return _again(state, directory)
-    directory.read = True
-    if cookie < DOTS:
-        return itertools.chain(_dots(state, directory.inode)[cookie:], _entries(state, directory, 0))
-    index = _next_shown(state, directory, cookie - DOTS)
-    if index < len(directory):
-        if not _was_changed(directory, index):
-            return _entries(state, directory, index)
-    elif directory.complete:
-        return iter(())
-    return _wait(state, directory, index)
+    async def _read_settled(self, file: OpenFile, offset: int, size: int) -> Buffer | tuple[Buffer, ...]:
+        """Read what the server has, once it has all that was written."""
+        await self.state.settle_for(file)
+        return await settle(self._read(file, offset, size))
 
+    def _read(self, file: OpenFile, offset: int, size: int) -> Answer[Buffer | tuple[Buffer, ...]]:
+        """Read what has been fetched, or what the server has."""
+        stream = file.stream
+        head = file.head(offset, size, self._files.changes, trio.current_time())
+        if head is not None:
+            if stream is not None:
+                stream.passed(offset, size)
+            return head
+        if stream is not None and self._may_read_ahead(file):
+            chunks = stream.look(offset, size)
+            if chunks is not None:
+                if not all(chunk.over.is_set() for chunk in chunks):
+                    return self._read_when_fetched(file, stream, chunks, offset, size)
+                parts = stream.take(chunks, offset, size)
+                if parts is not None:
+                    return parts
+        return self._ask(file, offset, size)
 
-async def _again(state: State, directory: OpenDirectory) -> Iterator[DirEntry]:
-    """Begin again, after rewinddir."""
-    await begin(state, directory)
-    return itertools.chain(_dots(state, directory.inode), _entries(state, directory, 0))
+    def _may_read_ahead(self, file: OpenFile) -> bool:
+        """Whether what is read through an open file may be fetched ahead: not where we write or lock."""
+        inode = file.inode
+        return inode.number not in self.state.locks.by_inode and (inode.opens == 1 or not self._files.writer(inode))
 
+    async def _read_when_fetched(
+        self, file: OpenFile, stream: Stream, chunks: Sequence[Chunk], offset: int, size: int
+    ) -> Buffer | tuple[Buffer, ...]:
+        """Read what is under way already."""
+        for chunk in chunks:
+            await chunk.over.wait()
+        parts = stream.take(chunks, offset, size) if self._may_read_ahead(file) else None
+        return parts if parts is not None else await self._ask(file, offset, size)
 
-async def _wait(state: State, directory: OpenDirectory, index: int) -> Iterator[DirEntry]:
-    """Return entries from an index on, once there is one that can be shown: fetched, or looked up anew."""
-    while True:
-        index = _next_shown(state, directory, index)
-        if index >= len(directory):
-            if not await directory.fetch(trio.current_time()):
-                return iter(())
-        elif not _was_changed(directory, index):
-            return _entries(state, directory, index)
-        else:
-            entry = await _looked_up(state, directory, index)
-            if entry is not None:
-                return itertools.chain((entry,), _entries(state, directory, index + 1))
-            index += 1
-
-
-def _dots(state: State, inode: Inode) -> tuple[DirEntry, DirEntry]:
-    """Return `.` and `..`, of which the kernel counts no lookups."""
-    own, parent = (state.presentation.directory(number) for number in (inode.number, inode.parent.number))
-    return (
-        DirEntry(b".", own, 1, False, inode, "", 0, 0, stat.S_IFDIR),
-        DirEntry(b"..", parent, DOTS, False, inode, "", 0, 0, stat.S_IFDIR),
-    )
-
-
-def _entries(state: State, directory: OpenDirectory, index: int) -> Iterator[DirEntry]:
-    """Yield the entries that have come, up to one that we have changed since; not more than one answer can hold.
-
-    The kernel must take each (see `Vfs.remember`) or none from it on before the next one is asked for: numbers are
-    chosen as entries pass.
-    """
-    now = trio.current_time()
-    parent, changed, inodes = directory.inode, directory.changed, state.inodes
-    listed, listed_kind = state.presentation.listed, state.presentation.listed_kind
-    held = state.cached.holding(directory)
-    for position, told, came in directory.entries(index, BATCH):
-        name = _name(state, directory, position, told)
-        if name is None or told is None:
-            continue
-        if changed and told.name in changed:
-            return
-        created = filetime_to_ns(told.creation_time)
-        kind = listed_kind(told)
-        known = inodes.find(parent, told.name, told.file_id, created, kind)
-        number = known.number if known is not None else inodes.choose_number(told.file_id)
-        entry = listed(number, told, now - came, kind, known.nlink if known is not None else 1)
-        if held is not None and kind:
-            held(entry, known, told.name, kind)
-        yield DirEntry(
-            name,
-            entry,
-            position + DOTS + 1,
-            True,
-            parent,
-            told.name,
-            told.file_id,
-            created,
-            kind,
-            known,
-        )
-
-
-def _name(state: State, directory: OpenDirectory, index: int, told: Listed | None) -> bytes | None:
-    """Return an entry's name for the kernel; None for one that is not shown."""
-    if told is None:
-        if index not in directory.dropped:
-            directory.dropped.add(index)
-            state.names.drop(Hostile.UNDECODABLE, f"entry {index}")
-        return None
-    # Servers list these two as well; the kernel has had ours.
-    if told.name in (".", "..") or told.name in state.aside:
-        return None
-    name = state.names.to_kernel(told.name)
-    if isinstance(name, Hostile):
-        if index not in directory.dropped:
-            directory.dropped.add(index)
-            state.names.drop(name, told.name)
-        return None
-    return name
-
-
-def _next_shown(state: State, directory: OpenDirectory, index: int) -> int:
-    """Return the index of the next entry that is shown, or the number of entries that have come."""
-    for position, told, _ in directory.entries(index, len(directory)):
-        if _name(state, directory, position, told) is not None:
-            return position
-    return max(index, len(directory))
-
-
-def _was_changed(directory: OpenDirectory, index: int) -> bool:
-    """Whether we have changed an entry since its listing was asked for."""
-    if not directory.changed:
-        return False
-    told, _ = directory.entry(index)
-    return told is not None and told.name in directory.changed
-
-
-async def _looked_up(state: State, directory: OpenDirectory, index: int) -> DirEntry | None:
-    """Return an entry as it is now; None if it is gone."""
-    told, _ = directory.entry(index)
-    name = _name(state, directory, index, told)
-    if told is None or name is None:
-        return None
-    parent = directory.inode
-    path = state.inodes.path_below(parent, told.name)
-    known = parent.child(told.name)
-    try:
-        if known is not None and state.files.writer(known):
-            now = await state.attributes(known)
-        else:
-            now = await state.share.lookup(path)
-    except (OSError, Smb3fsError) as error:
-        if errno_of(error) in MOVED:
-            return None
-        raise
-    found = state.inodes.find(parent, told.name, now.file_id, now.created, now.kind)
-    number = found.number if found is not None else state.inodes.choose_number(now.file_id)
-    entry = state.presentation.entry(number, now)
-    return DirEntry(name, entry, index + DOTS + 1, True, parent, told.name, now.file_id, now.created, now.kind, found)
+    def _ask(self, file: OpenFile, offset: int, size: int) -> Coroutine[Any, Any, memoryview]:
+        """Read by asking the server."""
+        self._trace.data.missed += 1
+        if file.inode.number in self.state.locks.by_inode:
+            return locking.through(self.state, file, lambda handle: self._share.read(handle, offset, size), write=False)
+        return self._share.read(file.handle, offset, size)

@@ -6,6 +6,7 @@ from smb3fs.trace import Trace
 from smb3fs.vfs.anticipation import Anticipation
 from smb3fs.vfs.attributes import Settings
 from smb3fs.vfs.backend import ShareVerbs
+from smb3fs.vfs.cached import CachedNames
 from smb3fs.vfs.state import State
 from smb3fs.vfs.wall import Walled
 
@@ -16,6 +17,8 @@ class Verbs(Walled):
     def __init__(self, share: ShareVerbs, settings: Settings, trace: Trace) -> None:
         super().__init__(settings.timeout, trace, hard=settings.hard)
         self.state = State(share, settings, trace)
+        self.cached = CachedNames(self.state)
+        self.state.cached = self.cached
         self._share = share
         self._inodes = self.state.inodes
         self._files = self.state.files

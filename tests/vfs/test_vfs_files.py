@@ -13,7 +13,7 @@ from vfs_world import ROOT, World, fails, in_trio
 from smb3fs.errors import ConnectionLost, Status
 from smb3fs.vfs.attributes import SetAttr
 from smb3fs.vfs.files import HEAD_SIZE
-from smb3fs.vfs.operations import OpenResult
+from smb3fs.vfs.opening import OpenResult
 from smb3fs.vfs.wall import Answer, settle
 from smb3fs.wire.create import FileAttribute
 

@@ -30,7 +30,8 @@ from smb3fs.fuse.drivers import driver_named
 from smb3fs.option_values import FUSE_DRIVERS
 from smb3fs.vfs.attributes import Attr, Entry
 from smb3fs.vfs.directories import DirEntry
-from smb3fs.vfs.operations import OpenResult, StatFs
+from smb3fs.vfs.opening import OpenResult
+from smb3fs.vfs.operations import StatFs
 
 CALLERS: Final = 4
 FILE_SIZE: Final = 1 << 30
