@@ -476,7 +476,7 @@ def _only_reads(exchange: Exchange) -> bool:
         isinstance(first, CreateRequest)
         and first.disposition == Disposition.OPEN
         and not first.desired_access & ~READING
-        and bool(first.create_options & FILE_ONLY)
+        and bool(int(first.create_options) & FILE_ONLY)
     )
 
 

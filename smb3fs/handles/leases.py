@@ -74,6 +74,7 @@ from smb3fs.wire.lease import (
 NONE: Final = 0
 RH: Final = int(LeaseState.READ | LeaseState.HANDLE)
 RWH: Final = int(LeaseState.READ | LeaseState.WRITE | LeaseState.HANDLE)
+BREAKING: Final = int(LeaseFlag.BREAK_IN_PROGRESS)
 KEY_SIZE: Final = 16
 # How many leases are kept at most that nobody has open.
 MOST_HELD_ON: Final = 1000
@@ -339,7 +340,7 @@ class LeaseTable:
         if self._live:
             unheard = not lease.known and lease.early is None
             self._hear(lease, answer, held=held)
-            if unheard and answer.flags & LeaseFlag.BREAK_IN_PROGRESS:
+            if unheard and answer.flags & BREAKING:
                 return self._give_up(lease)
         elif isinstance(answer, LeaseContextV2):  # it came at the last moment, and can only be claimed
             lease.kept, lease.epoch = answer.state, answer.epoch
@@ -364,7 +365,7 @@ class LeaseTable:
         if isinstance(told, LeaseContext):
             self._change(lease, told.state if early is None else told.state & early[1], Reason.GRANTED)
             return
-        newer, breaking = later_by(epoch, lease.epoch), bool(told.flags & LeaseFlag.BREAK_IN_PROGRESS)
+        newer, breaking = later_by(epoch, lease.epoch), bool(told.flags & BREAKING)
         if newer < 0:
             return
         state = lease.state & told.state if breaking or (held and not newer) else told.state
@@ -457,7 +458,7 @@ class LeaseTable:
         answer = parse_lease(told)
         if answer.key != lease.key:
             return None
-        breaking = bool(answer.flags & LeaseFlag.BREAK_IN_PROGRESS)
+        breaking = bool(answer.flags & BREAKING)
         unchanged = (
             not lease.known
             and lease.early is None

@@ -73,6 +73,7 @@ WRITE_ACCESS: Final = int(
 STAT_ACCESS: Final = int(AccessMask.READ_ATTRIBUTES | AccessMask.SYNCHRONIZE)
 SYNCHRONIZE: Final = int(AccessMask.SYNCHRONIZE)
 WRITE_DATA: Final = int(AccessMask.WRITE_DATA)
+WRITE: Final = int(LeaseState.WRITE)
 # Who asks for no more than this neither breaks a lease nor is granted one ([MS-SMB2] 3.3.5.9, Samba's stat opens).
 NEITHER_BREAKS: Final = int(AccessMask.READ_ATTRIBUTES | AccessMask.WRITE_ATTRIBUTES | AccessMask.SYNCHRONIZE)
 SET_ACCESS: Final = int(AccessMask.READ_ATTRIBUTES | AccessMask.WRITE_ATTRIBUTES | AccessMask.SYNCHRONIZE)
@@ -277,7 +278,7 @@ class Chains:
     def close(self, handle: Open, *, hurry: bool = True) -> None:
         """Queue the CLOSE of a handle; nobody waits for its answer. It takes a moment where there is no `hurry`."""
         # An open that comes before that moment has another key, and would have to wait until we have given this W back.
-        hurry = hurry or (handle.lease is not None and bool(handle.lease.state & LeaseState.WRITE))
+        hurry = hurry or (handle.lease is not None and bool(handle.lease.state & WRITE))
         if self._opens.remove(handle):
             self._pool.post([CloseRequest(handle.file_id)], handle, lambda: self._opens.forget(handle), hurry=hurry)
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import OrderedDict
+from itertools import islice
 from typing import Final, TypeVar
 
 import trio
@@ -27,6 +28,7 @@ from smb3fs.vfs.attributes import Listed
 from smb3fs.vfs.directories import OpenDirectory
 from smb3fs.vfs.inodes import Inode
 from smb3fs.vfs.state import State
+from smb3fs.wire.codec import utf16
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +48,7 @@ LEFT_ALONE_FOR: Final = 60.0
 # Of how many directories it is known that they were made here, wait to be listed, or could not be kept.
 MOST_NOTED: Final = 1000
 # Entries to index before other tasks get their turn: about a millisecond.
-SLICE: Final = 500
+SLICE: Final = 1000
 
 
 class _Watched:
@@ -59,7 +61,7 @@ class _Watched:
         self.count = 0
         self.entries = 0
         self.listing: OpenDirectory | None = None
-        self.index: dict[str, int] = {}
+        self.index: dict[bytes, int] = {}
         self.until = -math.inf
         self.left_alone_until = 0.0
 
@@ -87,7 +89,7 @@ class Anticipation:
         if now > watched.until or watched.listing.outdated:
             self._drop(watched)
             return None
-        index = watched.index.get(name)
+        index = watched.index.get(utf16(name))
         if index is None or name in watched.listing.changed or name in self._state.aside:
             return None
         watched.count += 1
@@ -242,14 +244,13 @@ class Anticipation:
         return pages.complete
 
     @staticmethod
-    async def _index(listing: OpenDirectory) -> dict[str, int]:
-        """Return where each name of a listing stands."""
-        index: dict[str, int] = {}
-        for position, entry, _ in listing.entries(0, len(listing)):
-            if position % SLICE == SLICE - 1:
-                await trio.lowlevel.checkpoint()
-            if entry is not None:
-                index[entry.name] = position
+    async def _index(listing: OpenDirectory) -> dict[bytes, int]:
+        """Return where each name of a listing stands; a name is kept as it came, for few of them are asked for."""
+        index: dict[bytes, int] = {}
+        names = listing.positions()
+        while slice_ := dict(islice(names, SLICE)):
+            index |= slice_
+            await trio.lowlevel.checkpoint()
         return index
 
     def _drop(self, watched: _Watched) -> None:

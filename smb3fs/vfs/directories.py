@@ -162,6 +162,18 @@ class OpenDirectory:
                 yield position, told, came
             index = start + len(offsets)
 
+    def positions(self) -> Iterator[tuple[bytes, int]]:
+        """Yield the name, as UTF-16, and the position of each entry that has come."""
+        if self.pages is None:
+            return
+        name_at = PosixDirectoryEntry.name_at if self.pages.posix else DirectoryEntry.name_at
+        for page, start, offsets in zip(self.pages.pages, self._starts, self._offsets, strict=False):
+            for position, offset in enumerate(offsets, start):
+                try:
+                    yield name_at(page, offset), position
+                except WireError:
+                    continue
+
     @property
     def complete(self) -> bool:
         """Whether all entries have come."""

@@ -104,6 +104,13 @@ class DirectoryEntry:
             file_index,
         )
 
+    @staticmethod
+    def name_at(page: memoryview, offset: int) -> bytes:
+        """Read no more than the name, as UTF-16, of the entry at `offset`, which `entry_offsets` gave."""
+        _, length = _CHAIN.unpack_from(page, offset)
+        start = offset + _ENTRY.size
+        return bytes(page[start : start + length])
+
 
 def replace_file_ids(page: bytearray, change: Callable[[int], int]) -> None:
     """Change the FileId of every entry of a page in its place."""

@@ -256,6 +256,11 @@ class PosixDirectoryEntry:
             owned,
         )
 
+    @classmethod
+    def name_at(cls, page: memoryview, offset: int) -> bytes:
+        """Read the name, as UTF-16, of the entry at `offset`, which `posix_entry_offsets` gave."""
+        return utf16(cls.parse_at(page, offset).name)
+
 
 def encode_posix_page(entries: Sequence[PosixDirectoryEntry]) -> bytes:
     """Return the entries as one page."""

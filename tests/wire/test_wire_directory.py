@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from wire_records import ENTRY
 
 from smb3fs.errors import WireError
+from smb3fs.wire.codec import utf16
 from smb3fs.wire.directory import DirectoryEntry, encode_page, entry_offsets, replace_file_ids
 from smb3fs.wire.posix import PosixCreated, PosixDirectoryEntry, replace_posix_file_ids
 from smb3fs.wire.sid import Sid
@@ -49,6 +50,7 @@ def test_a_page_comes_back_as_it_went(entries: list[DirectoryEntry]) -> None:
     offsets = entry_offsets(page)
     assert all(offset % 8 == 0 for offset in offsets)
     assert [DirectoryEntry.parse_at(page, offset) for offset in offsets] == entries
+    assert [DirectoryEntry.name_at(page, offset) for offset in offsets] == [utf16(entry.name) for entry in entries]
 
 
 @given(entries=st.lists(ENTRY, min_size=1, max_size=3), data=st.data())
@@ -66,6 +68,7 @@ def test_what_the_walk_accepts_can_be_read(entries: list[DirectoryEntry], data: 
     assert sorted(set(offsets)) == list(offsets)
     for offset in offsets:
         (name_length,) = struct.unpack_from("<I", view, offset + 60)
+        assert len(DirectoryEntry.name_at(view, offset)) == name_length
         if name_length % 2:
             with pytest.raises(WireError, match="no UTF-16"):
                 DirectoryEntry.parse_at(view, offset)
