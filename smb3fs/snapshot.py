@@ -11,6 +11,8 @@ from collections import Counter
 from contextlib import suppress
 from typing import Any, Final, Protocol
 
+import trio
+
 from smb3fs.channels.channel import Channel
 from smb3fs.channels.mechanisms import KERBEROS
 from smb3fs.channels.session import Session
@@ -203,7 +205,7 @@ def _channel(line: Line, session: Session, channel: Channel) -> dict[str, Any]:
             row |= {"class": "RSS" if path.rss else "plain", "speed": path.speed, "interface": path.interface}
         row["errors"] += failures
         row["reconnects"] += returns
-        row |= {"bytes": lane.moved, "rate": lane.rate, "round_trip": lane.delay}
+        row |= {"bytes": lane.moved, "rate": lane.rate(trio.current_time()), "round_trip": lane.delay}
     return row
 
 

@@ -10,6 +10,9 @@ what the quickest took: beyond that they wait for each other on the way, and a l
 on the connection wait too. It never exceeds `most` bytes, all streams together hold four times that, and
 nothing is asked for beyond the page in which the file ended when it was opened.
 
+With several connections the window is not filled at once: what may be under way is for those to say, which ask for
+little at a time on a slow one. The rest is asked for as the chunks come in.
+
 What may be shown. A chunk is good as long as R of the open's lease is held without a gap since it was asked for, and
 nothing was changed through this mount meanwhile. When that ends, all is thrown away, and who waits asks the server
 himself. So he does where a chunk could not be had: nobody is told of an error who has not asked for those bytes.
@@ -51,9 +54,9 @@ class Changing(Protocol):
     changes: int
 
 
-# Asks for bytes of an open file: offset, size, and what is told the data, once, or None if there are none to be had.
-# Returns how many were asked for; 0 if that is not possible at present.
-Ask = Callable[[Open, int, int, Callable[[memoryview | None], None]], int]
+# Asks for bytes of an open file: offset, size, what is told the data, once, or None if there are none to be had, and
+# how many of them somebody waits for. Returns how many were asked for; 0 if that is not possible at present.
+Ask = Callable[[Open, int, int, Callable[[memoryview | None], None], int], int]
 
 
 class Chunk:
@@ -118,14 +121,14 @@ class ReadAhead:
             if not others and stream.lease is not None:
                 del self._of_lease[stream.lease]
 
-    def ask(self, stream: Stream, chunk: Chunk, size: int, now: float) -> bool:
-        """Ask for a chunk, if there is room for it."""
+    def ask(self, stream: Stream, chunk: Chunk, size: int, now: float, least: int) -> bool:
+        """Ask for a chunk, if there is room for it; `least` bytes of it are waited for."""
         while self.held + size > STREAMS * self.most:
             oldest, used = next(iter(self._streams.items()))
             if oldest is stream or now - used < IDLE:
                 return False
             oldest.drop()
-        asked = self._ask(stream.handle, chunk.offset, size, lambda data: stream.came(chunk, data))
+        asked = self._ask(stream.handle, chunk.offset, size, lambda data: stream.came(chunk, data), least)
         if chunk.arrived:  # the connection broke when it was asked for
             return False
         chunk.size = asked
@@ -155,6 +158,10 @@ class Stream:
         self._chunks: deque[Chunk] = deque()
         # Where what was asked for ends.
         self._end = 0
+        # Where the last read ends, and the file; and whether the window beyond could not be asked for in whole.
+        self._wanted = 0
+        self._last = 0
+        self._held_up = False
         self._strays = 0
         # Counts what was thrown away.
         self._epoch = 0
@@ -249,6 +256,8 @@ class Stream:
         if data is None and chunk.epoch == self._epoch:
             self.drop()
         chunk.over.set()
+        if self._held_up and self._chunks:
+            self._fill(trio.current_time())
 
     # -- beginning and end
 
@@ -290,19 +299,26 @@ class Stream:
     def _reach(self, end: int, last: int, now: float) -> bool:
         """Ask for what a read up to `end` needs, and for the window; False if what it needs cannot be asked for."""
         while self._end < end:
-            if not self._ask(max(min(CHUNK, self.window // 2), min(CHUNK, end - self._end)), last, now):
+            if not self._ask(max(min(CHUNK, self.window // 2), min(CHUNK, end - self._end)), last, now, PAGE):
                 return False
-        target = min(end + self.window, last)
-        step = max(PAGE, min(CHUNK, self.window // 2))
-        while self._end < target and (target - self._end >= step or target == last):
-            if not self._ask(step, last, now):
-                break
+        self._wanted, self._last = end, last
+        self._fill(now)
         return True
 
-    def _ask(self, size: int, last: int, now: float) -> bool:
-        """Ask for the next bytes."""
+    def _fill(self, now: float) -> None:
+        """Ask for the window beyond what was read, as far as that is possible now."""
+        target = min(self._wanted + self.window, self._last)
+        step = max(PAGE, min(CHUNK, self.window // 2))
+        self._held_up = False
+        while self._end < target and (target - self._end >= step or target == self._last):
+            if not self._ask(step, self._last, now, 0):
+                self._held_up = True
+                return
+
+    def _ask(self, size: int, last: int, now: float, least: int) -> bool:
+        """Ask for the next bytes, of which `least` are waited for."""
         chunk = Chunk(self._end, self._epoch, now)
-        if not self._ahead.ask(self, chunk, min(size, last - self._end), now):
+        if not self._ahead.ask(self, chunk, min(size, last - self._end), now, least):
             return False
         self._chunks.append(chunk)
         self._end = chunk.end

@@ -13,6 +13,7 @@ from typing import Final, Protocol
 
 import trio
 
+from smb3fs.channels.channel import Channel
 from smb3fs.channels.session import Session
 from smb3fs.connection import Answer, Exchange
 from smb3fs.errors import ConnectionLost, Smb3fsError, Status
@@ -280,18 +281,39 @@ class Pool:
         requests: Sequence[Request],
         handle: Held,
         told: Callable[[Sequence[Answer | None] | None], None],
+        channel: Channel | None = None,
     ) -> bool:
         """Send a chain whose answers somebody may come to need; False, and nothing is sent, if this is not the time.
 
-        `told` is called once, with the answers, or with None if there will be none.
+        `told` is called once, with the answers, or with None if there will be none. It takes the `channel` that the
+        session has allotted for it, if it has.
         """
         session = self.session
         if session is None or self.expired or self.generation != handle.generation:
             return False
         if not session.lives or session.short_of_credits or not session.affords(requests):
             return False
-        session.begin(requests, told)
+        session.begin(requests, told, channel)
         return True
+
+    def read_ahead(
+        self,
+        request: Request,
+        handle: Held,
+        told: Callable[[Sequence[Answer | None] | None], None],
+        channel: Channel | None = None,
+    ) -> bool:
+        """Do as `ask_ahead` does with what may be done twice; what is lost with its channel a sibling is asked for."""
+        session = self.session
+
+        def came(answers: Sequence[Answer | None] | None) -> None:
+            heir = None
+            if answers is None and session is not None and session is self.session:
+                heir = session.heir(request.credit_size)
+            if heir is None or not self.ask_ahead([request], handle, told, heir):
+                told(answers)
+
+        return self.ask_ahead([request], handle, came, channel)
 
     def begin(self, requests: Sequence[Request], handle: Handle) -> Exchange:
         """Send a chain ahead of the need for its answers; raises ConnectionLost if its session is gone."""

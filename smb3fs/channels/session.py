@@ -15,7 +15,7 @@ from smb3fs.channels.mechanisms import Login
 from smb3fs.channels.negotiation import Negotiated, Policy, negotiate, validate
 from smb3fs.channels.parting import LOOKING, is_tidying, parts
 from smb3fs.channels.places import Place, Placement
-from smb3fs.channels.scheduling import Lane, choose
+from smb3fs.channels.scheduling import LEAST_PIECE, Lane, choose, spread
 from smb3fs.connection import CREDIT_UNIT, Answer, Exchange, SessionSecurity
 from smb3fs.errors import ConnectionLost, SecurityError, Smb3fsError, Status, StatusError
 from smb3fs.wire.control import EchoRequest
@@ -160,10 +160,31 @@ class Session:
         window = min(channel.connection.credits.window for channel in self.channels)
         return min(agreed, max(window // 4, 1) * CREDIT_UNIT)
 
-    def piece(self, agreed: int) -> int:
-        """Return how many bytes to ask for at a time of what is fetched ahead: with several channels, a piece."""
+    def allot(self, agreed: int, least: int) -> tuple[Channel, int] | None:
+        """Return where to ask for data ahead of the need, and for how many bytes at most; None: not now.
+
+        `least` is how many it has to be all the same: what somebody waits for already has to be asked for.
+        """
         limit = self.payload_limit(agreed)
-        return limit if len(self.channels) == 1 else min(limit, PIECE)
+        if not self.lanes:
+            return self.channel, limit
+        now = trio.current_time()
+        channels = self._open_to((), now)
+        lanes = [self.lanes[channel] for channel in channels]
+        found = spread(lanes, min(limit, PIECE), now)
+        if found is None and not least:
+            return None
+        lane, size = found or (choose(lanes, max(least, LEAST_PIECE), now), LEAST_PIECE)
+        return next(channel for channel in channels if self.lanes[channel] is lane), min(max(size, least), limit)
+
+    def heir(self, size: int) -> Channel | None:
+        """Return where to ask for so many bytes again that were under way on a channel which is lost; None: nowhere."""
+        if not self.lives:
+            return None
+        now = trio.current_time()
+        channels = [channel for channel in self._open_to((), now) if channel in self.lanes]
+        lane = choose((self.lanes[channel] for channel in channels), size, now) if channels else None
+        return next((channel for channel in channels if self.lanes[channel] is lane), None)
 
     async def call(self, requests: Sequence[Request], *, urgent: bool = False, replay: bool = False) -> list[Answer]:
         """Send a chain of related requests on the tree and return their answers, whatever their status.
@@ -203,13 +224,16 @@ class Session:
         channel.post(exchange, hurry=hurry)
 
     def begin(
-        self, requests: Sequence[Request], ahead: Callable[[Sequence[Answer | None] | None], None] | None = None
+        self,
+        requests: Sequence[Request],
+        ahead: Callable[[Sequence[Answer | None] | None], None] | None = None,
+        channel: Channel | None = None,
     ) -> Exchange:
-        """Send a chain of requests ahead of the need for its answers.
+        """Send a chain of requests ahead of the need for its answers, on a channel that was allotted for it or on any.
 
         They are what `collect` returns, or what `ahead` is told when they are in; None if that will never be.
         """
-        channel = self._way(requests)
+        channel = channel or self._way(requests)
         exchange = self._exchange(channel, requests, urgent=False)
         lane = self.lanes.get(channel)
         exchange.ahead = ahead if ahead is None or lane is None else self._noted(lane, requests, ahead)
@@ -254,18 +278,25 @@ class Session:
         """Return the channel to send a chain on."""
         if len(self.channels) == 1:
             return self.channels[0]
+        now = trio.current_time()
+        channels = self._open_to(requests, now)
+        if len(channels) == 1:
+            return channels[0]
+        best = choose((self.lanes[channel] for channel in channels), _size(requests), now)
+        return next(channel for channel in channels if self.lanes[channel] is best)
+
+    def _open_to(self, requests: Sequence[Request], now: float) -> list[Channel]:
+        """Return the channels that a chain may take, having noted how long each of several has been silent."""
         # One that ends just now tells those of it who had asked ahead, and they may ask again at once.
         live = [channel for channel in self.channels if channel.error is None] or self.channels
         for channel in live:
             if channel.tied:
-                return channel
+                return [channel]
         # One that was bound just now may not have the credits yet.
         able = [channel for channel in live if channel.connection.affords(requests)] or live
-        now = trio.current_time()
         for channel in able:
             self.lanes[channel].silence = channel.silence(now)
-        best = choose((self.lanes[channel] for channel in able), _size(requests), now)
-        return next(channel for channel in able if self.lanes[channel] is best)
+        return able
 
     async def _way_behind(self, requests: Sequence[Request]) -> Channel:
         """Do as `_way` does, when nothing on another channel has to be done before."""

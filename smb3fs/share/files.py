@@ -367,16 +367,22 @@ class Files(Links, Sharing):
         raise_first(chain, [answer])
         return self._data(answer, size)
 
-    def read_ahead(self, handle: Open, offset: int, size: int, came: Callable[[memoryview | None], None]) -> int:
+    def read_ahead(
+        self, handle: Open, offset: int, size: int, came: Callable[[memoryview | None], None], least: int = 0
+    ) -> int:
         """Ask for bytes that nobody waits for yet; return for how many, or 0 if this is not the time for it.
 
-        `came` is called once with the data, fewer than were asked for only at the end of the file, or with None if
+        Of what somebody does wait for, `least` bytes are asked for even where the channels have enough to do. `came` is
+        called once with the data, fewer than were asked for only at the end of the file, or with None if
         there are none to be had: who needs them then finds out why.
         """
         session = self._pool.session
         if session is None or not size:
             return 0
-        asked = min(size, session.piece(min(session.agreed.max_read, self._rsize)))
+        allotted = session.allot(min(session.agreed.max_read, self._rsize), min(least, size))
+        if allotted is None:
+            return 0
+        channel, asked = allotted[0], min(size, allotted[1])
 
         def told(answers: Sequence[Answer | None] | None) -> None:
             answer = answers[0] if answers else None
@@ -386,7 +392,8 @@ class Files(Links, Sharing):
                 data = self._head(answer, asked) if answer is not None else None
             came(data)
 
-        return asked if self._pool.ask_ahead([ReadRequest(handle.file_id, offset, asked)], handle, told) else 0
+        request = ReadRequest(handle.file_id, offset, asked)
+        return asked if self._pool.read_ahead(request, handle, told, channel) else 0
 
     def _data(self, answer: Answer, size: int) -> memoryview:
         """Return the data of an answer to a READ of `size` bytes."""

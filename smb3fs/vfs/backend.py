@@ -85,7 +85,9 @@ class ShareVerbs(Protocol):
     async def read(self, handle: Open, offset: int, size: int, /) -> memoryview:
         """Return `size` bytes from `offset`; fewer only at the end of the file."""
 
-    def read_ahead(self, handle: Open, offset: int, size: int, came: Callable[[memoryview | None], None], /) -> int:
+    def read_ahead(
+        self, handle: Open, offset: int, size: int, came: Callable[[memoryview | None], None], least: int = 0, /
+    ) -> int:
         """Ask for bytes that nobody waits for yet; return for how many, 0 if that cannot be now.
 
         `came` is called once, with the data or None: see `share.files`.

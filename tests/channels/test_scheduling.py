@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import heapq
+import itertools
+import math
+import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pytest
 
-from smb3fs.channels.scheduling import REMEMBERED, Lane, choose
+from smb3fs.channels.scheduling import HORIZON, PIECE_TIME, REMEMBERED, Lane, choose, spread
 
+KIB = 1 << 10
 MIB = 1 << 20
+# The window of what is fetched ahead, as the cache has it, and the largest request in it.
+WINDOW = 16 * MIB
+FIRST_WINDOW = 256 * KIB
 
 
 @dataclass(eq=False)
 class Wire:
-    """A link of a rate (bytes a second) and a delay (seconds there and back), that carries one thing at a time."""
+    """A link of a rate (bytes a second) and a delay (seconds there and back), that carries one thing at a time.
+
+    `later` has the moments from which on the rate is another one.
+    """
 
     rate: float
     delay: float
+    later: Sequence[tuple[float, float]] = ()
     lane: Lane = field(default_factory=Lane)
     free_at: float = 0.0
     carried: int = 0
@@ -25,9 +37,47 @@ class Wire:
     def send(self, size: int, now: float) -> float:
         """Return when the answer to what is sent now is in."""
         self.lane.begin(size, now)
-        self.free_at = max(now, self.free_at) + size / self.rate
+        self.free_at = self.passed(max(now, self.free_at), size)
         self.carried += size
         return self.free_at + self.delay
+
+    def passed(self, start: float, size: float) -> float:
+        """Return when so many bytes have passed that begin to at `start`."""
+        rate = self.rate
+        for moment, other in (*self.later, (math.inf, 0.0)):
+            if moment > start:
+                if rate and start + size / rate <= moment:
+                    return start + size / rate
+                size -= rate * (moment - start)
+                start = moment
+            rate = other
+        raise AssertionError("it never passes")
+
+    def could_carry(self, seconds: float) -> float:
+        """Return how many bytes it can carry at most in so many seconds."""
+        marks = [(0.0, self.rate), *self.later, (math.inf, 0.0)]
+        spans = itertools.pairwise(marks)
+        return sum(rate * max(0.0, min(end, seconds) - start) for (start, rate), (end, _) in spans)
+
+
+def least_time(wires: Sequence[Wire], total: int) -> float:
+    """Return the seconds in which all wires together can carry so much."""
+    low, high = 0.0, total / min(wire.rate for wire in wires)
+    for _ in range(60):
+        middle = (low + high) / 2
+        enough = sum(wire.could_carry(middle) for wire in wires) >= total
+        low, high = (low, middle) if enough else (middle, high)
+    return high
+
+
+def known(rate: float, delay: float) -> Lane:
+    """A lane of which so much was seen a moment ago."""
+    lane = Lane()
+    lane.begin(MIB, -delay - MIB / rate)
+    lane.end(MIB, -delay - MIB / rate, -delay)
+    lane.begin(0, -delay)
+    lane.end(0, -delay, 0.0)
+    return lane
 
 
 def transfer(wires: list[Wire], total: int, size: int, window: int) -> float:
@@ -46,18 +96,67 @@ def transfer(wires: list[Wire], total: int, size: int, window: int) -> float:
     return now
 
 
-@pytest.mark.parametrize(
-    ("rates", "delays", "share"),
-    [
-        ((12.5e6, 12.5e6), (0.001, 0.001), 0.97),
-        ((125e6, 125e6), (0.0002, 0.0002), 0.97),
-        ((125e6, 125e6, 125e6, 125e6), (0.0005,) * 4, 0.95),
-        ((12.5e6, 37.5e6), (0.001, 0.001), 0.95),
-        ((1.25e6, 125e6), (0.05, 0.001), 0.9),
-        ((125e6, 125e6), (0.0005, 0.02), 0.9),
-    ],
-    ids=["slow", "fast", "four", "one to three", "one to hundred", "one is far away"],
-)
+@dataclass
+class Reading:
+    """What reading a file in its order was like: how long it took, and the longest wait for the next piece."""
+
+    seconds: float
+    stall: float
+    largest_flight: float
+
+
+def read(wires: list[Wire], total: int, processor: float = math.inf, noise: float = 0.0) -> Reading:
+    """Read `total` bytes in their order, with a window ahead of the reader, who takes no time himself.
+
+    All that comes goes through one processor of a rate, in the order in which it came, and by chance takes up to
+    `noise` times as long.
+    """
+    chance = random.Random(1)
+    now, position, asked, window = 0.0, 0, 0, FIRST_WINDOW
+    there: dict[int, int] = {}
+    events: list[tuple[float, int, int, Wire, float, bool]] = []
+    busy_until, stall, waits_since, flight = 0.0, 0.0, 0.0, 0.0
+    while position < total:
+        while asked < min(total, position + window):
+            most = min(MIB, max(window // 2, 64 * KIB), total - asked)
+            lanes = [wire.lane for wire in wires]
+            found = spread(lanes, most, now)
+            if found is None:
+                if asked > position:
+                    break
+                found = choose(lanes, most, now), most
+            wire = next(wire for wire in wires if wire.lane is found[0])
+            heapq.heappush(events, (wire.send(found[1], now), asked, found[1], wire, now, False))
+            asked += found[1]
+            flight = max(flight, wire.lane.in_flight / wire.rate)
+        now, offset, size, wire, began, processed = heapq.heappop(events)
+        if not processed and processor < math.inf:
+            busy_until = max(now, busy_until) + size / processor * (1 + noise * chance.random())
+            heapq.heappush(events, (busy_until, offset, size, wire, began, True))
+            continue
+        wire.lane.end(size, began, now)
+        there[offset] = size
+        if position in there:
+            stall = max(stall, now - waits_since)
+            waits_since = now
+            while position in there:
+                position += there.pop(position)
+            window = min(2 * window, WINDOW)
+    return Reading(now, stall, flight)
+
+
+LAYOUTS = [
+    ((12.5e6, 12.5e6), (0.001, 0.001), 0.97),
+    ((125e6, 125e6), (0.0002, 0.0002), 0.97),
+    ((125e6, 125e6, 125e6, 125e6), (0.0005,) * 4, 0.95),
+    ((12.5e6, 37.5e6), (0.001, 0.001), 0.95),
+    ((1.25e6, 125e6), (0.05, 0.001), 0.9),
+    ((125e6, 125e6), (0.0005, 0.02), 0.9),
+]
+NAMES = ["slow", "fast", "four", "one to three", "one to hundred", "one is far away"]
+
+
+@pytest.mark.parametrize(("rates", "delays", "share"), LAYOUTS, ids=NAMES)
 def test_what_all_links_together_could_carry_is_nearly_reached(
     rates: tuple[float, ...], delays: tuple[float, ...], share: float
 ) -> None:
@@ -70,6 +169,18 @@ def test_what_all_links_together_could_carry_is_nearly_reached(
     assert best / transfer(wires, total, MIB, 16) >= share
 
 
+@pytest.mark.parametrize(("rates", "delays", "share"), LAYOUTS, ids=NAMES)
+def test_so_it_is_with_a_file_that_is_read_in_its_order(
+    rates: tuple[float, ...], delays: tuple[float, ...], share: float
+) -> None:
+    wires = [Wire(rate, delay) for rate, delay in zip(rates, delays, strict=True)]
+    seen = read(wires, 512 * MIB)
+    assert least_time(wires, 512 * MIB) / seen.seconds >= share
+    # However large the window is, there is little on each of them.
+    assert seen.stall < 0.3
+    assert seen.largest_flight < 0.15
+
+
 def test_equal_links_carry_equal_shares() -> None:
     wires = [Wire(12.5e6, 0.001), Wire(12.5e6, 0.001)]
     transfer(wires, 128 * MIB, MIB, 16)
@@ -77,13 +188,13 @@ def test_equal_links_carry_equal_shares() -> None:
 
 
 def test_a_small_request_does_not_wait_behind_data() -> None:
-    busy, idle = Lane(rate=12.5e6, delay=0.001), Lane(rate=12.5e6, delay=0.001)
+    busy, idle = known(12.5e6, 0.001), known(12.5e6, 0.001)
     busy.begin(8 * MIB, 0.0)
     assert choose([busy, idle], 0, 0.0) is idle
 
 
 def test_a_small_request_takes_the_nearer_one() -> None:
-    near, far = Lane(rate=12.5e6, delay=0.001), Lane(rate=125e6, delay=0.01)
+    near, far = known(12.5e6, 0.001), known(125e6, 0.01)
     assert choose([far, near], 0, 0.0) is near
     assert choose([far, near], MIB, 0.0) is far
 
@@ -103,13 +214,16 @@ def test_a_lane_that_stalls_attracts_nothing_more() -> None:
 
 
 def test_a_small_request_goes_where_answers_come_however_near_the_silent_lane_was() -> None:
-    silent, other = Lane(rate=125e6, delay=0.0001), Lane(rate=12.5e6, delay=0.002)
+    silent, other = known(125e6, 0.0001), known(12.5e6, 0.002)
     silent.begin(0, 0.0)
     other.begin(MIB, 0.0)
     chosen = []
     for step in range(20):
-        silent.silence = step / 10
-        chosen.append(choose([silent, other], 0, step / 10))
+        now = step / 10
+        silent.silence = now
+        chosen.append(choose([silent, other], 0, now))
+        other.end(MIB, now, now + 0.09)
+        other.begin(MIB, now + 0.09)
     # At first that may be this machine's own slowness.
     assert chosen == [silent] * 6 + [other] * 14
 
@@ -126,8 +240,53 @@ def test_a_lane_that_becomes_slow_gets_little_within_a_second() -> None:
     assert fast.carried - before[1] > 0.85 * 1024 * MIB
 
 
+@pytest.mark.parametrize(
+    ("rate", "factor"), [(12.5e6, 20), (125e6, 20), (1e9, 20), (125e6, 200)], ids=["100M", "1G", "8G", "to a 200th"]
+)
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_lane_that_becomes_slow_while_a_file_is_read_costs_what_was_on_it(
+    rate: float, factor: float, which: int
+) -> None:
+    seconds = 4.0
+    wires = [Wire(rate, 0.001), Wire(rate, 0.001)]
+    slow = wires[which]
+    slow.later = [(seconds / 3, rate / factor)]
+    total = int(rate * seconds / MIB) * MIB
+    seen = read(wires, total)
+    # What it had to carry when that happened: a tenth of a second's worth by its former rate, or as much as there is.
+    lost = min(HORIZON + PIECE_TIME, WINDOW / 2 / rate) * factor
+    assert seen.stall <= lost + 0.3
+    assert seen.seconds <= least_time(wires, total) / 0.9 + lost
+
+
+def test_a_lane_that_is_slow_from_the_beginning_costs_a_small_piece_now_and_then() -> None:
+    # As fast as a network within one machine, and so slow that the file would take two minutes by it.
+    wires = [Wire(0.5e6, 0.001), Wire(1.5e9, 0.0001)]
+    seen = read(wires, 64 * MIB)
+    assert wires[0].carried <= 256 * KIB
+    assert seen.stall < 0.3
+
+
+def test_a_lane_that_stalls_for_a_while_gets_nothing_meanwhile_and_is_used_again() -> None:
+    wires = [Wire(125e6, 0.001, later=[(1.0, 0.0), (2.0, 125e6)]), Wire(125e6, 0.001)]
+    total = 640 * MIB
+    seen = read(wires, total)
+    assert seen.stall < 1.2
+    assert wires[0].carried > 0.25 * total
+    assert seen.seconds < least_time(wires, total) + 1.0
+
+
+@pytest.mark.parametrize("noise", [0.0, 1.0, 4.0])
+@pytest.mark.parametrize("count", [2, 4])
+def test_lanes_that_nothing_but_our_processor_bounds_get_alike_shares(count: int, noise: float) -> None:
+    wires = [Wire(3e9, 0.0001) for _ in range(count)]
+    seen = read(wires, 512 * MIB, processor=1e9, noise=noise)
+    assert least_time([Wire(1e9, 0.0)], 512 * MIB) * (1 + noise / 2) / seen.seconds >= 0.9
+    assert min(wire.carried for wire in wires) > 512 * MIB / count / 3
+
+
 def test_a_long_transfer_is_no_silence() -> None:
-    long, other = Lane(rate=1.25e6, delay=0.001), Lane(rate=1.25e6, delay=0.001)
+    long, other = known(1.25e6, 0.001), known(1.25e6, 0.001)
     long.begin(MIB, 0.0)
     other.begin(2 * MIB, 0.0)
     long.silence = other.silence = 0.8
@@ -142,7 +301,9 @@ def test_what_was_seen_of_an_idle_lane_does_not_keep_it_idle_for_ever() -> None:
             lane.end(size, 0.0, seconds)
     assert choose([lame, other], MIB, 1.0) is other
     other.begin(0, 1.4)
-    assert choose([lame, other], MIB, 1.5 + REMEMBERED) is lame
+    assert choose([lame, other], 0, 1.5 + REMEMBERED) is lame
+    assert choose([lame, other], MIB, 1.5 + REMEMBERED) is other
+    assert choose([lame, other], MIB, 1.5 + 20) is lame
 
 
 def test_what_stands_by_is_used_only_where_there_is_nothing_else() -> None:

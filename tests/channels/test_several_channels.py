@@ -14,6 +14,7 @@ from world import OfGeneration, World, world
 
 from smb3fs.channels.channel import Channel
 from smb3fs.channels.pool import Repeat
+from smb3fs.channels.scheduling import LEAST_PIECE
 from smb3fs.channels.session import PIECE, Session
 from smb3fs.channels.watching import watch
 from smb3fs.errors import ConnectionLost
@@ -148,6 +149,52 @@ async def test_given_up_on_two_channels_it_is_waited_for() -> None:
         made.answer(1)
         await trio.sleep(0.1)
         assert await made.commands() == [["WRITE", "READ", "FLUSH"], []]
+
+
+@trio_test
+async def test_what_is_fetched_ahead_leaves_little_under_way() -> None:
+    async with several() as made:
+        session, told = made.session, []
+        # Of channels of which nothing is known one request each has to tell; what is waited for is sent all the same.
+        for _ in made.peers:
+            allotted = session.allot(8 << 20, 0)
+            assert allotted is not None
+            channel, size = allotted
+            assert size == LEAST_PIECE
+            session.begin([ReadRequest(FILE, 0, size)], told.append, channel)
+            await settle()
+        assert await made.commands() == [["READ"], ["READ"]]
+        assert session.allot(8 << 20, 0) is None
+        assert (session.allot(8 << 20, 1 << 20) or (None, 0))[1] == 1 << 20
+        await trio.sleep(0.01)
+        made.answer(1)
+        await settle()
+        assert len(told) == 1
+        channel, size = session.allot(8 << 20, 0) or (None, 0)
+        assert channel is session.channels[1]
+        assert size > LEAST_PIECE
+
+
+@trio_test
+async def test_what_was_fetched_ahead_is_asked_of_a_sibling_once() -> None:
+    async with several() as made:
+        pool, told = made.world.pool, []
+        assert pool.read_ahead(READ, OfGeneration(1), told.append, made.session.channels[0])
+        assert await made.commands() == [["READ"], []]
+        made.peers[0].take()
+        made.lose(0)
+        assert (await made.commands())[1] == ["READ"]
+        assert told == []
+        made.answer(1)
+        await settle()
+        assert [answers and answers[0].status for answers in told] == [0]
+        assert pool.generation == 1
+        # With the last channel it is gone.
+        made.peers[1].handler = None
+        assert pool.read_ahead(READ, OfGeneration(1), told.append)
+        made.lose(1)
+        await settle()
+        assert told[1:] == [None]
 
 
 @pytest.mark.parametrize(

@@ -170,9 +170,6 @@ def test_links_of_different_speed_carry_data_together_where_that_is_asked_for(mo
         mounted.finish()
 
 
-@pytest.mark.xfail(
-    reason="on a quick machine it attracts more than a quarter, and who reads waits for that", strict=False
-)
 def test_a_link_that_becomes_slow_attracts_little(wide: Samba, mounted: Mounter) -> None:
     mount = mounted("multichannel", server=wide)
     assert has(mount, 2)
@@ -184,8 +181,8 @@ def test_a_link_that_becomes_slow_attracts_little(wide: Samba, mounted: Mounter)
 
     wide.network.shape(lame, "4mbit")
     try:
-        # Of so slow a link nobody knows before something was sent there: a chunk or two, whatever the rest takes.
-        assert moved(wide, read)[1] < SIZE / 4
+        # Of so slow a link nobody knows before something was sent there: a small piece now and then.
+        assert moved(wide, read)[1] < SIZE / 16
     finally:
         wide.network.unshape(lame)
     assert mount.status()["last_errors"] == []

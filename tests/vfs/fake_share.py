@@ -343,7 +343,9 @@ class FakeShare(FakeLocks, FakeAttached, FakeServerSide):
         self.check_locks(handle, offset, offset + size, write=False)
         return memoryview(bytes(self._node(handle).data[offset : offset + size]))
 
-    def read_ahead(self, handle: Open, offset: int, size: int, came: Callable[[memoryview | None], None]) -> int:
+    def read_ahead(
+        self, handle: Open, offset: int, size: int, came: Callable[[memoryview | None], None], least: int = 0
+    ) -> int:
         """Take a request that nobody waits for; `deliver` answers it."""
         self.calls.append("read_ahead")
         self.ahead.append((handle, offset, size, came))

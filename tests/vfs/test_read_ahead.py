@@ -62,6 +62,7 @@ class Server:
         self.data = content(size)
         self.limit = limit
         self.refuses = False
+        self.most_pending = 1 << 30
         self.asked: list[tuple[int, int]] = []
         self.pending: list[tuple[int, int, Callable[[memoryview | None], None]]] = []
         self.leases = LeaseTable()
@@ -70,8 +71,10 @@ class Server:
         self.ahead.watch(self.leases)
         self.file = File()
 
-    def ask(self, _handle: Open, offset: int, size: int, came: Callable[[memoryview | None], None]) -> int:
-        if self.refuses:
+    def ask(
+        self, _handle: Open, offset: int, size: int, came: Callable[[memoryview | None], None], least: int = 0
+    ) -> int:
+        if self.refuses or (not least and len(self.pending) >= self.most_pending):
             return 0
         size = min(size, self.limit)
         self.asked.append((offset, size))
@@ -161,6 +164,35 @@ def streaming(server: Server, until: int = 4 * MIB) -> Stream:
         assert server.read(stream, offset, 128 * KIB) == server.data[offset : offset + 128 * KIB]
     assert server.pending
     return stream
+
+
+@in_trio
+async def test_what_could_not_be_asked_for_is_when_something_comes_in() -> None:
+    server = Server(20 * MIB)
+    server.most_pending = 2
+    stream = server.open()
+    for offset in range(0, 4 * MIB, 128 * KIB):
+        assert server.read(stream, offset, 128 * KIB) in (None, server.data[offset : offset + 128 * KIB])
+        assert len(server.pending) <= 2
+    # Nobody reads, and the window fills all the same, in its order.
+    while server.pending:
+        server.answer(1)
+    assert stream.window > 2 * CHUNK
+    assert sum(size for _, size in server.asked) + 128 * KIB >= 4 * MIB + stream.window - CHUNK
+    assert [offset for offset, _ in server.asked] == sorted(offset for offset, _ in server.asked)
+    asked = len(server.asked)
+    assert server.read(stream, 4 * MIB, 128 * KIB) == server.data[4 * MIB : 4 * MIB + 128 * KIB]
+    assert len(server.asked) <= asked + 1
+
+
+@in_trio
+async def test_what_a_reader_waits_for_is_asked_for_in_any_case() -> None:
+    server = Server(20 * MIB)
+    server.most_pending = 0
+    stream = server.open()
+    assert server.read(stream, 0, 128 * KIB) is None
+    for offset in range(128 * KIB, 4 * MIB, 128 * KIB):
+        assert server.read(stream, offset, 128 * KIB) == server.data[offset : offset + 128 * KIB]
 
 
 @in_trio
