@@ -9,6 +9,10 @@ The rate is bytes by time, of the time in which there was something to move, how
 fifth of a second of that counts. A long answer weighs what it took, so one is enough to know a lane as slow. While an
 answer is overdue the lane is believed to be no faster than if all that is under way came just now.
 
+What is asked for in earnest takes rates by their square root. For where the lanes share a bottleneck, this machine for
+one, each shows just the part that it was given, and would be given more or less by that until one of them had it all;
+with the root such a difference gets smaller by itself, and where it is real, the bytes under way tell as much.
+
 What is known of a lane without data fades: what was seen counts half as much with each second, and it is believed to
 be twice as fast, up to the best one. Of a lane that is better by belief than by what was seen, or of which nothing is
 known yet, one request has to tell before there is a second one.
@@ -32,6 +36,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import sqrt
 from typing import Final
 
 # Seconds of moving data that the rate is taken from.
@@ -149,11 +154,11 @@ class View:
     delay: float
     proven: bool
 
-    def expected(self, size: int) -> float:
-        """Return the seconds until a request of `size` bytes is answered."""
+    def expected(self, size: int, rate: float = 0.0) -> float:
+        """Return the seconds until a request of `size` bytes is answered, at another rate than the lane's if told."""
         lane = self.lane
         overdue = max(0.0, lane.silence - PATIENCE - self.delay - lane.in_flight / self.rate)
-        return self.delay + overdue + (lane.in_flight + size) / self.rate
+        return self.delay + overdue + (lane.in_flight + size) / (rate or self.rate)
 
     def piece(self, most: int) -> int:
         """Return how many bytes to fetch at a time, a power of two."""
@@ -190,7 +195,8 @@ def choose(lanes: Iterable[Lane], size: int, now: float) -> Lane:
     views = _views(lanes, now)
     if size > SMALL and any(view.proven for view in views):
         views = [view for view in views if view.proven or not view.lane.data_requests]
-    return min(views, key=lambda view: (view.expected(size), view.lane.moved)).lane
+    best = max(view.rate for view in views)
+    return min(views, key=lambda view: (view.expected(size, sqrt(view.rate * best)), view.lane.moved)).lane
 
 
 def spread(lanes: Iterable[Lane], most: int, now: float) -> tuple[Lane, int] | None:

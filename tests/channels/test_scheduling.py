@@ -80,10 +80,27 @@ def known(rate: float, delay: float) -> Lane:
     return lane
 
 
-def transfer(wires: list[Wire], total: int, size: int, window: int) -> float:
+@dataclass
+class Processor:
+    """What all that comes goes through, in its order: it has a rate, and by chance takes up to `noise` times longer."""
+
+    rate: float = math.inf
+    noise: float = 0.0
+    free_at: float = 0.0
+    chance: random.Random = field(default_factory=lambda: random.Random(1))
+
+    def passed(self, now: float, size: int) -> float:
+        """Return when something is through that comes now."""
+        self.free_at = max(now, self.free_at) + size / self.rate * (1 + self.noise * self.chance.random())
+        return self.free_at
+
+
+def transfer(wires: list[Wire], total: int, size: int, window: int, processor: Processor | None = None) -> float:
     """Move `total` bytes in requests of `size`, `window` of them under way; return the seconds that it takes."""
     now, left, number = 0.0, total, 0
+    processor = processor or Processor()
     under_way: list[tuple[float, int, Wire, float]] = []
+    through: set[int] = set()
     while left or under_way:
         while left and len(under_way) < window:
             lane = choose((wire.lane for wire in wires), size, now)
@@ -91,8 +108,12 @@ def transfer(wires: list[Wire], total: int, size: int, window: int) -> float:
             heapq.heappush(under_way, (wire.send(size, now), number, wire, now))
             number += 1
             left -= size
-        now, _, wire, began = heapq.heappop(under_way)
-        wire.lane.end(size, began, now)
+        now, which, wire, began = heapq.heappop(under_way)
+        if which in through:
+            wire.lane.end(size, began, now)
+        else:
+            through.add(which)
+            heapq.heappush(under_way, (processor.passed(now, size), which, wire, began))
     return now
 
 
@@ -105,17 +126,13 @@ class Reading:
     largest_flight: float
 
 
-def read(wires: list[Wire], total: int, processor: float = math.inf, noise: float = 0.0) -> Reading:
-    """Read `total` bytes in their order, with a window ahead of the reader, who takes no time himself.
-
-    All that comes goes through one processor of a rate, in the order in which it came, and by chance takes up to
-    `noise` times as long.
-    """
-    chance = random.Random(1)
+def read(wires: list[Wire], total: int, processor: Processor | None = None) -> Reading:
+    """Read `total` bytes in their order, with a window ahead of the reader, who takes no time himself."""
+    processor = processor or Processor()
     now, position, asked, window = 0.0, 0, 0, FIRST_WINDOW
     there: dict[int, int] = {}
     events: list[tuple[float, int, int, Wire, float, bool]] = []
-    busy_until, stall, waits_since, flight = 0.0, 0.0, 0.0, 0.0
+    stall, waits_since, flight = 0.0, 0.0, 0.0
     while position < total:
         while asked < min(total, position + window):
             most = min(MIB, max(window // 2, 64 * KIB), total - asked)
@@ -130,9 +147,8 @@ def read(wires: list[Wire], total: int, processor: float = math.inf, noise: floa
             asked += found[1]
             flight = max(flight, wire.lane.in_flight / wire.rate)
         now, offset, size, wire, began, processed = heapq.heappop(events)
-        if not processed and processor < math.inf:
-            busy_until = max(now, busy_until) + size / processor * (1 + noise * chance.random())
-            heapq.heappush(events, (busy_until, offset, size, wire, began, True))
+        if not processed:
+            heapq.heappush(events, (processor.passed(now, size), offset, size, wire, began, True))
             continue
         wire.lane.end(size, began, now)
         there[offset] = size
@@ -280,8 +296,11 @@ def test_a_lane_that_stalls_for_a_while_gets_nothing_meanwhile_and_is_used_again
 @pytest.mark.parametrize("count", [2, 4])
 def test_lanes_that_nothing_but_our_processor_bounds_get_alike_shares(count: int, noise: float) -> None:
     wires = [Wire(3e9, 0.0001) for _ in range(count)]
-    seen = read(wires, 512 * MIB, processor=1e9, noise=noise)
+    seen = read(wires, 512 * MIB, Processor(1e9, noise))
     assert least_time([Wire(1e9, 0.0)], 512 * MIB) * (1 + noise / 2) / seen.seconds >= 0.9
+    assert min(wire.carried for wire in wires) > 512 * MIB / count / 3
+    wires = [Wire(3e9, 0.0001) for _ in range(count)]
+    transfer(wires, 512 * MIB, MIB, 4, Processor(1e9, noise))
     assert min(wire.carried for wire in wires) > 512 * MIB / count / 3
 
 
