@@ -85,9 +85,16 @@ class Mount:
             persistent=options.persistent is not False,
             handle_timeout=options.handle_timeout,
         )
-        gathers = options.wcache > 0
         line = Line(
-            pool, share, opens, journal, self.logins, options.timeout, self.trace, self._nursery, gathers=gathers
+            pool,
+            share,
+            opens,
+            journal,
+            self.logins,
+            options.timeout,
+            self.trace,
+            self._nursery,
+            gathers=options.gathers,
         )
         line.connector = Connector(
             self._nursery,

@@ -111,8 +111,8 @@ class MountOptions:
     handle_cache: bool = True
     closetimeo: float = 10.0
     max_cached_handles: int = 1000
-    # How many bytes of what programs have written may be on their way, where leases permit it.
-    wcache: int = 0
+    # How many bytes of what programs have written may be on their way, where leases permit it; see `gathers`.
+    wcache: int = 16 << 20
     # Whether leases are asked for.
     leases: bool = True
     # Whether fsync waits for the server's disk.
@@ -141,6 +141,11 @@ class MountOptions:
     # Lines for the log: options that were accepted and changed nothing, and what somebody should put right.
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+
+    @property
+    def gathers(self) -> bool:
+        """Whether any write may be answered before it has arrived at the server."""
+        return self.wcache > 0 and self.leases and self.cache != "none" and "sync" not in self.kernel_flags
 
 
 class Source(NamedTuple):

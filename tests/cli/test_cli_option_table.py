@@ -113,7 +113,7 @@ USED: dict[str, dict[str, Any]] = {
     "closetimeo=0": {"closetimeo": 0.0},
     "closetimeo=2.5": {"closetimeo": 2.5},
     "max_cached_handles=7": {"max_cached_handles": 7},
-    "wcache=1,wcache=0": {},
+    "wcache=1,wcache=0": {"wcache": 0},
     "wcache=1048576": {"wcache": 1 << 20},
     "nohandlecache": {"handle_cache": False},
     "nohandlecache,handlecache": {},

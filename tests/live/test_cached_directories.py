@@ -228,6 +228,7 @@ def test_a_name_to_which_something_was_moved_is_not_believed_for_as_long_as_the_
     (other.path / place / "sub" / "file").write_bytes(b"moved")
     assert os.listdir(mount.path / place / "sub") == ["file"]
     (mount.path / place / "sub" / "file").rename(mount.path / f"{place}-new")
+    until((other.path / f"{place}-new").exists)
     (other.path / f"{place}-new").rename(other.path / f"{place}-away")
     assert (mount.path / f"{place}-away").stat().st_size == 5
     until(lambda: not (mount.path / f"{place}-new").exists())

@@ -17,9 +17,13 @@ LINK = ("link", "drop", "reset", "frame", "unanswered", "late")
 ALL = (*LINK, "kill", "restart")
 
 
-def sample(server: Samba, share: str, seed: int, count: int, kinds: tuple[str, ...]) -> Report:
+# Writes are gathered, as by default, or arrive one by one.
+GATHERED = pytest.mark.parametrize("wcache", [16 << 20, 0], ids=["gathered", "through"])
+
+
+def sample(server: Samba, share: str, seed: int, count: int, kinds: tuple[str, ...], wcache: int = 16 << 20) -> Report:
     """Do a few faults; a run that showed nothing has failed as well."""
-    run = Run(server, share, seed, 3, ["timeout=30", *DRIVER], lambda _: None)
+    run = Run(server, share, seed, 3, ["timeout=30", *DRIVER], lambda _: None, wcache=wcache)
     report = run.run(list(faults(seed, count, {kind: KINDS[kind] for kind in kinds}, LONGEST)))
     assert len(report.happened) == count
     assert sum(report.done.values()) > 100
@@ -27,15 +31,17 @@ def sample(server: Samba, share: str, seed: int, count: int, kinds: tuple[str, .
     return report
 
 
-def test_errors_but_never_a_wrong_byte(own_samba: Samba) -> None:
+@GATHERED
+def test_errors_but_never_a_wrong_byte(own_samba: Samba, wcache: int) -> None:
     """Handles end with their connection: calls on them fail, and what succeeded was done."""
-    report = sample(own_samba, NEITHER, 11, 16, ALL)
+    report = sample(own_samba, NEITHER, 11, 16, ALL, wcache)
     assert not report.violations, as_text(report)
 
 
-def test_durable_handles(own_samba: Samba) -> None:
+@GATHERED
+def test_durable_handles(own_samba: Samba, wcache: int) -> None:
     """No byte is wrong and nothing is done twice."""
-    report = sample(own_samba, DURABLE, 12, 14, LINK)
+    report = sample(own_samba, DURABLE, 12, 14, LINK, wcache)
     assert not report.violations, as_text(report)
 
 

@@ -25,7 +25,6 @@ from .test_cached_files import Counted, until
 from .test_recovery import PATIENT, healthy, kill_session, recovery_of, suffer
 
 PIECE = 4096
-GATHER = "wcache=16777216"
 
 
 @pytest.fixture(params=["samba", "later_samba"])
@@ -38,7 +37,7 @@ def server(request: pytest.FixtureRequest) -> Samba:
 @pytest.fixture
 def place(server: Samba, mounted: Mounter) -> Iterator[Callable[..., Mount]]:
     """Mounts of that server."""
-    yield lambda *options: mounted(GATHER, *options, server=server)
+    yield lambda *options: mounted(*options, server=server)
     mounted.finish()
 
 
@@ -197,9 +196,9 @@ def test_a_break_meanwhile_loses_nothing(place: Callable[..., Mount], server: Sa
 # -- what is not gathered
 
 
-@pytest.mark.parametrize("option", ["cache=none", "nolease", "sync", "wcache=0", "vers=2.1", ""])
+@pytest.mark.parametrize("option", ["cache=none", "nolease", "sync", "wcache=0", "vers=2.1"])
 def test_nothing_is_gathered_where_it_must_not_be(mounted: Mounter, samba: Samba, option: str) -> None:
-    mount = mounted(*((GATHER, option) if option else ()))
+    mount = mounted(option)
     with (mount.path / "at once").open("wb", buffering=0) as file:
         for number in range(1, 5):
             file.write(b"x" * 1000)
@@ -210,7 +209,7 @@ def test_nothing_is_gathered_where_it_must_not_be(mounted: Mounter, samba: Samba
 
 @pytest.mark.parametrize("flags", [os.O_SYNC, os.O_DSYNC, os.O_APPEND, os.O_DIRECT])
 def test_who_asks_for_it_writes_at_once(mounted: Mounter, samba: Samba, flags: int) -> None:
-    mount = mounted(GATHER)
+    mount = mounted()
     behind = samba.directory() / "flags"
     descriptor = os.open(mount.path / "flags", os.O_CREAT | os.O_WRONLY | flags)
     page = mmap.mmap(-1, PIECE)
@@ -224,7 +223,7 @@ def test_who_asks_for_it_writes_at_once(mounted: Mounter, samba: Samba, flags: i
 
 def test_what_others_wrote_before_is_not_overtaken(mounted: Mounter, samba: Samba) -> None:
     """One descriptor gathers, the other one does not."""
-    mount = mounted(GATHER)
+    mount = mounted()
     path = mount.path / "both"
     with path.open("w+b", buffering=0) as gathered:
         direct = os.open(path, os.O_RDWR | os.O_DIRECT)
@@ -276,7 +275,7 @@ def test_a_full_disk_is_told_by_fsync_or_close_once(own_samba: Samba, mounted: M
     full.mkdir()
     own_samba.beside("mount", "-t", "tmpfs", "-o", "size=2m,mode=777", "tmpfs", str(full))
     try:
-        mount = mounted(GATHER, server=own_samba)
+        mount = mounted(server=own_samba)
         path = mount.path / "full" / "large"
         writers = [os.open(path, os.O_CREAT | os.O_WRONLY) for _ in range(2)]
         failures: list[tuple[int, str, str]] = []
@@ -314,7 +313,7 @@ def test_a_full_disk_is_told_by_fsync_or_close_once(own_samba: Samba, mounted: M
 
 
 def test_a_session_that_dies_meanwhile_loses_nothing(later_samba: Samba, mounted: Mounter) -> None:
-    mount = mounted(GATHER, *PATIENT, server=later_samba, share=PERSISTENT)
+    mount = mounted(*PATIENT, server=later_samba, share=PERSISTENT)
     behind = later_samba.directory(PERSISTENT) / "survivor"
     content, over = bytearray(), threading.Event()
 
@@ -351,7 +350,7 @@ def test_what_cannot_be_written_any_more_is_an_error(mounted: Mounter, own_samba
 
     Before that he is not shown a file that ends where he has written.
     """
-    mount = mounted(GATHER, "hard", "timeout=6", "echo_interval=1", server=own_samba)
+    mount = mounted("hard", "timeout=6", "echo_interval=1", server=own_samba)
     with healthy(own_samba):
         path = mount.path / "lost"
         file = path.open("w+b", buffering=0)
@@ -381,7 +380,7 @@ def test_what_cannot_be_written_any_more_is_an_error(mounted: Mounter, own_samba
 
 
 def test_nothing_is_lost_when_the_mount_is_told_to_end(mounted: Mounter, samba: Samba) -> None:
-    mount = mounted(GATHER)
+    mount = mounted()
     file = (mount.path / "ended").open("wb", buffering=0)
     file.write(b"here")
     (daemon,) = mount.daemons()

@@ -223,7 +223,7 @@ def test_hits_and_misses_are_told_apart(samba: Samba, mounted: Mounter) -> None:
 
 
 def test_leases_breaks_memory_and_what_is_gathered(samba: Samba, mounted: Mounter) -> None:
-    here, there = mounted("wcache=16777216"), mounted()
+    here, there = mounted(), mounted()
     name = f"break-{os.urandom(4).hex()}"
     with (here.path / name).open("wb", buffering=0) as file:
         file.write(b"1" * 1000)
@@ -250,7 +250,7 @@ def test_leases_breaks_memory_and_what_is_gathered(samba: Samba, mounted: Mounte
 
 
 def test_what_has_not_arrived_is_dirty(own_samba: Samba, mounted: Mounter) -> None:
-    mount = mounted("wcache=16777216", server=own_samba)
+    mount = mounted(server=own_samba)
     with (mount.path / "dirty").open("wb", buffering=0) as file:
         assert mount.status()["leases"] == {"RWH": 1}
         own_samba.pause()

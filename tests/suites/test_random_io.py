@@ -23,8 +23,13 @@ class Way(NamedTuple):
 
     @property
     def gathered(self) -> bool:
-        """Whether writes are gathered."""
-        return any(option.startswith("wcache=") for option in self.options)
+        """Whether writes are gathered, be it where the file is rewritten as a whole."""
+        return not {"cache=none", "wcache=0"} & set(self.options)
+
+    @property
+    def late(self) -> bool:
+        """Whether what is written need not be on the server's disk before fsync(2) or close(2)."""
+        return self.gathered and 0 in self.flags
 
 
 WAYS = {
@@ -35,10 +40,13 @@ WAYS = {
     "direct beside cached": Way(flags=(0, os.O_DIRECT), mapped=False),
     "synchronous": Way(flags=(os.O_SYNC, os.O_DSYNC)),
     "in small requests": Way(("rsize=16384", "wsize=16384")),
+    "written through": Way(("wcache=0",)),
+    "written through, sealed": Way(("wcache=0", "seal")),
+    "written through, direct beside cached": Way(("wcache=0",), flags=(0, os.O_DIRECT), mapped=False),
+    "written through, in small requests": Way(("wcache=0", "rsize=16384", "wsize=16384")),
     "believed for long": Way(("actimeo=60",)),
-    "gathered": Way(("wcache=16777216",)),
     "gathered, little at a time": Way(("wcache=100000", "wsize=16384")),
-    "gathered beside direct": Way(("wcache=16777216", "actimeo=60"), flags=(0, os.O_DIRECT, os.O_SYNC), mapped=False),
+    "gathered beside direct": Way(("actimeo=60",), flags=(0, os.O_DIRECT, os.O_SYNC), mapped=False),
 }
 
 
@@ -47,7 +55,7 @@ def try_it(samba: Samba, mounted: Mounter, way: Way, seed: int, steps: int) -> N
     mount = mounted(*way.options)
     name = f"random-{os.urandom(4).hex()}"
     behind = samba.directory() / name
-    RandomFile(mount.path / name, behind, seed, way.flags, mapped=way.mapped, gathered=way.gathered).run(steps)
+    RandomFile(mount.path / name, behind, seed, way.flags, mapped=way.mapped, gathered=way.late).run(steps)
     assert bool(mount.status()["writes"]["gathered"]) == way.gathered
     (mount.path / name).unlink()
 

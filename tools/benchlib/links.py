@@ -40,7 +40,7 @@ WRITE: Final = ("dd", "bs=1M", "if={source}", "of={mounted}", "conv=fsync", "sta
 WAYS: Final = (
     ("read", "", READ, False),
     ("write, gathered", GATHERED, WRITE, True),
-    ("write through", "", WRITE, True),
+    ("write through", "wcache=0", WRITE, True),
 )
 # Servers by the speeds of their links in Mbit/s, and how each is mounted: a name, options, how many connections come.
 ALIKE: Final = ("1 of 4 links", "", 1), ("2 of 4 links", "max_channels=2", 2), ("4 of 4 links", "max_channels=4", 4)

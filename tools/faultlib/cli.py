@@ -20,6 +20,7 @@ from faultlib.plan import KINDS, USUALLY_LONG, faults
 from faultlib.promises import PERSISTENT, PROMISES
 from faultlib.report import as_json, as_text
 from faultlib.run import Run
+from smb3fs.options import MountOptions
 
 # Longer than the longest outage: what a program waits for is not over before it.
 TIMEOUT: Final = "timeout=60"
@@ -56,9 +57,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--wcache",
         type=int,
-        default=0,
+        default=MountOptions.__dataclass_fields__["wcache"].default,
         metavar="BYTES",
-        help="mount with wcache=; then fsync and close decide what was written",
+        help="mount with wcache=; fsync and close decide what was written, with 0 each write (default %(default)s)",
     )
     made.add_argument("--options", default="", metavar="OPT,...", help="further mount options")
     made.add_argument(

@@ -99,7 +99,7 @@ class Report:
 class Run:
     """A run on a share of a server that is up; `say` hears of each fault.
 
-    With `wcache` that many bytes are gathered, and fsync and close decide what was written.
+    With `wcache` that many bytes are gathered, and fsync and close decide what was written; with 0 each write does.
     """
 
     def __init__(
@@ -114,8 +114,7 @@ class Run:
         wcache: int = 0,
     ) -> None:
         self._gathered = wcache > 0
-        if self._gathered:
-            options = [*options, f"wcache={wcache}"]
+        options = [*options, f"wcache={wcache}"]
         self._server, self._share, self._options, self._say = server, share, options, say
         self._workers: list[Process] = []
         self._count = workers
