@@ -76,14 +76,16 @@ def _last_component(memory: int, address: int) -> bytes:
     return re.split(rb"/+", path.partition(b"\0")[0].rstrip(b"/"))[-1]
 
 
-def may_be_one(thread: int, other: int) -> bool:
-    """Whether two threads may be of one process; of a thread that has ended nobody knows."""
-    if thread <= 0 or other <= 0 or thread == other:
+def are_one(thread: int, other: int) -> bool | None:
+    """Whether two threads are of one process; None: of a thread that has ended nobody knows."""
+    if thread <= 0 or other <= 0:
+        return None
+    if thread == other:
         return True
     try:
         return _process_of(thread) == _process_of(other)
     except (OSError, ValueError, IndexError):
-        return True
+        return None
 
 
 def _process_of(thread: int) -> int:

@@ -74,7 +74,7 @@ class NativeDriver:
             device.store,
             notifications.directory_changed,
             device.forget_attributes,
-            callers.may_be_one,
+            callers.are_one,
         )
         self._locks = vfs.server_locks
         async with trio.open_nursery() as nursery:

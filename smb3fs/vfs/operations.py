@@ -75,7 +75,7 @@ class Vfs(DirectoryVerbs, LockVerbs, OpeningVerbs, ReadingVerbs, ServerSideVerbs
         store_pages: Callable[[int, memoryview], bool] | None = None,
         directory_changed: DirectoryChanged | None = None,
         forget_attributes: Callable[[int], None] | None = None,
-        may_be_one: Callable[[int, int], bool] | None = None,
+        are_one: Callable[[int, int], bool | None] | None = None,
     ) -> None:
         """Take what only the driver can do: see `State`."""
         self.state.on_invalidate = on_invalidate
@@ -87,8 +87,8 @@ class Vfs(DirectoryVerbs, LockVerbs, OpeningVerbs, ReadingVerbs, ServerSideVerbs
         self.state.directory_changed = directory_changed
         if forget_attributes is not None:
             self.state.forget_attributes = forget_attributes
-        if may_be_one is not None:
-            self.state.may_be_one = may_be_one
+        if are_one is not None:
+            self.state.are_one = are_one
 
     def watch(self, leases: LeaseTable) -> None:
         """Keep what these leases permit."""

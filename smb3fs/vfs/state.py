@@ -135,8 +135,8 @@ class State:
         # ask for names again; and have it ask for a file's attributes before the answer to what it asks just now.
         self.directory_changed: DirectoryChanged | None = None
         self.forget_attributes: Callable[[int], None] = lambda number: None
-        # And: whether two threads may be of one process.
-        self.may_be_one: Callable[[int, int], bool] = lambda thread, other: True
+        # And: whether two threads are of one process (None: nobody knows).
+        self.are_one: Callable[[int, int], bool | None] = lambda thread, other: None
         # What is kept of directories while the server's leases permit it.
         self.cached = KeptDirectories()
         self.targets = self._translate_targets()
@@ -173,7 +173,7 @@ class State:
         for file in self.files.of(inode):
             if not file.writes or file.failures >= failures:
                 continue
-            if file.fh == fh or (fh is None and self.may_be_one(file.writer, thread)):
+            if file.fh == fh or (fh is None and self.are_one(file.writer, thread) is not False):
                 raise error
 
     def learn(self, volume: FileFsAttributeInformation | None) -> None:

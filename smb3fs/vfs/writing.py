@@ -93,11 +93,16 @@ class WritingVerbs(Verbs):
 
     # -- learning what became of it
 
-    def _raise_failure(self, file: OpenFile) -> None:
-        """Raise why something that was gathered has not arrived, if this open file was not told of it."""
+    def _raise_failure(self, file: OpenFile, *, told: bool = True) -> None:
+        """Raise why something that was gathered has not arrived, if this open file was not told of it.
+
+        Unless that is `told` then, it is raised again: whoever asks may be a process that has inherited the descriptor,
+        and closes it before it becomes another program, which looks at no error.
+        """
         failures, error = self.state.writes.failures(file.inode), self.state.writes.failure(file.inode)
         if error is not None and file.failures < failures:
-            file.failures = failures
+            if told:
+                file.failures = failures
             raise error
 
     @may_wait
@@ -112,17 +117,18 @@ class WritingVerbs(Verbs):
         if owner is None and not self.state.writes.wanted:
             raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
         if file.writes and (file.inode in self.state.writes or self.state.writes.failures(file.inode)):
-            if self.state.may_be_one(file.writer, thread):
-                return self._flush(file, owner)
+            one = self.state.are_one(file.writer, thread)
+            if one is not False:
+                return self._flush(file, owner, told=one is True)
             # It is none of this process, which may have been begun just now, and ends what it has inherited.
             self.state.writes.send(file.inode, Cause.CLOSE)
         return self._give_up_locks(file, owner)
 
-    async def _flush(self, file: OpenFile, owner: int | None) -> None:
-        """Wait for what was gathered, then do the rest, whatever became of that."""
+    async def _flush(self, file: OpenFile, owner: int | None, *, told: bool) -> None:
+        """Wait for what was gathered, then do the rest, whatever became of that; `told`: it is the writer who asks."""
         try:
             await self.state.settle(file.inode, Cause.CLOSE)
-            self._raise_failure(file)
+            self._raise_failure(file, told=told)
         finally:
             await settle(self._give_up_locks(file, owner))
 

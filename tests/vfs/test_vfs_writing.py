@@ -218,7 +218,7 @@ async def test_a_failure_outlives_the_close_of_another_open_file_and_not_the_las
 async def test_whoever_wrote_what_is_lost_is_not_shown_less_before_he_is_told() -> None:
     """The kernel takes the end of a file from attributes, and answers what lies behind it with nothing."""
     async with gathering(acregmax=60) as world:
-        world.state.may_be_one = lambda thread, other: thread == other
+        world.state.are_one = lambda thread, other: thread == other
         forgotten: list[int] = []
 
         async def forget(number: int, names: object) -> None:
@@ -265,7 +265,7 @@ async def test_whoever_wrote_what_is_lost_is_not_shown_less_before_he_is_told() 
 @in_trio
 async def test_a_process_that_has_inherited_a_descriptor_does_not_wait() -> None:
     async with gathering() as world:
-        world.state.may_be_one = lambda thread, other: thread == other
+        world.state.are_one = lambda thread, other: thread == other
         fh = await writer(world)
         world.share.latency = 5.0
         assert world.vfs.write(fh, 0, b"slow", 11) == 4
@@ -275,6 +275,26 @@ async def test_a_process_that_has_inherited_a_descriptor_does_not_wait() -> None
         await settle(world.vfs.flush(fh, 7, 11))
         assert trio.current_time() - began == 5.0
         assert content(world) == b"slow"
+
+
+@in_trio
+async def test_a_failure_is_not_used_up_by_somebody_who_may_be_another_process() -> None:
+    """The thread that wrote has ended, so nobody knows whose it was; a child closes what it has and looks away."""
+    async with gathering() as world:
+        processes = {22: 2, 33: 1}
+        world.state.are_one = lambda thread, other: (
+            processes[thread] == processes[other] if {thread, other} <= processes.keys() else None
+        )
+        fh = await writer(world)
+        world.share.fail("write", Status.DISK_FULL)
+        assert world.vfs.write(fh, 0, b"lost", 11) == 4
+        for thread in (22, 33):
+            with fails(errno.ENOSPC):
+                await settle(world.vfs.flush(fh, 7, thread))
+        with fails(errno.ENOSPC):
+            await settle(world.vfs.fsync(fh, False))
+        await settle(world.vfs.flush(fh, 7, 33))
+        await settle(world.vfs.release(fh))
 
 
 @in_trio
