@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 from faultlib.plan import KINDS, faults
 from faultlib.promises import DURABLE, NEITHER, PERSISTENT
 from faultlib.report import as_text
-from faultlib.run import Report, Run
+from faultlib.run import PLACE, Report, Run
 from lab.server import Samba
 
 from .conftest import DRIVER
@@ -23,6 +25,7 @@ GATHERED = pytest.mark.parametrize("wcache", [16 << 20, 0], ids=["gathered", "th
 
 def sample(server: Samba, share: str, seed: int, count: int, kinds: tuple[str, ...], wcache: int = 16 << 20) -> Report:
     """Do a few faults; a run that showed nothing has failed as well."""
+    shutil.rmtree(server.directory(share) / PLACE, ignore_errors=True)  # what another sample has left
     run = Run(server, share, seed, 3, ["timeout=30", *DRIVER], lambda _: None, wcache=wcache)
     report = run.run(list(faults(seed, count, {kind: KINDS[kind] for kind in kinds}, LONGEST)))
     assert len(report.happened) == count
