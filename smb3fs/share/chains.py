@@ -323,18 +323,22 @@ class Chains:
     ) -> FileAttributes:
         """Do as `_set` does and close the handle in the same round trip."""
         query = self._query(handle)
-        chain: list[Request] = [set_info(info, handle), query, CloseRequest(handle.file_id)]
+        answers = await self._and_close(handle, [set_info(info, handle), query])
+        return self._told(answers[1], query)
+
+    async def _and_close(self, handle: Open, chain: Sequence[Request]) -> list[Answer]:
+        """Send a chain on an open handle and close it, in one round trip; raise the first error in the chain."""
         try:
-            _, answers = await self._pool.call(chain, handle=handle)
+            _, answers = await self._pool.call([*chain, CloseRequest(handle.file_id)], handle=handle)
         except BaseException:
             self.close(handle)
             raise
-        if answers[2].status == Status.SUCCESS:
+        if answers[-1].status == Status.SUCCESS:
             self._opens.forget(handle)
         else:
             self.close(handle)
-        raise_first(chain[:2], answers[:2])
-        return self._told(answers[1], query)
+        raise_first(chain, answers[:-1])
+        return answers[:-1]
 
 
 def is_posix(request: CreateRequest) -> bool:

@@ -24,7 +24,6 @@ from smb3fs.share.chains import (
 from smb3fs.wire.create import RELATED_FILE_ID, AccessMask, CreateOptions
 from smb3fs.wire.ea import NAME_MAX, VALUE_MAX, ExtendedAttribute, FileFullEaInformation
 from smb3fs.wire.header import Command, Request
-from smb3fs.wire.io import CloseRequest
 from smb3fs.wire.query import InfoType, QueryInfoRequest, QueryInfoResponse, SetInfoRequest
 from smb3fs.wire.security import SecurityDescriptor, SecurityInformation
 from smb3fs.wire.streams import FileStreamInformation, Stream
@@ -112,8 +111,8 @@ class Metadata(Chains):
             self.close(handle)
             raise
         info = FileFullEaInformation([ExtendedAttribute(name, value)])
-        await self._change_and_close(
-            handle, SetInfoRequest(handle.file_id, InfoType.FILE, info.information_class, info.encode())
+        await self._and_close(
+            handle, [SetInfoRequest(handle.file_id, InfoType.FILE, info.information_class, info.encode())]
         )
 
     # -- security
@@ -141,7 +140,7 @@ class Metadata(Chains):
         if parts & SACL:  # smbd asks for the right to change the other list as well
             access |= AccessMask.ACCESS_SYSTEM_SECURITY | AccessMask.WRITE_DAC
         handle, _ = await self._open_expected(path, int(access), expect, [])
-        await self._change_and_close(handle, SetInfoRequest(handle.file_id, InfoType.SECURITY, 0, descriptor, parts))
+        await self._and_close(handle, [SetInfoRequest(handle.file_id, InfoType.SECURITY, 0, descriptor, parts)])
 
     # -- how
 
@@ -181,19 +180,6 @@ class Metadata(Chains):
             self.close(handle)
             raise
         return handle, answers[2:]
-
-    async def _change_and_close(self, handle: Open, change: SetInfoRequest) -> None:
-        """Set something through a handle and close it, in one round trip."""
-        try:
-            _, answers = await self._pool.call([change, CloseRequest(handle.file_id)], handle=handle)
-        except BaseException:
-            self.close(handle)
-            raise
-        if answers[1].status == Status.SUCCESS:
-            self._opens.forget(handle)
-        else:
-            self.close(handle)
-        raise_first([change], answers[:1])
 
 
 def _query_attributes(room: int) -> QueryInfoRequest:

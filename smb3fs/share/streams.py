@@ -8,7 +8,6 @@ from typing import Final
 
 from smb3fs.channels.pool import Repeat
 from smb3fs.errors import Status, StatusError
-from smb3fs.handles.opens import Open
 from smb3fs.share.chains import (
     CLOSE_RELATED,
     DELETE_ACCESS,
@@ -25,7 +24,7 @@ from smb3fs.share.chains import (
 from smb3fs.wire.create import RELATED_FILE_ID, CreateOptions, CreateRequest, CreateResponse, Disposition
 from smb3fs.wire.header import Request
 from smb3fs.wire.infoclass import FileDispositionInformation, FileEndOfFileInformation
-from smb3fs.wire.io import CloseRequest, ReadRequest, ReadResponse, WriteRequest, WriteResponse
+from smb3fs.wire.io import ReadRequest, ReadResponse, WriteRequest, WriteResponse
 from smb3fs.wire.streams import stream_path
 
 # As much as Linux takes for the value of an extended attribute (XATTR_SIZE_MAX); one credit pays for it.
@@ -94,7 +93,7 @@ class Streams(Chains):
         except BaseException:
             self.close(handle)
             raise
-        await self._cut_and_close(handle, len(value))
+        await self._and_close(handle, [set_info(FileEndOfFileInformation(len(value)), handle)])
 
     async def remove_stream(self, path: str, name: str, expect: int | None) -> None:
         """Remove a stream of the file `expect`; ENODATA if it has none of that name. Two round trips."""
@@ -106,20 +105,6 @@ class Streams(Chains):
             if error.status in NO_STREAM:
                 raise _refusal(errno.ENODATA) from error
             raise
-
-    async def _cut_and_close(self, handle: Open, size: int) -> None:
-        """Set the size of an open stream and close it; its attributes are not asked for."""
-        cut = set_info(FileEndOfFileInformation(size), handle)
-        try:
-            _, answers = await self._pool.call([cut, CloseRequest(handle.file_id)], handle=handle)
-        except BaseException:
-            self.close(handle)
-            raise
-        if answers[1].status == Status.SUCCESS:
-            self._opens.forget(handle)
-        else:
-            self.close(handle)
-        raise_first([cut], answers[:1])
 
     def _on_stream(self, path: str, name: str, access: int, disposition: int = Disposition.OPEN) -> CreateRequest:
         """Build the CREATE of a stream; EINVAL for what cannot be a stream's name.
