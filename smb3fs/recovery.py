@@ -31,10 +31,13 @@ from smb3fs.channels.channel import Channel
 from smb3fs.channels.pool import Pool
 from smb3fs.channels.session import Session
 from smb3fs.errors import AuthenticationError, LinkError, Smb3fsError, Status, StatusError
-from smb3fs.handles.claims import Tally
+from smb3fs.handles.claims import NotReadyError, Tally
 from smb3fs.trace import Trace
 
-# Attempts follow each other quickly at first, since most outages are short, and then ever more slowly.
+# Attempts follow each other quickly at first, since most outages are short, and then ever more slowly: so that what is
+# back is noticed after a share of the time for which it was away.
+FIRST_INTERVAL: Final = 0.1
+INTERVAL_SHARE: Final = 0.25
 QUICK_INTERVAL: Final = 0.5
 QUICK_PERIOD: Final = 60.0
 LONGEST_INTERVAL: Final = 15.0
@@ -67,6 +70,8 @@ class Attempts:
 
     what: str
     began: float
+    shortest: float = QUICK_INTERVAL
+    """How many seconds lie between two at least."""
     failures: int = 0
     refusals: int = 0
 
@@ -155,7 +160,7 @@ class Recovery:
 
     async def _reconnect(self) -> None:
         """Try until there is a session or the mount ends."""
-        attempts = Attempts("reconnecting", trio.current_time())
+        attempts = Attempts("reconnecting", trio.current_time(), FIRST_INTERVAL)
         # A server that takes our login and drops us at the first request must not have us log in without a pause.
         await trio.sleep_until(self._not_before)
         while not self._pool.closed:
@@ -213,11 +218,12 @@ class Recovery:
             return
 
     async def _pause(self, attempts: Attempts, error: Smb3fsError | OSError, tried: float) -> None:
-        """Say that an attempt failed, and wait for the next one."""
+        """Say that an attempt failed, and wait for the next one, unless that has been done."""
         refused = _refuses_login(error)
         attempts.count(refused)
         self.failures += 1
         interval = pause(error, attempts.refusals if refused else attempts.failures, tried - attempts.began)
+        interval = 0.0 if isinstance(error, NotReadyError) else max(interval, attempts.shortest)
         if attempts.failures == 1 or interval > QUICK_INTERVAL:
             self._trace.error(time.time(), f"{attempts.what} failed, next attempt in {interval:.1f} s: {error}")
         await self._wait(tried + interval, look=refused)
@@ -252,7 +258,7 @@ def pause(error: BaseException, failures: int, elapsed: float) -> float:
     if _refuses_login(error):
         return min(REFUSED_INTERVAL * (1 << min(failures - 1, 10)), LONGEST_REFUSED)
     if elapsed < QUICK_PERIOD:
-        return QUICK_INTERVAL
+        return min(max(FIRST_INTERVAL, INTERVAL_SHARE * elapsed), QUICK_INTERVAL)
     # Jitter keeps a thousand clients of one server from coming back in step.
     slower = min(QUICK_INTERVAL * (1 << min(failures, 10)), LONGEST_INTERVAL)
     return slower * random.uniform(0.75, 1.25)  # noqa: S311 (not a secret)

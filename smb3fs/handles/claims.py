@@ -15,6 +15,9 @@ one; what was refused stays so. Claims run side by side in any order, as many as
 
 What was closed here, but may be open there since nobody has seen the answer to its CLOSE, is claimed to be closed.
 
+Where much was promised for good a few are claimed ahead of the others: a server that is not ready refuses them all, and
+may forget for it what it refuses (decision 0039).
+
 What was renamed while it was open, and is given back by its old name alone, is claimed by that: see `handles.renamed`.
 """
 
@@ -70,10 +73,16 @@ NOT_FOUND: Final = frozenset({Status.OBJECT_NAME_NOT_FOUND})
 STANDING: Final = 10.0
 # The same if it was not there any more, and what had been promised to be kept for good is not given back.
 LINGERING: Final = 1.5
-# Seconds from the end of a session that was of no use to the next one, at first and at most: the process that was
-# handed its connection has to hear of the end, and to come to its own, before it is handed another one.
-SETTLING: Final = 0.25
+# ... and where it had not been promised for good.
+BRIEFLY: Final = 0.5
+# Seconds from the end of a session that was of no use to the next one, at first and at most, and between these as a
+# share of the time that it has been tried for: the process that was handed its connection has to hear of the end, and
+# to come to its own, before it is handed another one.
+SETTLING: Final = 0.15
 LONGEST_SETTLING: Final = 1.0
+SETTLING_SHARE: Final = 0.25
+# So many are claimed ahead of the others, one after the other until one is given back.
+SCOUTS: Final = 2
 # Seconds before each further attempt at what is not given back while other things are.
 AGAIN: Final = (0.05, 0.2, 0.5)
 # Seconds that it may take to remove the names that files were given for their claims, for which all traffic waits.
@@ -81,6 +90,10 @@ NAMING: Final = 2.0
 # Seconds between two attempts at what the server is not ready for: first, and at most.
 FIRST_PAUSE: Final = 0.02
 LONGEST_PAUSE: Final = 0.5
+
+
+class NotReadyError(ConnectionLost):
+    """A session was of no use since the server is not done with the one before, which has been waited for already."""
 
 
 class Refusal(NamedTuple):
@@ -149,8 +162,7 @@ class Claims:
         self._patience = patience
         # Until when a server is given time to come to an end with the connection that was lost, if it has to.
         self._wait_until = -math.inf
-        self._waiting = False
-        self._settling = SETTLING
+        self._waiting_since: float | None = None
 
     def suspend(self) -> None:
         """Take notice that the session is gone."""
@@ -183,43 +195,75 @@ class Claims:
                 await self._do_without(session, handle, refusals[handle], limit, tally)
 
             _end_breaks(session, handles)
-            await _side_by_side(session, handles, claim)
+            ahead = await self._claim_ahead(session, handles, refusals, claim)
+            await _side_by_side(session, [one for one in handles if one not in ahead], claim)
             await _claim_again(session, handles, refusals, claim)
             await self._claim_renamed(session, handles, refusals, limit)
             await self._check_standing(session, handles, refusals)
             tally.claimed += len(handles) - len(refusals)
             await _side_by_side(session, list(refusals), give_up)
-        self._waiting = False
+        self._waiting_since = None
         await self._take_names_away(session)
         return tally
 
     def _note_patience(self, session: Session) -> None:
         """Set until when another session is tried if this one is given nothing back."""
-        if self._waiting:
+        if self._waiting_since is not None:
             return
         persistent = any(handle.durability == Durability.PERSISTENT for handle in self._opens)
-        patience = STANDING if session.before_stood else LINGERING if persistent else 0.0
-        self._settling = SETTLING
+        patience = STANDING if session.before_stood else LINGERING if persistent else BRIEFLY
         # The process may outlast this session as well, should that be lost soon.
         self._wait_until = max(self._wait_until, trio.current_time() + patience)
+
+    @property
+    def _patient(self) -> bool:
+        """Whether another session is tried if this one is given nothing back: once at least."""
+        return self._waiting_since is None or trio.current_time() < self._wait_until
+
+    async def _claim_ahead(
+        self,
+        session: Session,
+        handles: Sequence[Open],
+        refusals: Mapping[Open, Refusal],
+        claim: Callable[[Open], Awaitable[None]],
+    ) -> Sequence[Open]:
+        """Claim a few to see whether the server is ready; return them, or raise NotReadyError if it is not.
+
+        To be refused does harm: Samba 4.25 sets the time at which the open lost its connection to nothing, and forgets
+        the open when the time of an earlier loss is over. So it is those that can be opened anew by their names.
+        """
+        scouts = _scouts(handles)
+        if not self._patient:
+            return ()
+        for number, scout in enumerate(scouts, 1):
+            await _side_by_side(session, [scout], claim)
+            if refusals.get(scout, LATE).status not in NOT_FOUND:
+                return scouts[:number]
+        if scouts:
+            await self._wait_for_the_end(session)
+        return ()
 
     async def _check_standing(
         self, session: Session, handles: Sequence[Open], refusals: Mapping[Open, Refusal]
     ) -> None:
-        """Raise ConnectionLost if the server is not done with the connection before, so that another try is due.
+        """Raise NotReadyError if the server is not done with the connection before, so that another try is due.
 
         Then it gives nothing back at all. It is given a while to come to an end with it, and one more try at least.
         What has been closed here may have been closed there.
         """
         kept = [handle for handle in handles if handle.durability and not handle.closed]
         unknown = [handle for handle in kept if refusals.get(handle, LATE).status in NOT_FOUND]
-        if not kept or len(unknown) < len(kept) or (self._waiting and trio.current_time() >= self._wait_until):
-            return
-        self._waiting = True
-        error = ConnectionLost("the server gives nothing back while it serves the connection before")
+        if kept and len(unknown) == len(kept) and self._patient:
+            await self._wait_for_the_end(session)
+
+    async def _wait_for_the_end(self, session: Session) -> None:
+        """Drop a session that is given nothing back, and wait until it is time for the next; raises NotReadyError."""
+        now = trio.current_time()
+        if self._waiting_since is None:
+            self._waiting_since = now
+        error = NotReadyError("the server gives nothing back while it serves the connection before")
         session.fail(error)
-        await trio.sleep(self._settling)
-        self._settling = min(2 * self._settling, LONGEST_SETTLING)
+        await trio.sleep(min(max(SETTLING, SETTLING_SHARE * (now - self._waiting_since)), LONGEST_SETTLING))
         raise error
 
     async def _do_without(self, session: Session, handle: Open, refusal: Refusal, limit: float, tally: Tally) -> None:
@@ -330,6 +374,15 @@ class Claims:
         handle.posix, handle.seen, handle.kept_as = fresh.posix, fresh.seen, ""
         self._opens.note(handle)
         return ""
+
+
+def _scouts(handles: Sequence[Open]) -> Sequence[Open]:
+    """Return those that are claimed ahead of the others, if there are enough others: what it harms least to lose."""
+    kept = [one for one in handles if one.durability == Durability.PERSISTENT and not (one.closed or one.moving_to)]
+    kept = [one for one in kept if names_of(one) is None]
+    if len(kept) <= SCOUTS:
+        return ()
+    return sorted(kept, key=lambda one: (bool(_unprovable(one)), one.writable))[:SCOUTS]
 
 
 def _end_breaks(session: Session, handles: Sequence[Open]) -> None:

@@ -23,6 +23,7 @@ from smb3fs.errors import (
     WireError,
 )
 from smb3fs.recovery import (
+    FIRST_INTERVAL,
     LOGIN_REFUSED,
     LONGEST_INTERVAL,
     LONGEST_REFUSED,
@@ -66,14 +67,19 @@ async def test_the_first_session_is_not_waited_for() -> None:
 async def test_attempts_follow_each_other_quickly_and_without_many_words(
     error: Exception, expect_log: ExpectLog
 ) -> None:
-    expect_log("reconnecting failed, next attempt in 0.5 s")
+    expect_log("reconnecting failed, next attempt in 0.1 s")
     async with world() as made:
         await trio.sleep(100)
         made.script = [error] * 20
         made.peer.transport.hang_up()
         await trio.sleep(30)
         assert made.pool.generation == 2
-        assert made.intervals[1:] == [QUICK_INTERVAL] * 20
+        waits = made.intervals[1:]
+        assert len(waits) == 20
+        assert waits == sorted(waits)
+        assert (waits[0], waits[-1]) == (FIRST_INTERVAL, QUICK_INTERVAL)
+        for number, wait in enumerate(waits):
+            assert wait <= max(FIRST_INTERVAL, sum(waits[:number]) / 4) + 0.01
         assert len(made.trace.errors) == 1
 
 
@@ -106,7 +112,7 @@ async def test_after_a_minute_they_become_rare(expect_log: ExpectLog) -> None:
         quick = len(made.attempts)
         await trio.sleep(3600)
         slow = len(made.attempts) - quick
-        assert 100 < quick <= 125
+        assert 110 < quick <= 135
         assert 3600 / (LONGEST_INTERVAL * 1.25) <= slow <= 3600 / (LONGEST_INTERVAL * 0.75) + 2
         made.script = []
         await trio.sleep(20)
@@ -255,8 +261,10 @@ errors = st.sampled_from(
 @given(errors, st.integers(1, 100_000), st.floats(0, 1e7))
 def test_the_pause_has_its_bounds(error: Smb3fsError | OSError, failures: int, elapsed: float) -> None:
     seconds = pause(error, failures, elapsed)
-    assert QUICK_INTERVAL * 0.75 <= seconds <= max(LONGEST_INTERVAL * 1.25, LONGEST_REFUSED)
+    assert FIRST_INTERVAL <= seconds <= max(LONGEST_INTERVAL * 1.25, LONGEST_REFUSED)
     if isinstance(error, StatusError) and error.status in LOGIN_REFUSED:
         assert REFUSED_INTERVAL <= seconds <= LONGEST_REFUSED
     elif elapsed < QUICK_PERIOD:
-        assert seconds == QUICK_INTERVAL
+        assert seconds <= QUICK_INTERVAL
+        assert elapsed < 4 * QUICK_INTERVAL or seconds == QUICK_INTERVAL
+        assert seconds <= max(FIRST_INTERVAL, elapsed / 4)

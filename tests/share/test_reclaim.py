@@ -299,13 +299,13 @@ async def test_an_open_that_locked_by_other_rules_than_it_is_given_back_with_is_
 @pytest.mark.parametrize(
     ("durability", "stood", "seconds", "sessions", "lost"),
     [
-        (Durability.PERSISTENT, True, 1, 4, 0),
-        (Durability.PERSISTENT, True, 20, 13, 1),
+        (Durability.PERSISTENT, True, 1, 9, 0),
+        (Durability.PERSISTENT, True, 20, 21, 1),
         # A process that is about to end may have forgotten the session before what was open in it.
-        (Durability.PERSISTENT, False, 1, 4, 0),
-        (Durability.PERSISTENT, False, 20, 5, 1),
-        (Durability.DURABLE_V2, False, 0.3, 3, 0),
-        (Durability.DURABLE_V2, False, 20, 3, 1),
+        (Durability.PERSISTENT, False, 1, 9, 0),
+        (Durability.PERSISTENT, False, 20, 11, 1),
+        (Durability.DURABLE_V2, False, 0.3, 4, 0),
+        (Durability.DURABLE_V2, False, 20, 6, 1),
     ],
 )
 @trio_test
@@ -331,6 +331,53 @@ async def test_a_server_that_serves_the_lost_connection_still_is_given_time(
         assert kept.tally == (1 - lost, 0, lost)
         assert len(kept.stage.world.peers) == sessions
         assert bool(handle.lost) == bool(lost)
+
+
+@trio_test
+async def test_a_server_that_is_not_ready_is_asked_for_little(expect_log: ExpectLog) -> None:
+    """Samba forgets, when an earlier loss is a minute old, what it has refused to give back."""
+    expect_log(UNGIVEN)
+    async with keeping() as kept:
+        names = ["f", "protected", "d\\1", "d\\2", "d\\3"]
+        handles = [await kept.open(name, Durability.PERSISTENT, write=name == "f") for name in names]
+        handles[1].doubts = 1
+        until = trio.current_time() + 1
+        kept.desk.refuse = lambda _: REFUSED if trio.current_time() < until else None
+        await kept.lose()
+        assert kept.tally == (5, 0, 0)
+        assert all(handle.lost == "" for handle in handles)
+        # Two of those that nobody would miss, again and again; the others once each, when it is ready.
+        asked = [request.name for request in kept.desk.claims]
+        assert len(asked) > 8
+        assert sorted(asked[-5:]) == sorted(names)
+        assert set(asked[:-5]) == {"d\\1", "d\\2"}
+
+
+@trio_test
+async def test_one_that_is_gone_does_not_keep_the_others_waiting() -> None:
+    async with keeping() as kept:
+        names = ["d\\1", "d\\2", "d\\3", "d\\4"]
+        handles = [await kept.open(name, Durability.PERSISTENT, write=False) for name in names]
+        kept.desk.refuse = lambda request: REFUSED if request.name == "d\\1" else None
+        await kept.lose()
+        assert kept.tally == (3, 1, 0)
+        assert len(kept.stage.world.peers) == 2
+        for handle in handles:
+            kept.stage.share.close(handle)
+        await kept.stage.nothing_open()
+
+
+@trio_test
+async def test_a_server_that_is_never_ready_is_asked_for_all_in_the_end(expect_log: ExpectLog) -> None:
+    expect_log(UNGIVEN)
+    async with keeping() as kept:
+        names = ["f", "protected", "d\\1", "d\\2"]
+        for name in names:
+            await kept.open(name, Durability.PERSISTENT, write=False)
+        kept.desk.refuse = lambda _: REFUSED
+        await kept.lose(20)
+        assert kept.tally == (0, 4, 0)
+        assert {request.name for request in kept.desk.claims} == set(names)
 
 
 @trio_test
