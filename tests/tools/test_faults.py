@@ -23,7 +23,8 @@ from faultlib.plan import KINDS, faults  # noqa: E402
 from faultlib.promises import CRASHED, DURABLE, NEITHER, PERSISTENT, ROBBED, broken  # noqa: E402
 from faultlib.shared_files import COUNTER_WIDTH  # noqa: E402
 from faultlib.stalls import Event, stall  # noqa: E402
-from faultlib.trying import Trying  # noqa: E402
+from faultlib.trying import STUCK, Behind, LeftAsideError, Trying  # noqa: E402
+from faultlib.verdicts import KEPT, read  # noqa: E402
 from faultlib.workload import Worker  # noqa: E402
 
 # -- what a file may hold --------------------------------------------------------------------------------------------
@@ -419,3 +420,115 @@ def test_promises() -> None:
     assert not broken(DURABLE, "kill", "write")
     assert not broken(DURABLE, CRASHED, "write")
     assert not broken(NEITHER, "link", "write")
+
+
+# -- what the server has broken --------------------------------------------------------------------------------------
+
+
+def entry(second: float, text: str) -> str:
+    """An entry of a log of the server's, so many seconds after the beginning of an hour."""
+    return f"[2026/11/22 04:{second // 60:02.0f}:{second % 60:09.6f}, 10, pid=7] source3/smbd/x.c:1(f)\n  f: {text}\n"
+
+
+def hour(second: float) -> float:
+    """That time since the epoch."""
+    return time.mktime((2026, 11, 22, 4, 0, 0, 0, 0, -1)) + second
+
+
+def cleaned(number: int, inode: int = 77) -> str:
+    """What the scavenger says when it deletes an open."""
+    place = f"(file-id='65024:{inode}:0', servicepath='/s', name='run/log1')"
+    return f"cleaning up entry for file {place} from open_persistent_id {number}"
+
+
+NOT_FOUND = "smbXsrv_open_global_verify_record for %08X failed: NT_STATUS_NOT_FOUND"
+IN_USE = "file (file-id='65024:77:0', servicepath='/s', name='run/log1') is used by server 9 ==> internal error"
+STUCK_LINE = "Failed to cleanup open global for file 65024:%d:0 open 2916636206: NT_STATUS_NOT_FOUND"
+
+
+def test_an_open_that_was_deleted_and_then_claimed_is_forgotten() -> None:
+    told = read(entry(101.25, cleaned(0xE2D1B7F1)) + entry(102.5, NOT_FOUND % 0xE2D1B7F1))
+    assert told.forgotten(77, hour(100), hour(103))
+    assert not told.forgotten(78, hour(100), hour(103)), "another file"
+    assert not told.forgotten(77, hour(101.5), hour(103)), "it was deleted before the loss"
+    assert not told.forgotten(77, hour(100), hour(102)), "the error came before the claim"
+    assert not told.forgotten(77, hour(101.25 - KEPT), hour(103)), "its time was over"
+    assert not told.forgotten(0, hour(100), hour(103))
+
+
+@pytest.mark.parametrize(
+    "log",
+    [
+        "",
+        entry(101, cleaned(5)),
+        entry(102, NOT_FOUND % 5),
+        entry(101, cleaned(5)) + entry(102, NOT_FOUND % 6),
+        entry(101, NOT_FOUND % 5) + entry(102, cleaned(5)),
+        # Its process lives: the server has refused a claim of ours.
+        entry(101, cleaned(5)) + entry(101, IN_USE) + entry(102, NOT_FOUND % 5),
+    ],
+)
+def test_nothing_less_is_enough(log: str) -> None:
+    assert not read(log).forgotten(77, hour(100), hour(103))
+
+
+def failing(number: int) -> int:
+    """What a call on a mount comes to."""
+    raise OSError(number, "x")
+
+
+@pytest.mark.parametrize(
+    ("number", "waited", "line", "aside"),
+    [
+        (errno.ETIMEDOUT, 60.0, "this", True),
+        (errno.EIO, 60.0, "this", False),
+        (errno.ETIMEDOUT, 1.0, "this", False),
+        (errno.ETIMEDOUT, 60.0, "other", False),
+        (errno.ETIMEDOUT, 60.0, "none", False),
+    ],
+)
+def test_a_file_is_left_aside_upon_the_servers_word_alone(
+    number: int, waited: float, line: str, aside: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mount, behind, log = tmp_path / "mount", tmp_path / "behind", tmp_path / "log"
+    (behind / "w0").mkdir(parents=True)
+    (behind / "w0" / "f1").touch()
+    inode = (behind / "w0" / "f1").stat().st_ino
+    log.write_text({"this": entry(1, STUCK_LINE % inode), "other": entry(1, STUCK_LINE % (inode + 1))}.get(line, ""))
+    told: list[tuple[Any, ...]] = []
+    trying = Trying(0, lambda *words: told.append(words), Behind(mount, behind, log))
+    times = iter([0.0, waited])
+    now = [1000.0]
+
+    def clock() -> float:
+        now[0] = next(times, now[0] + 1.0)
+        return now[0]
+
+    monkeypatch.setattr(time, "monotonic", clock)
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    path = mount / "w0" / "f1"
+    if aside:
+        with pytest.raises(LeftAsideError) as error:
+            trying.once("open", lambda place: failing(number), path)
+        assert error.value.paths == [path]
+    else:
+        assert isinstance(trying.once("open", lambda place: failing(number), path), OSError)
+    assert [(words[3].endswith(STUCK), words[4]) for words in told] == [(aside, inode)]
+
+
+def test_what_was_left_aside_is_not_missed(tmp_path: Path) -> None:
+    trying = Trying(0, lambda *_: None)
+    worker = Worker(tmp_path, "log", "seed", trying)
+    worker.begin()
+    own = worker._own
+    while len(own._files) < 3:
+        own.create()
+    one, two = sorted(own._files)[:2]
+    worker._own.leave_aside([own.place / one])
+    own.list()
+    os.unlink(own.place / one)
+    own.list()
+    assert trying.found.violations == []
+    os.unlink(own.place / two)
+    own.list()
+    assert len(trying.found.violations) == 1

@@ -20,6 +20,7 @@ from faultlib.plan import KINDS, USUALLY_LONG, faults
 from faultlib.promises import PERSISTENT, PROMISES
 from faultlib.report import as_json, as_text
 from faultlib.run import Run
+from faultlib.verdicts import LOG_LEVEL
 from smb3fs.options import MountOptions
 
 # Longer than the longest outage: what a program waits for is not over before it.
@@ -109,7 +110,7 @@ def main() -> int:
     planned = list(faults(seed, arguments.faults, arguments.kinds, arguments.longest, arguments.long))
     options = [TIMEOUT, *(option for option in arguments.options.split(",") if option)]
     print(f"==> {len(planned)} faults on {arguments.share}, seed {seed}", file=sys.stderr)
-    with Samba(root=root) as server:
+    with Samba(root=root, settings=LOG_LEVEL) as server:
         if arguments.share not in server.shares:
             stop(f"{server.version()} has no share {arguments.share}")
         run = Run(

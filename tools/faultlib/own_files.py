@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -35,11 +35,21 @@ class OwnFiles:
         self._content = GatheredContent if gathered else Content
         self._files: dict[str, Tracked] = {}
         self._folders: set[str] = set()
+        self._aside: set[str] = set()
         self._names = 0
 
     def begin(self) -> None:
         """Make the worker's directory."""
         self._trying.until_done("mkdir", os.mkdir, self.place, explained=(errno.EEXIST,))
+
+    def leave_aside(self, paths: Sequence[Path]) -> None:
+        """Know nothing of some names any more: the server lets nobody open what they stand for."""
+        for name in (path.name for path in paths if path.parent == self.place):
+            self._aside.add(name)
+            self._folders.discard(name)
+            file = self._files.pop(name, None)
+            if file is not None:
+                self._close(file)
 
     def _fresh(self, kind: str) -> str:
         """A name that was never used."""
@@ -265,9 +275,9 @@ class OwnFiles:
     def _compare_names(self, told: set[str], where: str) -> None:
         """Every name once, no other."""
         known = set(self._files) | self._folders
-        if lost := known - told:
+        if lost := known - told - self._aside:
             self._trying.violation(f"names lost, {where}: {sorted(lost)[:5]}")
-        if more := told - known:
+        if more := told - known - self._aside:
             self._trying.violation(f"names too many, {where}: {sorted(more)[:5]}")
 
     def finish(self, behind: Path) -> None:

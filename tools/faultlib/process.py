@@ -1,6 +1,6 @@
 """A worker as a process: told on its standard input when to stop, telling on its standard output what it does.
 
-process.py MOUNT BEHIND NUMBER LOG SEED [gathered]
+process.py MOUNT BEHIND SERVER_LOG NUMBER LOG SEED [gathered]
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from faultlib.trying import NotHealedError, Trying
+from faultlib.trying import Behind, LeftAsideError, NotHealedError, Trying
 from faultlib.workload import Worker
 
 
@@ -24,8 +24,8 @@ def tell(*words: object) -> None:
 
 def main() -> None:
     """Work until told to stop, compare, hand over."""
-    mount, behind, number, log, seed, *gathered = sys.argv[1:]
-    trying = Trying(int(number), tell)
+    mount, behind, server_log, number, log, seed, *gathered = sys.argv[1:]
+    trying = Trying(int(number), tell, Behind(Path(mount), Path(behind), Path(server_log)))
     worker = Worker(Path(mount), log, seed, trying, gathered=bool(gathered))
     stop = threading.Event()
 
@@ -41,7 +41,7 @@ def main() -> None:
         while not stop.is_set():
             worker.step()
         worker.finish(Path(behind))
-    except (NotHealedError, OSError) as error:
+    except (LeftAsideError, NotHealedError, OSError) as error:
         trying.violation(f"gave up: {error}")
     tell("end", trying.found.as_json())
 

@@ -28,6 +28,8 @@ def as_text(report: Report) -> str:
         f"  {sum(report.errors.values())} errors: {_counts(report.errors)}",
         *([f"  {report.panics} times a process of the server crashed by itself"] if report.panics else []),
         *([f"  {report.robbed} opens were given back without their locks"] if report.robbed else []),
+        *_apart("opens that the server deleted before their time", report.forgotten),
+        *_apart("files that the server lets nobody open any more, which were left aside", report.stuck),
         f"  after what: {_counts(report.errors_after)}",
         f"  {_stalls(report)}",
         *_listed("errors that are promised not to be", report.broken),
@@ -59,6 +61,11 @@ def _stalls(report: Report) -> str:
     )
 
 
+def _apart(what: str, found: list[str]) -> list[str]:
+    """Errors that the server's log owns to, if there are any."""
+    return _listed(f"errors about {what}", found) if found else []
+
+
 def _listed(what: str, found: list[str]) -> list[str]:
     """A few of them."""
     more = [f"    and {len(found) - SHOWN} more"] if len(found) > SHOWN else []
@@ -86,6 +93,8 @@ def as_json(report: Report) -> dict[str, Any]:
         "errors_after": report.errors_after,
         "panics": report.panics,
         "robbed": report.robbed,
+        "forgotten": report.forgotten,
+        "stuck": report.stuck,
         "broken": report.broken,
         "violations": report.violations,
         "faults": [_fault(one) for one in report.happened],

@@ -18,12 +18,13 @@ from lab.server import Samba
 
 from faultlib.breaking import Breaker
 from faultlib.judging import judge
-from faultlib.plan import Fault
+from faultlib.plan import OF_THE_SERVER, Fault
 from faultlib.promises import CRASHED, PERSISTENT, ROBBED, broken
 from faultlib.proxy import PORT, Proxy
 from faultlib.shared_files import COUNTER_WIDTH, COUNTERS
 from faultlib.stalls import Event, stall
-from faultlib.trying import PATIENCE
+from faultlib.trying import PATIENCE, STUCK
+from faultlib.verdicts import KEPT, Told, read
 from faultlib.workers import SETTLE_SECONDS, Process, settled
 
 PLACE: Final = "run"
@@ -65,6 +66,10 @@ class Report:
     """By operation and errno."""
     errors_after: Counter[str] = field(default_factory=Counter)
     """By the kind of the fault before, operation and errno."""
+    forgotten: list[str] = field(default_factory=list)
+    """Errors about opens that the server says to have deleted before their time."""
+    stuck: list[str] = field(default_factory=list)
+    """Errors about files of which the server says that it cannot let anybody open them; they were left aside."""
     broken: list[str] = field(default_factory=list)
     """Errors that the share promises not to have."""
     violations: list[str] = field(default_factory=list)
@@ -135,7 +140,10 @@ class Run:
             for number in range(self._count):
                 place = mounts[number % 2].path / PLACE
                 seed = f"{self.report.seed} {number}"
-                self._workers.append(Process(place, behind, number, self._log(number), seed, gathered=self._gathered))
+                log = self._server.state / "log.smbd"
+                self._workers.append(
+                    Process(place, behind, log, number, self._log(number), seed, gathered=self._gathered)
+                )
             time.sleep(WARM_UP)
             self._do(faults, Breaker(self._server, proxy), mounts, stop=stop)
             self._end(behind, mounts)
@@ -219,19 +227,30 @@ class Run:
             self.report.done.update(end["done"])
             self.report.errors.update(end["errors"])
         self.report.violations += judge(behind, ends, {number: self._log(number) for number in ends})
+        told = read(self._server.log())
         for worker in self._workers:
             events = [event for event in worker.events if event.what != "violation"]
-            self._attribute(worker.number, events)
+            self._attribute(worker.number, events, told)
             self._measure(events)
 
-    def _attribute(self, number: int, events: Sequence[Event]) -> None:
+    def _attribute(self, number: int, events: Sequence[Event], told: Told) -> None:
         """Say after which fault each error came, and whether the share promises that there is none."""
+        to_clock = time.time() - time.monotonic()
         for event in events:
             if not event.error:
                 continue
             before = [one for one in self.report.happened if one.begun < event.ended]
             kind = before[-1].fault.kind if before else "no fault"
             self.report.errors_after[f"{kind}: {event.what} {event.error}"] += 1
+            after = f"fault {before[-1].fault.number} ({before[-1].words})" if before else "no fault at all"
+            text = f"{event.ended:.3f} worker {number}: {event.what} {event.error} after {after}"
+            if event.error.endswith(STUCK):
+                self.report.stuck.append(text)
+                continue
+            lost = [one.begun for one in before if one.fault.kind in OF_THE_SERVER or one.panics]
+            if any(told.forgotten(event.inode, to_clock + at, to_clock + event.ended) for at in lost):
+                self.report.forgotten.append(text)
+                continue
             # An error may come to light when the next fault has begun already.
             kinds = {one.fault.kind for one in before[-2:]} or {kind}
             if any(one.panics for one in before[-2:]):
@@ -239,17 +258,18 @@ class Run:
             if any(one.robbed for one in before[-2:]):
                 kinds.add(ROBBED)
             if all(broken(self._share, each, event.what) for each in kinds):
-                after = f"fault {before[-1].fault.number} ({before[-1].words})" if before else "no fault at all"
-                self.report.broken.append(
-                    f"{event.ended:.3f} worker {number}: {event.what} {event.error} after {after}"
-                )
+                self.report.broken.append(text)
 
     def _measure(self, events: Sequence[Event]) -> None:
         """How long a worker stood still after each fault."""
         happened = self.report.happened
         for one, following in zip(happened, [*happened[1:], None], strict=True):
             next_begun = following.begun if following else float("inf")
-            one.stalls.append(stall(events, one.begun, one.over, next_begun))
+            # Who waits for what is stuck does not wait for us; and that it was stuck is still to be tried.
+            waited = any(
+                event.error.endswith(STUCK) and event.began < next_begun and event.ended > one.over for event in events
+            )
+            one.stalls.append(None if waited else stall(events, one.begun, one.over, next_begun))
 
     def _status(self, mount: Mount) -> dict[str, Any]:
         """What the mount says of itself."""
@@ -273,15 +293,36 @@ class Run:
                 self.report.violations.append(str(error))
 
     def _open_files(self) -> None:
-        """Nothing may be open at the server when all is over."""
-        left: list[str] = []
+        """Nothing may be open at the server when all is over, but what is stuck; and that has to be."""
+        left: dict[int, str] = {}
 
         def all_closed() -> bool:
             """Whether that is so; smbstatus cannot tell while a process that was killed has left a database behind."""
-            left[:] = []
+            left.clear()
             with suppress(CommandError):
-                left[:] = self._server.open_files()
+                left.update(self._server.open_inodes())
             return not left
 
-        if not wait_until(all_closed, 5):
-            self.report.violations.append(f"left open at the server: {left[:5]}")
+        if not wait_until(all_closed, 5) and self._share == PERSISTENT:
+            # Whoever asks for such a file has the server look whether it can be let go of, when its time is over.
+            for name in left.values():
+                self._opens(name)
+            wait_until(all_closed, KEPT + 5)
+        told = read(self._server.log())
+        if others := [name for inode, name in left.items() if inode not in told.stuck]:
+            self.report.violations.append(f"left open at the server: {others[:5]}")
+        names = self._names_of(told.stuck) if self.report.stuck else []
+        if fine := [name for name in names if self._opens(name)]:
+            self.report.violations.append(f"taken for stuck, and another client can open them: {fine[:5]}")
+
+    def _names_of(self, inodes: set[int]) -> list[str]:
+        """The names of some files, as clients see them."""
+        top = self._server.directory(self._share)
+        found = (path for path in top.rglob("*") if path.stat().st_ino in inodes)
+        return [str(path.relative_to(top)) for path in found]
+
+    def _opens(self, name: str) -> bool:
+        """Whether another client can open a file."""
+        with suppress(CommandError, subprocess.TimeoutExpired):
+            return "NT_STATUS" not in self._server.client(f'get "{name}" /dev/null', self._share)
+        return False

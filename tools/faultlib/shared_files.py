@@ -7,6 +7,7 @@ import fcntl
 import os
 import random
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -25,9 +26,19 @@ class SharedFiles:
         self._race = 0
         self._counters: dict[int, int] = {}
         self._log_descriptor = -1
+        self._aside: set[Path] = set()
+
+    def leave_aside(self, paths: Sequence[Path]) -> None:
+        """Use some files no more: the server lets nobody open them."""
+        self._aside.update(paths)
+        while self._root / "races" / f"race{self._race}" in self._aside:
+            self._trying.found.races[self._race] = "doubt"
+            self._race += 1
 
     def append(self) -> None:
         """Append a record that carries its number."""
+        if self._log in self._aside:
+            return
         if self._log_descriptor < 0:
             flags = os.O_WRONLY | os.O_APPEND
             made = self._trying.until_done("open", os.open, self._log, flags)
@@ -59,6 +70,8 @@ class SharedFiles:
     def count(self) -> None:
         """Add one to a counter that only one process at a time may hold."""
         which = self._chance.randrange(COUNTERS)
+        if self._root / f"counter{which}" in self._aside:
+            return
         descriptor = self._counters.get(which, -1)
         if descriptor < 0:
             made = self._trying.until_done("open counter", os.open, self._root / f"counter{which}", os.O_RDWR)

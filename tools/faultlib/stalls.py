@@ -13,6 +13,8 @@ class Event(NamedTuple):
     ended: float
     what: str
     error: str
+    inode: int = 0
+    """Of the file that it was about, if it failed."""
 
 
 def stall(events: Sequence[Event], begun: float, over: float, next_begun: float) -> float | None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import errno
+import os
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, TypeVar
+
+from faultlib.verdicts import stuck_in
 
 T = TypeVar("T")
 
@@ -25,11 +29,48 @@ LOST: Final = frozenset(
         errno.ECONNABORTED,
     }
 )
+# What waited for so long may have been stuck, which the server's log says a moment later.
+STUCK_AFTER: Final = 30.0
+TELLING: Final = 3.0
+# How the error of something that was is told.
+STUCK: Final = " (stuck)"
 SLOW: Final = 0.05
 HEARTBEAT: Final = 0.25
 RETRY_PAUSE: Final = 0.02
 # An operation that fails for so long after the last fault will not succeed any more.
 PATIENCE: Final = 90.0
+
+
+class LeftAsideError(Exception):
+    """Some files cannot be used any more, by the server's own word."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        super().__init__(f"left aside: {paths}")
+        self.paths = paths
+
+
+class Behind:
+    """What can be told of files without asking the mount: the server's directory, and its log."""
+
+    def __init__(self, mount: Path, behind: Path, log: Path) -> None:
+        self._mount, self._behind, self._log = mount, behind, log
+
+    def inode(self, place: object) -> int:
+        """The number of the file of a path or a descriptor, 0 if it is not known."""
+        try:
+            path = Path(os.readlink(f"/proc/self/fd/{place}")) if isinstance(place, int) else place
+            return os.stat(self._behind / path.relative_to(self._mount)).st_ino if isinstance(path, Path) else 0
+        except (OSError, ValueError):
+            return 0
+
+    def stuck(self, inode: int) -> bool:
+        """Whether the server's log says that nobody can open a file any more, or does so in a moment."""
+        limit = time.monotonic() + TELLING
+        while inode and time.monotonic() < limit:
+            if inode in stuck_in(self._log.read_text(errors="replace")):
+                return True
+            time.sleep(0.2)
+        return False
 
 
 class NotHealedError(Exception):
@@ -59,8 +100,9 @@ class Findings:
 class Trying:
     """How one worker does things; `tell` hears of each that was slow or failed, and of one now and then."""
 
-    def __init__(self, number: int, tell: Callable[[float, float, str, str], None]) -> None:
+    def __init__(self, number: int, tell: Callable[..., None], behind: Behind | None = None) -> None:
         self.number = number
+        self._behind = behind
         self.found = Findings()
         self.stopping_since: float | None = None
         self._tell = tell
@@ -86,9 +128,15 @@ class Trying:
                 self._tell(began, ended, what, "")
                 self._told, self._failed = ended, False
             return result
-        self.found.errors[f"{what} {said}"] += 1
-        self._tell(began, ended, what, said)
         self._failed = True
+        inodes = [self._behind.inode(place) for place in arguments[:2]] if self._behind is not None else [0]
+        late = isinstance(result, OSError) and result.errno == errno.ETIMEDOUT and ended - began > STUCK_AFTER
+        inode = next((inode for inode in inodes if late and self._behind and self._behind.stuck(inode)), 0)
+        said += STUCK if inode else ""
+        self.found.errors[f"{what} {said}"] += 1
+        self._tell(began, ended, what, said, inode or max(inodes))
+        if inode:
+            raise LeftAsideError([place for place in arguments if isinstance(place, Path)])
         if isinstance(result, OSError) and result.errno not in LOST:
             self.violation(f"{what}: {result}")
         return result

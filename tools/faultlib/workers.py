@@ -19,14 +19,17 @@ from faultlib.stalls import Event
 class Process:
     """One worker; `events` grows while it works, `end` is there when it has ended by itself."""
 
-    def __init__(self, mount: Path, behind: Path, number: int, log: str, seed: str, *, gathered: bool) -> None:
+    def __init__(
+        self, mount: Path, behind: Path, server_log: Path, number: int, log: str, seed: str, *, gathered: bool
+    ) -> None:
+        """`behind` is the server's own view of what is at `mount`, `log` the name that is appended to."""
         self.number = number
         self.events: list[Event] = []
         self.end: dict[str, Any] | None = None
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed with the worker)
         self._child = subprocess.Popen(
             [
-                *(sys.executable, process.__file__, str(mount), str(behind), str(number), log, seed),
+                *(sys.executable, process.__file__, str(mount), str(behind), str(server_log), str(number), log, seed),
                 *["gathered"][: int(gathered)],
             ],
             stdin=subprocess.PIPE,
@@ -89,7 +92,8 @@ class Process:
                     self.events.append(Event(*words))
 
 
-SETTLE_SECONDS: Final = 60.0
+# Longer than what waits for a file that is stuck: the mounts' timeout=.
+SETTLE_SECONDS: Final = 75.0
 
 
 def settled(workers: list[Process], since: float, limit: float) -> bool:

@@ -15,7 +15,7 @@ from typing import Final
 
 from faultlib.own_files import OwnFiles
 from faultlib.shared_files import SharedFiles
-from faultlib.trying import Trying
+from faultlib.trying import LeftAsideError, Trying
 
 PAUSE: Final = 0.004
 
@@ -53,7 +53,11 @@ class Worker:
     def step(self) -> None:
         """Do one thing, at random."""
         weights, operations = zip(*self._operations, strict=True)
-        self._chance.choices(operations, weights)[0]()
+        try:
+            self._chance.choices(operations, weights)[0]()
+        except LeftAsideError as error:
+            self._own.leave_aside(error.paths)
+            self._shared.leave_aside(error.paths)
         time.sleep(self._chance.expovariate(1 / PAUSE))
 
     def finish(self, behind: Path) -> None:

@@ -323,6 +323,15 @@ class Samba:
             if directories or not Path(entry["service_path"], entry["filename"]).is_dir()
         ]
 
+    def open_inodes(self) -> dict[int, str]:
+        """The inodes of files that clients hold open, each with a name that the file had."""
+        files: dict[str, Any] = self.status().get("open_files", {})
+        return {
+            int(entry["fileid"]["inode"]): str(entry["filename"])
+            for entry in files.values()
+            if not Path(entry["service_path"], entry["filename"]).is_dir()
+        }
+
     def sessions(self) -> int:
         """How many sessions clients have."""
         return len(self.status().get("sessions", {}))

@@ -1,0 +1,80 @@
+"""What a server has broken by itself, by its own log: opens that it has forgotten, files that it lets nobody open.
+
+Two defects of Samba 4.25.1, both of what it does about a process that was killed (docs/faults.md has the proof):
+
+    forgotten   A timer of the scavenger that an earlier loss has left deletes an open that nobody has claimed yet, long
+                before its time is over, since its process is gone. The claim then hears that there is no such open.
+    stuck       A process is killed between the two places where it writes down a new open. The scavenger cannot delete
+                what is left, as one of them is empty, and nobody can open the file, or another one of its number.
+
+A verdict rests on the server's word alone. That a file was stuck is tried by another client as well, when our mounts
+are gone.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+HEADER: Final = re.compile(r"^\[(\d+/\d+/\d+ \d+:\d+:\d+)(\.\d+)?,.*?\]", re.MULTILINE)
+CLEANED: Final = re.compile(r"cleaning up entry for file \(file-id='\d+:(\d+):\d+'.*?from open_persistent_id (\d+)")
+IN_USE: Final = re.compile(r"file \(file-id='\d+:(\d+):\d+'.*? is used by server .* internal error")
+UNKNOWN: Final = re.compile(r"smbXsrv_open_global_verify_record for ([0-9A-F]{8}) failed: NT_STATUS_NOT_FOUND")
+STUCK: Final = re.compile(r"Failed to cleanup open global for file \d+:(\d+):\d+ open \d+: NT_STATUS_NOT_FOUND")
+# What the log has to tell for it.
+LOG_LEVEL: Final = "log level = 1 scavenger:10"
+# For how long an open is kept whose client has gone, in seconds; an error shows at the next use of what was lost.
+KEPT: Final = 60.0
+
+
+@dataclass
+class Told:
+    """What a server's log says; times are those of the day, in seconds since the epoch."""
+
+    cleaned: dict[int, tuple[int, float]] = field(default_factory=dict)
+    """By the number of an open: the inode of its file, and when the scavenger has deleted it."""
+    unknown: dict[int, float] = field(default_factory=dict)
+    """By the number of an open: when it was claimed last, and not found."""
+    stuck: set[int] = field(default_factory=set)
+    """Inodes of files of which the scavenger cannot delete what a killed process has left."""
+
+    def forgotten(self, inode: int, begun: float, now: float) -> bool:
+        """Whether an open of a file was deleted, and claimed in vain after that, within its time since a loss."""
+        return any(
+            of == inode and begun <= deleted <= self.unknown.get(number, 0.0) <= now and deleted < begun + KEPT
+            for number, (of, deleted) in self.cleaned.items()
+        )
+
+
+def read(log: str) -> Told:
+    """Take in a server's log."""
+    told = Told()
+    last = 0
+    for when, text in _entries(log):
+        if found := CLEANED.search(text):
+            last = int(found[2])
+            told.cleaned[last] = (int(found[1]), when)
+        elif (found := IN_USE.search(text)) and told.cleaned.get(last, (0, 0.0))[0] == int(found[1]):
+            # Its process lives. Samba forgets such opens when it has refused a claim, which is ours to avoid.
+            del told.cleaned[last]
+        elif found := UNKNOWN.search(text):
+            told.unknown[int(found[1], 16)] = when
+    told.stuck = stuck_in(log)
+    return told
+
+
+def stuck_in(log: str) -> set[int]:
+    """The inodes of files of which a server's log says that what a killed process has left cannot be deleted."""
+    return {int(found[1]) for found in STUCK.finditer(log)}
+
+
+def _entries(log: str) -> Iterator[tuple[float, str]]:
+    """Yield what was logged, and when."""
+    heads = list(HEADER.finditer(log))
+    ends = [*(head.start() for head in heads[1:]), len(log)]
+    for head, end in zip(heads, ends, strict=False):
+        when = time.mktime(time.strptime(head[1], "%Y/%m/%d %H:%M:%S")) + float(head[2] or 0)
+        yield when, log[head.end() : end]
