@@ -448,12 +448,17 @@ STUCK_LINE = "Failed to cleanup open global for file 65024:%d:0 open 2916636206:
 
 def test_an_open_that_was_deleted_and_then_claimed_is_forgotten() -> None:
     told = read(entry(101.25, cleaned(0xE2D1B7F1)) + entry(102.5, NOT_FOUND % 0xE2D1B7F1))
-    assert told.forgotten(77, hour(100), hour(103))
-    assert not told.forgotten(78, hour(100), hour(103)), "another file"
-    assert not told.forgotten(77, hour(101.5), hour(103)), "it was deleted before the loss"
-    assert not told.forgotten(77, hour(100), hour(102)), "the error came before the claim"
-    assert not told.forgotten(77, hour(101.25 - KEPT), hour(103)), "its time was over"
-    assert not told.forgotten(0, hour(100), hour(103))
+    kill = (hour(100), True)
+    assert told.forgotten(77, [(hour(50), False), kill], hour(103))
+    assert told.forgotten(77, [kill, (hour(102), False)], hour(103))
+    assert not told.forgotten(78, [kill], hour(103)), "another file"
+    assert not told.forgotten(77, [(hour(101.5), True)], hour(103)), "it was deleted before the loss"
+    assert not told.forgotten(77, [kill], hour(102)), "the error came before the claim"
+    assert not told.forgotten(77, [(hour(101.25 - KEPT), True)], hour(103)), "its time was over"
+    assert not told.forgotten(77, [(hour(100), False)], hour(103)), "no process of the server had ended"
+    assert not told.forgotten(77, [(hour(99), True), (hour(100), False)], hour(103)), "nor at the latest loss"
+    assert not told.forgotten(77, [], hour(103))
+    assert not told.forgotten(0, [kill], hour(103))
 
 
 @pytest.mark.parametrize(
@@ -469,7 +474,7 @@ def test_an_open_that_was_deleted_and_then_claimed_is_forgotten() -> None:
     ],
 )
 def test_nothing_less_is_enough(log: str) -> None:
-    assert not read(log).forgotten(77, hour(100), hour(103))
+    assert not read(log).forgotten(77, [(hour(100), True)], hour(103))
 
 
 def failing(number: int) -> int:

@@ -247,8 +247,8 @@ class Run:
             if event.error.endswith(STUCK):
                 self.report.stuck.append(text)
                 continue
-            lost = [one.begun for one in before if one.fault.kind in OF_THE_SERVER or one.panics]
-            if any(told.forgotten(event.inode, to_clock + at, to_clock + event.ended) for at in lost):
+            deadly = [(to_clock + one.begun, one.fault.kind in OF_THE_SERVER or one.panics > 0) for one in before]
+            if told.forgotten(event.inode, deadly, to_clock + event.ended):
                 self.report.forgotten.append(text)
                 continue
             # An error may come to light when the next fault has begun already.

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -41,12 +41,18 @@ class Told:
     stuck: set[int] = field(default_factory=set)
     """Inodes of files of which the scavenger cannot delete what a killed process has left."""
 
-    def forgotten(self, inode: int, begun: float, now: float) -> bool:
-        """Whether an open of a file was deleted, and claimed in vain after that, within its time since a loss."""
-        return any(
-            of == inode and begun <= deleted <= self.unknown.get(number, 0.0) <= now and deleted < begun + KEPT
-            for number, (of, deleted) in self.cleaned.items()
-        )
+    def forgotten(self, inode: int, faults: Sequence[tuple[float, bool]], now: float) -> bool:
+        """Whether an open of a file was deleted within its time since a loss, and claimed in vain after that.
+
+        `faults` says when each began, and whether it ended a process of the server; the last one before the deletion
+        must have. After others an open that is deleted may be one of which a claim was refused, which is ours to avoid.
+        """
+        for number, (of, deleted) in self.cleaned.items():
+            begun, killed = max((one for one in faults if one[0] <= deleted), default=(0.0, False))
+            in_time = killed and deleted < begun + KEPT
+            if of == inode and in_time and deleted <= self.unknown.get(number, 0.0) <= now:
+                return True
+        return False
 
 
 def read(log: str) -> Told:
