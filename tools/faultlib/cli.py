@@ -68,6 +68,10 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--stop", action="store_true", help="end at the first violation")
     made.add_argument("--json", type=Path, metavar="FILE", help="write everything there")
+    made.add_argument("--log", type=Path, metavar="FILE", help="keep the server's log there")
+    made.add_argument(
+        "--debug", default="", metavar="CLASS:N,...", help="what else it tells, as in smb.conf's log level: smb2:10"
+    )
     made.add_argument("--quiet", action="store_true", help="no line for each fault")
     return made
 
@@ -110,7 +114,8 @@ def main() -> int:
     planned = list(faults(seed, arguments.faults, arguments.kinds, arguments.longest, arguments.long))
     options = [TIMEOUT, *(option for option in arguments.options.split(",") if option)]
     print(f"==> {len(planned)} faults on {arguments.share}, seed {seed}", file=sys.stderr)
-    with Samba(root=root, settings=LOG_LEVEL) as server:
+    level = " ".join((LOG_LEVEL, *filter(None, arguments.debug.split(","))))
+    with Samba(root=root, settings=level) as server:
         if arguments.share not in server.shares:
             stop(f"{server.version()} has no share {arguments.share}")
         run = Run(
@@ -127,6 +132,9 @@ def main() -> int:
         except KeyboardInterrupt:
             print("\n==> interrupted; everything is taken down", file=sys.stderr)
             return 130
+        finally:
+            if arguments.log:
+                arguments.log.write_text(server.log())
     if sys.stderr.isatty():
         print(file=sys.stderr)
     if arguments.json:
