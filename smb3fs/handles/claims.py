@@ -382,7 +382,7 @@ def _scouts(handles: Sequence[Open]) -> Sequence[Open]:
     kept = [one for one in kept if names_of(one) is None]
     if len(kept) <= SCOUTS:
         return ()
-    return sorted(kept, key=lambda one: (bool(_unprovable(one)), one.writable))[:SCOUTS]
+    return sorted(kept, key=lambda one: (bool(_unprovable(one)), one.writable, one.path))[:SCOUTS]
 
 
 def _end_breaks(session: Session, handles: Sequence[Open]) -> None:
