@@ -59,6 +59,11 @@ class CreditAccount:
         self._limited = True
 
     @property
+    def next_id(self) -> int:
+        """The message id that the next request takes."""
+        return self._next_id
+
+    @property
     def available(self) -> int:
         """The credits that can be spent now, the reserve included."""
         return self._available

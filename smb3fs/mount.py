@@ -19,7 +19,7 @@ from smb3fs.channels.interfaces import own_addresses
 from smb3fs.channels.kerberos import Tickets
 from smb3fs.channels.logins import Logins
 from smb3fs.channels.mechanisms import Login
-from smb3fs.channels.negotiation import BOUND_ALGORITHMS, DIALECTS, SIGNING_ALGORITHMS, Policy
+from smb3fs.channels.negotiation import DIALECTS, Policy
 from smb3fs.channels.pairing import Choice
 from smb3fs.channels.places import Place
 from smb3fs.channels.pool import Pool
@@ -115,7 +115,7 @@ class Mount:
                 options.ciphers,
                 options.seal,
                 options.posix is not False,
-                BOUND_ALGORITHMS if options.channels > 1 else SIGNING_ALGORITHMS,
+                options.channels > 1,
             ),
             self.logins,
             self.trace,

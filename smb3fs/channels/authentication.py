@@ -58,12 +58,18 @@ async def authenticate(
 
 
 async def bind(
-    channel: Channel, policy: Policy, agreed: Negotiated, login: Login, session: SessionSecurity
+    channel: Channel,
+    policy: Policy,
+    agreed: Negotiated,
+    login: Login,
+    session: SessionSecurity,
+    ids: range | None = None,
 ) -> SessionSecurity:
     """Log in on another channel of a session ([MS-SMB2] 3.2.4.2.3.2); return what protects the session there.
 
     What is encrypted has the session's keys, and its one counter of nonces; what is signed has a key of the channel's
-    own. Raises what `authenticate` raises.
+    own. Until it has, the session's signs, where it must be under these message `ids`. Raises what `authenticate`
+    raises.
     """
     if session.signer is None:
         raise SecurityError("the session of a guest has one channel")
@@ -73,6 +79,8 @@ async def bind(
     )
 
     def ask(token: bytes, _: int) -> Exchange:
+        if ids is not None and channel.connection.credits.next_id not in ids:
+            raise SecurityError("the login takes more messages than may be signed with the session's key")
         return Exchange([request(token)], session_id=session.session_id, preauth=preauth, signer=session.signer)
 
     proof, answer, told = await _converse(channel, policy.server_name, login, ask)

@@ -41,9 +41,6 @@ from smb3fs.wire.posix import POSIX_GUID
 
 # A signature that costs little comes first: GMAC runs at 23 GB/s a core, CMAC at 1.3.
 SIGNING_ALGORITHMS: Final = (SigningAlgorithm.AES_GMAC, SigningAlgorithm.AES_CMAC, SigningAlgorithm.HMAC_SHA256)
-# For a session of several channels. Each of them is bound with the session's key and the first few message ids, which
-# are the nonces of GMAC: it would give its key away (decision 0033).
-BOUND_ALGORITHMS: Final = (SigningAlgorithm.AES_CMAC, SigningAlgorithm.HMAC_SHA256)
 # We sign or seal whatever a session carries, whether the server asks for it or not.
 SECURITY_MODE: Final = SIGNING_ENABLED | SIGNING_REQUIRED
 # Below this a connection is of no use, and the specification has us end it ([MS-SMB2] 3.2.5.2).
@@ -76,6 +73,8 @@ class Policy:
     seal: bool
     # Whether the SMB3 POSIX extensions are offered.
     posix: bool = False
+    # Whether the session may come to have several channels.
+    several: bool = False
     # The signatures that are offered, in order of preference.
     signing: tuple[int, ...] = SIGNING_ALGORITHMS
 

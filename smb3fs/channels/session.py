@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -10,6 +10,7 @@ import trio
 
 from smb3fs.channels.apart import call_apart
 from smb3fs.channels.authentication import authenticate, bind, stands
+from smb3fs.channels.binding_ids import lead_to, next_for, set_apart
 from smb3fs.channels.channel import Channel
 from smb3fs.channels.mechanisms import Login
 from smb3fs.channels.negotiation import Negotiated, Policy, negotiate, validate
@@ -20,7 +21,7 @@ from smb3fs.connection import CREDIT_UNIT, Answer, Exchange, SessionSecurity
 from smb3fs.errors import ConnectionLost, SecurityError, Smb3fsError, Status, StatusError
 from smb3fs.wire.control import EchoRequest
 from smb3fs.wire.header import Request
-from smb3fs.wire.negotiate import Capability
+from smb3fs.wire.negotiate import Capability, SigningAlgorithm
 from smb3fs.wire.session import LogoffRequest
 from smb3fs.wire.tree import ShareCapability, ShareFlag, TreeConnectRequest, TreeConnectResponse, TreeDisconnectRequest
 
@@ -28,6 +29,7 @@ from smb3fs.wire.tree import ShareCapability, ShareFlag, TreeConnectRequest, Tre
 SEAL: Final = int(ShareFlag.ENCRYPT_DATA)
 NAMESPACE: Final = int(ShareFlag.DFS | ShareFlag.DFS_ROOT)
 PERSISTENT_HANDLES: Final = int(Capability.PERSISTENT_HANDLES)
+MULTI_CHANNEL: Final = int(Capability.MULTI_CHANNEL)
 NAMESPACE_CAPABILITY: Final = int(ShareCapability.DFS)
 # What is fetched ahead at a time where there are several channels, in bytes: small enough to be spread over them.
 PIECE: Final = 1 << 20
@@ -77,6 +79,8 @@ class Session:
         self.generation = 0
         # Whether the server still had the session before this one when the login began, which ended that.
         self.before_stood = False
+        # Message ids under which further channels may be bound, where these are nonces.
+        self.binding_ids: Iterator[range] = iter(())
         self.place: Place | None = None
         self.placement: Placement | None = None
 
@@ -350,6 +354,9 @@ async def establish(
     lasting = bool(previous_session_id and agreed.capabilities & PERSISTENT_HANDLES)
     before_stood = lasting and await stands(channel, previous_session_id)
     security = await authenticate(channel, policy, agreed, login, previous_session_id)
+    # Before anything else, so that those are small to which every further connection has to be brought.
+    apart = policy.several and agreed.signing == SigningAlgorithm.AES_GMAC and agreed.capabilities & MULTI_CHANNEL
+    binding_ids = set_apart(channel, security) if apart and security.signer is not None else iter(())
     try:
         tree = await _connect_tree(channel, security, unc)
     except StatusError as error:
@@ -359,6 +366,7 @@ async def establish(
     await validate(channel, policy, agreed, security, tree.tree_id, seal=tree.seal)
     session = Session(channel, agreed, security, tree)
     session.before_stood = before_stood
+    session.binding_ids = binding_ids
     return session
 
 
@@ -369,7 +377,12 @@ async def join(session: Session, channel: Channel, policy: Policy, login: Login)
     if replace(agreed, security_buffer=b"") != replace(session.agreed, security_buffer=b""):
         raise SecurityError("the server at this address is another one, or speaks another way")
     # Whatever has become of the first channel, its key is that of the session.
-    security = await bind(channel, policy, agreed, login, session.security)
+    ids = None
+    if agreed.signing == SigningAlgorithm.AES_GMAC:
+        own = await authenticate(channel, policy, agreed, login)
+        ids = next_for(channel, session.binding_ids)
+        await lead_to(channel, ids, own)
+    security = await bind(channel, policy, agreed, login, session.security, ids)
     await validate(channel, policy, agreed, security, session.tree.tree_id, seal=session.tree.seal)
     # Its answer brings the credits by which requests of any size can be sent here.
     await channel.call(Exchange([EchoRequest()], session=security))

@@ -12,11 +12,11 @@ from smb3fs.wire.header import HEADER_SIZE, Command, EmptyBody, unpack_body
 
 @dataclass(slots=True)
 class EchoRequest(EmptyBody):
-    """Asks whether the server is there ([MS-SMB2] 2.2.28)."""
+    """Asks whether the server is there ([MS-SMB2] 2.2.28); it may be charged as if it moved `credit_size` bytes."""
 
     command: ClassVar[Command] = Command.ECHO
     payload: ClassVar[Buffer] = b""
-    credit_size: ClassVar[int] = 0
+    credit_size: int = 0
 
 
 @dataclass(slots=True)
