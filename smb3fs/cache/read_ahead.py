@@ -1,6 +1,6 @@
 """Read-ahead: a program that reads a file from one end to the other finds the data fetched when it asks for them.
 
-Theory of operation. Each open(2) that can only read may have a stream. It begins with the second read of those that
+Theory of operation. Each open(2) that can read may have a stream. It begins with the second read of those that
 follow upon each other from the start of the file, elsewhere after a megabyte of them, so that who reads here and there
 has none. From then on what is asked for, and a window beyond it, is asked of the server in chunks, of which many are
 under way at a time. A read is answered from the chunks that it lies in, and waits for those that have not come.
@@ -15,7 +15,8 @@ little at a time on a slow one. The rest is asked for as the chunks come in.
 
 What may be shown. A chunk is good as long as R of the open's lease is held without a gap since it was asked for, and
 nothing was changed through this mount meanwhile. When that ends, all is thrown away, and who waits asks the server
-himself. So he does where a chunk could not be had: nobody is told of an error who has not asked for those bytes.
+himself: a program that reads and writes one file in turns has no use of a stream. So he does where a chunk could not
+be had: nobody is told of an error who has not asked for those bytes.
 
 A read elsewhere is the server's to answer; with the second one the program has moved on, and the stream is over.
 """

@@ -204,7 +204,7 @@ class OpeningVerbs(Verbs):
         appends = bool(flags & os.O_APPEND) and flags & os.O_ACCMODE == os.O_WRONLY
         direct = self.state.uncached or bool(flags & os.O_DIRECT) or appends
         file = self._files.add(inode, handle, flags, direct=direct)
-        if not direct and not handle.writable:
+        if not direct and file.readable:
             file.stream = self.state.ahead.stream(handle, inode)
         file.failures = self.state.writes.failures(inode)
         keeps = self.state.keeps_pages and not direct

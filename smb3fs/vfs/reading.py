@@ -53,9 +53,16 @@ class ReadingVerbs(Verbs):
         return self._ask(file, offset, size)
 
     def _may_read_ahead(self, file: OpenFile) -> bool:
-        """Whether what is read through an open file may be fetched ahead: not where we write or lock."""
+        """Whether what is read through an open file may be fetched ahead.
+
+        Not where we lock, or write through another open file, nor as long as the server has not all that was written.
+        """
         inode = file.inode
-        return inode.number not in self.state.locks.by_inode and (inode.opens == 1 or not self._files.writer(inode))
+        return (
+            inode.number not in self.state.locks.by_inode
+            and (inode.opens == 1 or not self._files.writer(inode))
+            and inode not in self.state.writes
+        )
 
     async def _read_when_fetched(
         self, file: OpenFile, stream: Stream, chunks: Sequence[Chunk], offset: int, size: int

@@ -56,11 +56,12 @@ def make(mount: Mount, name: str) -> Path:
 
 
 @native_only
-def test_a_file_is_fetched_by_few_large_requests(place: Callable[..., Mount]) -> None:
+@pytest.mark.parametrize("mode", ["rb", "r+b"])
+def test_a_file_is_fetched_by_few_large_requests(place: Callable[..., Mount], mode: str) -> None:
     here, there = place(), place()
     make(there, "large")
     before = here.status()["requests"].get("READ", 0)
-    with (here.path / "large").open("rb", buffering=0) as file:
+    with (here.path / "large").open(mode, buffering=0) as file:
         for number in range(SIZE // MIB):
             assert file.read(MIB) == block(number)
     status = here.status()
@@ -128,6 +129,26 @@ def test_what_we_write_or_cut_off_ourselves_is_what_we_read(place: Callable[...,
         os.truncate(path, 12 * MIB + 100)
         assert file.read(MIB) == block(12)[:100]
         assert file.read(MIB) == b""
+
+
+def test_who_writes_what_he_is_about_to_read_reads_it(place: Callable[..., Mount], server: Samba) -> None:
+    """By one descriptor, whose writes are gathered and whose reads are read ahead."""
+    here, there = place(), place()
+    behind = server.directory() / make(there, "large").name
+    expected = bytearray(behind.read_bytes())
+    dice = random.Random(9)
+    with (here.path / "large").open("r+b", buffering=0) as file:
+        for number in range(SIZE // MIB):
+            assert os.pread(file.fileno(), MIB, number * MIB) == expected[number * MIB : (number + 1) * MIB]
+            if number % 5 == 4:
+                at, piece = (
+                    dice.randrange(number * MIB, SIZE - 200_000),
+                    dice.randbytes(dice.choice((10, 5000, 150_000))),
+                )
+                os.pwrite(file.fileno(), piece, at)
+                expected[at : at + len(piece)] = piece
+        assert here.status()["writes"]["gathered"] > 0
+    assert behind.read_bytes() == expected
 
 
 def test_a_session_that_is_killed_amid_a_stream(place: Callable[..., Mount], server: Samba) -> None:

@@ -468,7 +468,7 @@ async def test_who_waits_asks_the_server_when_a_chunk_fails() -> None:
 
 
 @in_trio
-async def test_writers_direct_readers_and_uncached_mounts_have_none() -> None:
+async def test_writers_beside_others_direct_readers_and_uncached_mounts_have_none() -> None:
     for flags, options in ((os.O_RDWR, {}), (os.O_RDONLY | os.O_DIRECT, {}), (os.O_RDONLY, {"cache": "none"})):
         world, _, _ = await leased(**options)
         fh = await world.open("file", flags)
@@ -476,6 +476,27 @@ async def test_writers_direct_readers_and_uncached_mounts_have_none() -> None:
         for offset in range(0, 8 * MIB, MIB):
             await world.read(fh, offset, MIB)
         assert not world.share.count("read_ahead")
+
+
+@in_trio
+async def test_who_may_write_as_well_is_read_ahead_for_until_he_writes() -> None:
+    world, fh, _ = await leased()
+    expected = bytearray(content(8 * MIB))
+    await settle(world.vfs.release(fh))
+    fh = await world.open("file", os.O_RDWR)
+    world.state.files.get(fh).handle.lease = Lease(bytes(16), "file", state=int(LeaseState.READ | LeaseState.WRITE))
+    await world.read(fh, 0, MIB)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(reads_right, world, fh, MIB, bytes(expected))
+        await trio.testing.wait_all_tasks_blocked()
+        while world.share.ahead:
+            world.share.deliver()
+    assert world.share.count("read_ahead")
+    await world.write(fh, 2 * MIB + 5, b"new")
+    expected[2 * MIB + 5 : 2 * MIB + 8] = b"new"
+    await reads_right(world, fh, 2 * MIB, bytes(expected))
+    assert world.state.ahead.held == 0
+    await settle(world.vfs.release(fh))
 
 
 @in_trio

@@ -1,0 +1,82 @@
+"""Leases are given back in time by a mount that has much to do: dirty bytes on a slow link, handles on a busy one."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+from lab.server import Samba
+
+from .conftest import Mounter
+from .test_cached_files import until
+
+MIB = 1 << 20
+# What the slow link carries in a second, as tc(8) writes it and in bytes.
+RATE, BYTES = "16mbit", 2_000_000
+# Seconds for which a write lease may be kept back, and those of the measured rate that may be dirty.
+FLUSHING, PATIENCE = 15, 5
+
+
+def test_many_dirty_bytes_are_there_before_their_time_is_over(own_samba: Samba, mounted: Mounter) -> None:
+    """No more is gathered than the link carries in a third of the time, so that all of it arrives."""
+    mount = mounted(server=own_samba)
+    content = os.urandom(4 * MIB).hex().encode()  # the other client's output is text
+    own_samba.network.shape(own_samba.network, RATE)
+    try:
+        number = os.open(mount.path / "much", os.O_CREAT | os.O_WRONLY)
+        for at in range(0, len(content), MIB // 4):
+            assert os.pwrite(number, content[at : at + MIB // 4], at) == MIB // 4
+        before = mount.status()["writes"]
+        # A margin for what arrived in a burst when the bound was judged.
+        assert 2 * MIB < before["limit"] < 1.5 * PATIENCE * BYTES
+        assert before["dirty"] > 2 * MIB
+        assert own_samba.client("get much -").encode() == content
+    finally:
+        own_samba.network.unshape(own_samba.network)
+    after = mount.status()
+    assert (after["writes"]["dirty"], after["writes"]["failed"]) == (0, 0)
+    assert after["break_causes"]["opened"] == 1
+    # It was waited for, and not given up because the time was over.
+    assert 0 < after["slowest_acknowledgement"] < FLUSHING
+    print(f"the acknowledgement took {after['slowest_acknowledgement']:.3f} s")
+    os.close(number)
+    (mount.path / "much").unlink()
+    mounted.finish()
+
+
+def test_what_waits_is_given_back_by_a_busy_mount(later_samba: Samba, mounted: Mounter) -> None:
+    """Another client removes what is kept here, while programs read and write as fast as they can."""
+    here, there = mounted(server=later_samba), mounted(server=later_samba)
+    folder = Path(f"busy-{os.urandom(4).hex()}")
+    (there.path / folder).mkdir()
+    for number in range(40):
+        (there.path / folder / f"{number}").write_bytes(b"x" * 1000)
+    (there.path / folder / "large").write_bytes(bytes(32 * MIB))
+    over = threading.Event()
+
+    def load(number: int) -> None:
+        while not over.is_set():
+            data = (here.path / folder / "large").read_bytes()
+            (here.path / folder / f"load-{number}").write_bytes(data[: 8 * MIB])
+
+    threads = [threading.Thread(target=load, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        for number in range(40):
+            assert (here.path / folder / f"{number}").read_bytes() == b"x" * 1000
+            (there.path / folder / f"{number}").unlink()
+        until(lambda: not any((here.path / folder / f"{number}").exists() for number in range(40)))
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+    told = here.status()
+    assert told["break_causes"]["in_the_way"] >= 30
+    assert told["writes"]["failed"] == 0
+    print(f"the slowest acknowledgement took {told['slowest_acknowledgement']:.3f} s")
+    for path in (there.path / folder).iterdir():
+        path.unlink()
+    (there.path / folder).rmdir()
+    mounted.finish()
