@@ -245,9 +245,10 @@ class Pool:
         If it carries a CreateGuid, the server recognises it and gives the answer of the first time ([MS-SMB2]
         3.3.5.9.10). That is so only as long as nobody has used the open: whatever else belongs to it must wait. If the
         answer is one of `UNDECIDED` after all, the session in which it was sent first is gone, and nobody knows.
+        One that was put off may have made the file all the same: that its name is taken then is told as if it was lost.
         """
         lost, repeated, replay, pause = 0, False, False, FIRST_PAUSE
-        gone, limit = False, math.inf
+        gone, limit, put_off = False, math.inf, False
         while True:
             session = await self.ready()
             try:
@@ -263,7 +264,9 @@ class Pool:
             if self._refuses(session, answer.status):
                 await self._leave(session)
             elif answer.status == Status.FILE_NOT_AVAILABLE and not repeated:
-                # The server keeps the file for somebody who has lost the connection and not come back yet.
+                # The server keeps the file for somebody who has lost the connection and not come back yet. Samba has
+                # made a new one by then, whose number it keeps for what had it before.
+                put_off = True
                 await trio.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
             elif repeated and answer.status in UNDECIDED and trio.current_time() < limit:
@@ -274,7 +277,7 @@ class Pool:
                 await trio.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
             else:
-                return session, answer, repeated
+                return session, answer, repeated or (put_off and answer.status == Status.OBJECT_NAME_COLLISION)
 
     def ask_ahead(
         self,

@@ -47,6 +47,8 @@ class Memory(Desk):
     """Whether locks go to others, who give them up again, as soon as a connection is lost."""
     unavailable: int = 0
     """So many CREATEs are refused since the file is kept for somebody."""
+    makes_unavailable: bool = False
+    """Whether they make the file all the same."""
 
 
 class LastingServer(KeepingServer):
@@ -83,6 +85,8 @@ class LastingServer(KeepingServer):
         self.memory.flags.append(("CREATE", header.status, replayed))
         if self.memory.unavailable:
             self.memory.unavailable -= 1
+            if self.memory.makes_unavailable:
+                self.handles.pop(super()._create(request))
             raise StatusError(Status.FILE_NOT_AVAILABLE, "CREATE")
         if self._asked is not None:
             known = self.memory.records.get(self._asked.create_guid)

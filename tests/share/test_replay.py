@@ -253,6 +253,19 @@ async def test_a_file_that_is_kept_for_somebody_is_waited_for() -> None:
 
 
 @trio_test
+async def test_one_that_is_made_and_put_off_all_the_same_may_be_ours() -> None:
+    """Samba makes a file before it finds that its number is kept for another one: EEXIST would not be true."""
+    async with losing() as made:
+        made.memory.unavailable, made.memory.makes_unavailable = 1, True
+        with pytest.raises(ConnectionLost):
+            await made.share.create("new", read=True, write=True, exclusive=True)
+        made.memory.makes_unavailable = False
+        with pytest.raises(StatusError) as error:
+            await made.share.create("new", read=True, write=True, exclusive=True)
+        assert error.value.status == Status.OBJECT_NAME_COLLISION
+
+
+@trio_test
 async def test_no_two_locks_in_a_row_have_the_same_number() -> None:
     async with losing() as made:
         handle = await opened(made)
