@@ -18,7 +18,7 @@ be twice as fast, up to the best one. Of a lane that is better by belief than by
 known yet, one request has to tell before there is a second one.
 
 What is fetched ahead (`spread`) is given out by time: a piece takes up to 40 milliseconds where it goes, and no lane
-gets more than passes in 80, or two pieces. More under way makes nothing faster. It only has others wait for it, and
+gets more than passes in 50, or two pieces. More under way makes nothing faster. It only has others wait for it, and
 what comes in its turn, as a file does for its reader, waits for all that is on the slowest lane: so little is there
 when one becomes slow, or breaks. Servers do not answer in the order in which they were asked, either.
 
@@ -60,7 +60,7 @@ FIRST_DELAY: Final = 0.0005
 OVERHEAD: Final = 256
 # What is fetched ahead: seconds that a piece takes, and all that is under way on a lane.
 PIECE_TIME: Final = 0.04
-HORIZON: Final = 0.08
+HORIZON: Final = 0.05
 # The least that is fetched at a time, in bytes; so is what has to tell how good a lane is.
 LEAST_PIECE: Final = 64 * 1024
 # How many pieces may be under way on a lane however long they take: the next one is there when one has come.
