@@ -77,10 +77,13 @@ def _last_component(memory: int, address: int) -> bytes:
 
 
 def are_one(thread: int, other: int) -> bool | None:
-    """Whether two threads are of one process; None: of a thread that has ended nobody knows."""
-    if thread <= 0 or other <= 0:
+    """Whether two threads are of one process; None: of a thread that has ended, or is not seen from here, nobody knows.
+
+    `thread` may be 0, for that of a file by which nobody has written: there `other` is nobody's child that looks away.
+    """
+    if other <= 0:
         return None
-    if thread == other:
+    if thread <= 0 or thread == other:
         return True
     try:
         return _process_of(thread) == _process_of(other)
