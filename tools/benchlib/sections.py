@@ -1,13 +1,14 @@
-"""Sections of docs/bench.md that commands of their own write, and that the others leave as they are."""
+"""Sections of docs/bench.md that are written apart from the main report, which leaves them as they are."""
 
 from __future__ import annotations
 
 from typing import Final
 
+LEASES: Final = "## On a server with directory leases"
 COPIES: Final = "## Copies by the server"
 LINKS: Final = "## Several links"
 # The headings of sections that the main report does not write.
-OTHERS: Final = (COPIES, LINKS)
+OTHERS: Final = (LEASES, COPIES, LINKS)
 
 
 def section_of(document: str, heading: str) -> str:
