@@ -15,7 +15,7 @@ an ECHO in it, and it is ended. When all are used up, nothing more can be bound 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
 from typing import Final
 
 from smb3fs.channels.channel import Channel
@@ -30,8 +30,8 @@ EACH: Final = 4
 BINDINGS: Final = 512
 
 
-def set_apart(channel: Channel, security: SessionSecurity) -> Iterator[range]:
-    """Set ids apart on a session's first channel, and yield them, as many at a time as one binding takes.
+def set_apart(channel: Channel, security: SessionSecurity) -> deque[range]:
+    """Set ids apart on a session's first channel, and return them, as many at a time as one binding takes.
 
     Nobody waits for it. There are none where the server grants few credits, or takes one for whatever is asked.
     """
@@ -39,21 +39,28 @@ def set_apart(channel: Channel, security: SessionSecurity) -> Iterator[range]:
     count = min(EACH * BINDINGS, credits.available // 2)
     echo = Exchange([EchoRequest((count + 1) * CREDIT_UNIT)], session=security, urgent=True)
     if count < EACH or channel.connection.charge(echo.requests[0]) <= count:
-        return iter(())
+        return deque()
     channel.post(echo)
     if not echo.sent:
-        return iter(())
+        return deque()
     first = echo.message_ids[0] + 1
-    return iter([range(start, start + EACH) for start in range(first, first + count - EACH + 1, EACH)])
+    return deque(range(start, start + EACH) for start in range(first, first + count - EACH + 1, EACH))
 
 
-def next_for(channel: Channel, bindings: Iterator[range]) -> range:
+def next_for(channel: Channel, bindings: deque[range]) -> range:
     """Return the ids for one binding: the next ones that a connection has not come past yet."""
-    for ids in bindings:
+    while bindings:
         # One more goes before them.
-        if channel.connection.credits.next_id < ids.start:
+        if channel.connection.credits.next_id < (ids := bindings.popleft()).start:
             return ids
-    raise SecurityError("the session has no message ids left under which a channel could be bound to it")
+    raise used_up()
+
+
+def used_up() -> SecurityError:
+    """Return what is told where nothing more can be bound."""
+    return SecurityError(
+        "no connection can be added to this session any more; the next one, after a loss, can grow again"
+    )
 
 
 async def lead_to(channel: Channel, ids: range, own: SessionSecurity) -> None:

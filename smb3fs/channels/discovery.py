@@ -14,7 +14,7 @@ from smb3fs.errors import Smb3fsError, Status, StatusError, WireError
 from smb3fs.trace import Trace
 from smb3fs.wire.interfaces import FSCTL_QUERY_NETWORK_INTERFACE_INFO, NetworkInterface, parse_interfaces
 from smb3fs.wire.ioctl import IoctlRequest, IoctlResponse
-from smb3fs.wire.negotiate import Capability
+from smb3fs.wire.negotiate import Capability, SigningAlgorithm
 
 # Seconds between two questions for the server's addresses, as Linux and Windows have it; between two at least, whatever
 # has happened; and after one that was not answered, doubled each time.
@@ -28,8 +28,13 @@ NOT_NOW: Final = frozenset({Status.NOT_SUPPORTED, Status.NOT_IMPLEMENTED, Status
 
 
 def takes_several(session: Session) -> bool:
-    """Whether a session may have several channels; that of a guest has no key to bind another one with."""
-    return bool(session.agreed.capabilities & Capability.MULTI_CHANNEL) and session.security.signer is not None
+    """Whether a session may have several channels.
+
+    That of a guest has no key to bind another one with, and where GMAC signs it takes message ids set apart for it.
+    """
+    if not session.agreed.capabilities & Capability.MULTI_CHANNEL or session.security.signer is None:
+        return False
+    return session.agreed.signing != SigningAlgorithm.AES_GMAC or bool(session.binding_ids)
 
 
 async def interfaces_of(session: Session) -> list[NetworkInterface]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -10,7 +11,7 @@ import trio
 
 from smb3fs.channels.apart import call_apart
 from smb3fs.channels.authentication import authenticate, bind, stands
-from smb3fs.channels.binding_ids import lead_to, next_for, set_apart
+from smb3fs.channels.binding_ids import lead_to, next_for, set_apart, used_up
 from smb3fs.channels.channel import Channel
 from smb3fs.channels.mechanisms import Login
 from smb3fs.channels.negotiation import Negotiated, Policy, negotiate, validate
@@ -80,7 +81,7 @@ class Session:
         # Whether the server still had the session before this one when the login began, which ended that.
         self.before_stood = False
         # Message ids under which further channels may be bound, where these are nonces.
-        self.binding_ids: Iterator[range] = iter(())
+        self.binding_ids: deque[range] = deque()
         self.place: Place | None = None
         self.placement: Placement | None = None
 
@@ -356,7 +357,7 @@ async def establish(
     security = await authenticate(channel, policy, agreed, login, previous_session_id)
     # Before anything else, so that those are small to which every further connection has to be brought.
     apart = policy.several and agreed.signing == SigningAlgorithm.AES_GMAC and agreed.capabilities & MULTI_CHANNEL
-    binding_ids = set_apart(channel, security) if apart and security.signer is not None else iter(())
+    binding_ids = set_apart(channel, security) if apart and security.signer is not None else deque()
     try:
         tree = await _connect_tree(channel, security, unc)
     except StatusError as error:
@@ -379,6 +380,8 @@ async def join(session: Session, channel: Channel, policy: Policy, login: Login)
     # Whatever has become of the first channel, its key is that of the session.
     ids = None
     if agreed.signing == SigningAlgorithm.AES_GMAC:
+        if not session.binding_ids:  # before a login that would be in vain
+            raise used_up()
         own = await authenticate(channel, policy, agreed, login)
         ids = next_for(channel, session.binding_ids)
         await lead_to(channel, ids, own)

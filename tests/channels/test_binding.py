@@ -14,6 +14,7 @@ from peer import Element, Link, Message, Reply, linked, real_time_test, settle
 from smb3fs import crypto
 from smb3fs.channels import binding_ids
 from smb3fs.channels.authentication import bind
+from smb3fs.channels.discovery import takes_several
 from smb3fs.channels.negotiation import negotiate
 from smb3fs.channels.session import Session, establish, join
 from smb3fs.connection import Exchange
@@ -238,9 +239,15 @@ async def test_when_they_are_used_up_nothing_more_is_bound(nonces: Nonces, monke
         for bound in (2, 0):
             other = BindingServer(server, like())
             async with linked(other, credits=None) as another:
-                with contextlib.nullcontext() if bound else pytest.raises(SecurityError, match="no message ids left"):
+                with (
+                    contextlib.nullcontext()
+                    if bound
+                    else pytest.raises(SecurityError, match="no connection can be added")
+                ):
                     await join(session, another.channel, POLICY, USER)
                 assert other.bound == bound
+                if not bound:  # nor is there a login that would be in vain
+                    assert [message.elements[0].command for message in other.messages] == [Command.NEGOTIATE]
     assert repeated(nonces) == []
 
 
@@ -251,6 +258,7 @@ async def test_a_server_with_few_credits_is_left_with_one_channel(nonces: Nonces
     server.grant = lambda header: max(header.credit_charge, 1) if server.credits >= credits else credits
     async with linked(server, credits=None) as link:
         session = await establish(link.channel, SEVERAL, USER, UNC)
+        assert not takes_several(session)
         async with linked(BindingServer(server, like()), credits=None) as another:
             with pytest.raises(SecurityError):
                 await join(session, another.channel, POLICY, USER)
@@ -266,5 +274,5 @@ async def test_nothing_is_set_apart_where_there_is_to_be_one_channel() -> None:
         async with linked(server, credits=None) as link:
             session = await establish(link.channel, policy, USER, UNC)
             await settle()
-            assert not list(session.binding_ids)
+            assert not session.binding_ids
             assert not any(message.elements[0].command == Command.ECHO for message in server.messages)
