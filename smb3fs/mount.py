@@ -38,7 +38,7 @@ from smb3fs.snapshot import Snapshots
 from smb3fs.status import make_state_directory, serve_status, socket_path, state_path
 from smb3fs.trace import Trace
 from smb3fs.vfs.backend import ShareVerbs
-from smb3fs.vfs.cached import Contents
+from smb3fs.vfs.contents import Contents
 from smb3fs.vfs.names import NameMapping, Names
 from smb3fs.vfs.operations import Vfs
 from smb3fs.wire.snapshots import time_token

@@ -21,10 +21,9 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import stat
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final
 
 import trio
 
@@ -32,6 +31,7 @@ from smb3fs.cache.directories import MOST_ENTRIES_EACH, CachedDirectory, Directo
 from smb3fs.handles.attributes import FileAttributes
 from smb3fs.handles.opens import Open
 from smb3fs.vfs.attributes import UNTOLD, Entry, Listed
+from smb3fs.vfs.contents import Asked, Contents, Name, Ticket
 from smb3fs.vfs.directories import OpenDirectory
 from smb3fs.vfs.inodes import Inode
 from smb3fs.vfs.kept import Hold, KeptDirectories
@@ -44,87 +44,6 @@ from smb3fs.wire.lease import LeaseState
 READ: Final = int(LeaseState.READ)
 # Seconds for which the kernel believes what is held; it is told when that ends.
 LONG: Final = 3600.0
-# What some server may take for another name than it looks like: streams, wildcards, ends that Windows cuts off.
-_ODD: Final = re.compile(r'[\x00-\x1f"*/:<>?\\|]|[ .]\Z')
-_LONGEST_NAME: Final = 255
-
-
-class Noted(Changes):
-    """What this mount has changed in a directory since it was listed, and what was learned of it after that."""
-
-    __slots__ = ("count", "learned")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.count = 0
-        # By what all spellings have in common: the spelling, what is under it (None: nothing), and when that was told.
-        self.learned: dict[str, tuple[str, FileAttributes | None, float]] = {}
-
-    def take(self, changes: Changes) -> None:
-        """Note all of these as well."""
-        if changes:
-            super().__ior__(changes)
-            self.count += 1
-
-    def add(self, name: str) -> None:
-        """Note a change."""
-        super().add(name)
-        self.count += 1
-        if is_short(name):
-            self.learned.clear()
-        else:
-            self.learned.pop(key(name), None)
-
-
-class Contents:
-    """What is known of a directory that is kept."""
-
-    __slots__ = ("_alike", "_index", "kernel_reads", "listing", "noted", "own")
-
-    def __init__(self, listing: OpenDirectory) -> None:
-        self.listing = listing
-        self.noted = Noted()
-        listing.changed = self.noted
-        # Whether the kernel was told to keep the listing that it reads.
-        self.kernel_reads = False
-        # The directory's own attributes, and what they hold under: itself, and the directory that it is in.
-        self.own: tuple[FileAttributes, Ticket, Ticket | None] | None = None
-        self._index: dict[str, int] | None = None
-        self._alike: set[str] | None = None
-
-    def position(self, name: str) -> int | None:
-        """Return where a name stands in the listing."""
-        if self._index is None:
-            entries = self.listing.entries(0, len(self.listing))
-            self._index = {told.name: position for position, told, _ in entries if told is not None}
-        return self._index.get(name)
-
-    def may_have(self, name: str) -> bool:
-        """Whether a name that is not in the listing may still mean something that is."""
-        if not name.isascii() or is_short(name) or _ODD.search(name) or len(name) > _LONGEST_NAME:
-            return True
-        if self._alike is None:
-            self.position(name)
-            # What folds to an ASCII letter by one table may not by another: a dotless i is an I in capitals.
-            self._alike = {key(one) for told in self._index or () for one in (told, told.upper())}
-        return key(name) in self._alike
-
-
-class Ticket(NamedTuple):
-    """A directory that was kept, and how much had been changed in it, or of itself, when something was asked for."""
-
-    contents: Contents
-    changes: int
-
-
-class Asked(NamedTuple):
-    """How the directory of a name was known when the name was asked for, and how the directory that it stands for."""
-
-    parent: Ticket | None
-    own: Ticket | None
-
-
-Name = tuple[Inode, str]
 
 
 class CachedNames(KeptDirectories):

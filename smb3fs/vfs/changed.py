@@ -23,7 +23,8 @@ import trio
 
 from smb3fs.handles.attributes import FileAttributes
 from smb3fs.vfs.attributes import Entry
-from smb3fs.vfs.cached import Asked, CachedNames
+from smb3fs.vfs.cached import CachedNames
+from smb3fs.vfs.contents import Asked
 from smb3fs.vfs.inodes import Inode, Link
 from smb3fs.vfs.state import State
 

@@ -30,7 +30,7 @@ import trio
 
 from smb3fs.handles.opens import Durability, Open
 from smb3fs.vfs.attributes import UNTOLD, Listed
-from smb3fs.vfs.cached import Contents
+from smb3fs.vfs.contents import Contents
 from smb3fs.vfs.files import HEAD_SIZE
 from smb3fs.vfs.inodes import Inode
 from smb3fs.vfs.state import State

@@ -24,8 +24,8 @@ from smb3fs.trace import Trace
 from smb3fs.vfs import namespace, posix, xattrs
 from smb3fs.vfs.attributes import UNTOLD, Entry, SetAttr, Settings
 from smb3fs.vfs.backend import ShareVerbs
-from smb3fs.vfs.cached import Contents
 from smb3fs.vfs.changed import ChangedDirectories, name_of
+from smb3fs.vfs.contents import Contents
 from smb3fs.vfs.directory_verbs import DirectoryVerbs
 from smb3fs.vfs.inodes import Inode
 from smb3fs.vfs.lock_verbs import LockVerbs

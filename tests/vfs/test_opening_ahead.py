@@ -14,7 +14,7 @@ from smb3fs.cache.directories import MOST_ENTRIES_EACH
 from smb3fs.handles.leases import RH, Lease
 from smb3fs.handles.opens import Open
 from smb3fs.vfs.attributes import SetAttr
-from smb3fs.vfs.cached import Contents
+from smb3fs.vfs.contents import Contents
 from smb3fs.vfs.inodes import Inode
 from smb3fs.vfs.opening_ahead import FIRST, MOST, OpensAhead
 from smb3fs.vfs.wall import settle
