@@ -90,7 +90,7 @@ class ShareVerbs(Protocol):
     ) -> int:
         """Ask for bytes that nobody waits for yet; return for how many, 0 if that cannot be now.
 
-        `came` is called once, with the data or None: see `share.files`.
+        `came` is called once, with the data or None: see `share.data`.
         """
 
     def open_ahead(self, path: str, expect: int | None, head: int, came: Callable[[Open | None], None], /) -> bool:

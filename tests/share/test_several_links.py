@@ -9,7 +9,7 @@ from stage import Stage, staged
 
 from smb3fs.channels.session import Session
 from smb3fs.errors import Status, StatusError
-from smb3fs.share.files import LEAST_PART
+from smb3fs.share.data import LEAST_PART
 from smb3fs.wire.durable import DURABLE_HANDLE_V2
 from smb3fs.wire.header import Command
 

@@ -1,0 +1,148 @@
+"""Verbs about the contents of open files: reading, in earnest and ahead of the need, writing, and flushing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Final
+
+import trio
+
+from smb3fs.channels.pool import Repeat
+from smb3fs.connection import Answer
+from smb3fs.errors import Smb3fsError, Status, WireError
+from smb3fs.handles.opens import Open
+from smb3fs.share.chains import Chains, raise_first
+from smb3fs.wire.codec import Buffer
+from smb3fs.wire.io import FlushRequest, ReadRequest, ReadResponse, WriteRequest, WriteResponse
+
+# The least that goes by itself of what several links carry side by side, in bytes.
+LEAST_PART: Final = 128 << 10
+
+
+class Data(Chains):
+    """What can be done to the contents of an open file."""
+
+    async def read(self, handle: Open, offset: int, size: int) -> memoryview:
+        """Return up to `size` bytes from `offset`; fewer only at the end of the file."""
+        session = await self._pool.ready(handle)
+        limit = session.payload_limit(min(session.agreed.max_read, self._rsize))
+        data = await self._read(handle, offset, min(size, limit))
+        if size <= limit or len(data) < limit:
+            return data
+        parts = bytearray(data)
+        while len(parts) < size:
+            data = await self._read(handle, offset + len(parts), min(size - len(parts), limit))
+            if not data:
+                break
+            parts += data
+        return memoryview(parts)
+
+    async def _read(self, handle: Open, offset: int, size: int) -> memoryview:
+        """Read with one request."""
+        chain = [ReadRequest(handle.file_id, offset, size)]
+        _, (answer,) = await self._pool.call(chain, handle=handle, repeat=Repeat.SAFE)
+        if answer.status == Status.END_OF_FILE:
+            return memoryview(b"")
+        raise_first(chain, [answer])
+        return self._data(answer, size)
+
+    def read_ahead(
+        self, handle: Open, offset: int, size: int, came: Callable[[memoryview | None], None], least: int = 0
+    ) -> int:
+        """Ask for bytes that nobody waits for yet; return for how many, or 0 if this is not the time for it.
+
+        Of what somebody does wait for, `least` bytes are asked for even where the channels have enough to do. `came` is
+        called once with the data, fewer than were asked for only at the end of the file, or with None if
+        there are none to be had: who needs them then finds out why.
+        """
+        session = self._pool.session
+        if session is None or not size:
+            return 0
+        allotted = session.allot(min(session.agreed.max_read, self._rsize), min(least, size))
+        if allotted is None:
+            return 0
+        channel, asked = allotted[0], min(size, allotted[1])
+
+        def told(answers: Sequence[Answer | None] | None) -> None:
+            answer = answers[0] if answers else None
+            data = None
+            # What makes no sense is reported by whoever asks for it in earnest.
+            with suppress(WireError):
+                data = self._head(answer, asked) if answer is not None else None
+            came(data)
+
+        request = ReadRequest(handle.file_id, offset, asked)
+        return asked if self._pool.read_ahead(request, handle, told, channel) else 0
+
+    def _head(self, answer: Answer, size: int) -> memoryview | None:
+        """Return what was read ahead; None where it cannot be read just now, which the next read will explain."""
+        if answer.status == Status.END_OF_FILE:
+            return memoryview(b"")
+        return self._data(answer, size) if answer.status == Status.SUCCESS else None
+
+    def _data(self, answer: Answer, size: int) -> memoryview:
+        """Return the data of an answer to a READ of `size` bytes."""
+        data = ReadResponse.parse(answer.pdu).data
+        if len(data) > size:
+            raise WireError(f"the server sent {len(data)} bytes where {size} were asked for")
+        self._trace.bytes_read += len(data)
+        return data
+
+    async def write(
+        self,
+        handle: Open,
+        offset: int,
+        data: Buffer,
+        *,
+        spread: bool = False,
+        check: Callable[[], None] | None = None,
+    ) -> int:
+        """Write all of `data` at `offset` and return its length.
+
+        Where there are several links and `spread` permits it, parts of it go side by side; if it fails then, any of
+        them may have been written. `check` raises what forbids it, each time that something is about to be sent: see
+        `Pool.call`.
+        """
+        session = await self._pool.ready(handle)
+        limit = session.payload_limit(min(session.agreed.max_write, self._wsize))
+        view = memoryview(data)
+        parts = min(session.links, len(view) // LEAST_PART) if spread else 1
+        if parts <= 1:
+            return await self._write(handle, offset, view, limit, check)
+        size = -(-len(view) // parts)
+        failures: list[OSError | Smb3fsError] = []
+
+        async def write(start: int) -> None:
+            try:
+                await self._write(handle, offset + start, view[start : start + size], limit, check)
+            except (OSError, Smb3fsError) as error:
+                failures.append(error)
+
+        async with trio.open_nursery() as nursery:
+            for start in range(0, len(view), size):
+                nursery.start_soon(write, start)
+        if failures:
+            raise failures[0]
+        return len(view)
+
+    async def _write(
+        self, handle: Open, offset: int, view: memoryview, limit: int, check: Callable[[], None] | None
+    ) -> int:
+        """Write all of `view`, as much with one request as the limit permits."""
+        done = 0
+        while done < len(view):
+            part = view[done : done + limit]
+            request = WriteRequest(handle.file_id, offset + done, part)
+            answers = await self._on(handle, [request], Repeat.REPLAY, check)
+            count = WriteResponse.parse(answers[0].pdu).count
+            if not 0 < count <= len(part):
+                raise WireError(f"the server claims to have written {count} bytes of {len(part)}")
+            handle.note_change()
+            done += count
+        self._trace.bytes_written += done
+        return done
+
+    async def flush(self, handle: Open) -> None:
+        """Have the server put what was written onto its disk."""
+        await self._on(handle, [FlushRequest(handle.file_id)], Repeat.SAFE)
