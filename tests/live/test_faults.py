@@ -5,10 +5,11 @@ from __future__ import annotations
 import shutil
 
 import pytest
+from faultlib.outcome import Report
 from faultlib.plan import KINDS, faults
 from faultlib.promises import DURABLE, NEITHER, PERSISTENT
 from faultlib.report import as_text
-from faultlib.run import PLACE, Report, Run
+from faultlib.run import PLACE, Run
 from lab.server import Samba
 
 from .conftest import DRIVER

@@ -6,8 +6,11 @@ import errno
 import json
 import os
 import random
+import signal
 import sys
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +22,19 @@ if str(TOOLS) not in sys.path:
 
 from faultlib.content import Content, GatheredContent  # noqa: E402
 from faultlib.judging import judge  # noqa: E402
-from faultlib.plan import KINDS, faults  # noqa: E402
+from faultlib.outcome import Happened, Report  # noqa: E402
+from faultlib.own_files import OwnFiles  # noqa: E402
+from faultlib.plan import KINDS, Fault, faults  # noqa: E402
 from faultlib.promises import CRASHED, DURABLE, NEITHER, PERSISTENT, ROBBED, broken  # noqa: E402
+from faultlib.report import as_json, as_text  # noqa: E402
+from faultlib.run import Run  # noqa: E402
 from faultlib.shared_files import COUNTER_WIDTH  # noqa: E402
 from faultlib.stalls import Event, stall  # noqa: E402
+from faultlib.sums import sums  # noqa: E402
 from faultlib.trying import STUCK, Behind, LeftAsideError, Trying  # noqa: E402
-from faultlib.verdicts import KEPT, read  # noqa: E402
+from faultlib.verdicts import KEPT, Told, read  # noqa: E402
 from faultlib.workload import Worker  # noqa: E402
+from lab.terminal import heeding_signals  # noqa: E402
 
 # -- what a file may hold --------------------------------------------------------------------------------------------
 
@@ -537,3 +546,116 @@ def test_what_was_left_aside_is_not_missed(tmp_path: Path) -> None:
     os.unlink(own.place / two)
     own.list()
     assert len(trying.found.violations) == 1
+
+
+def test_a_file_is_left_aside_by_whatever_name_it_has_since(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unlink that is given up may have renamed the file, whose name is not the worker's any more."""
+    mount, behind, log = tmp_path / "mount", tmp_path / "behind", tmp_path / "log"
+    for place in (mount, behind):
+        (place / "w0").mkdir(parents=True)
+    log.touch()
+    trying = Trying(0, lambda *_: None, Behind(mount, behind, log))
+    own = OwnFiles(mount / "w0", trying, random.Random(1))
+    (behind / "w0" / "f1").touch()
+    log.write_text(entry(1, STUCK_LINE % (behind / "w0" / "f1").stat().st_ino))
+    now = iter([0.0, *(60.0 + tenth / 10 for tenth in range(1000))])
+    monkeypatch.setattr(time, "monotonic", lambda: next(now))
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+
+    def unlink(path: Path) -> None:
+        (behind / "w0" / path.name).rename(behind / "w0" / ".smb3fs-0")
+        raise OSError(errno.ETIMEDOUT, "gave up")
+
+    with pytest.raises(LeftAsideError) as error:
+        trying.once("unlink", unlink, mount / "w0" / "f1")
+    own.leave_aside(error.value.paths)
+    for name in (".smb3fs-0", "other"):
+        (mount / "w0" / name).touch()
+    (behind / "w0" / "other").touch()
+    own.list()
+    (said,) = trying.found.violations
+    assert "other" in said
+    assert ".smb3fs-0" not in said
+
+
+# -- several runs ----------------------------------------------------------------------------------------------------
+
+
+def report(seed: int, kinds: Sequence[str], **more: Any) -> Report:
+    """What came of a run with faults a second apart, none of which anybody waited for."""
+    made = Report("durable", "Version 4", seed, "", 4, gathered=True, planned=len(kinds), compared=True, **more)
+    for number, kind in enumerate(kinds, 1):
+        fault = Fault(number, kind, 0.1, 0.1, settle=True, seed=1)
+        made.happened.append(Happened(fault, float(number), number + 0.5, kind, [0.0]))
+    return made
+
+
+def test_errors_are_counted_by_the_fault_before_and_by_what_is_judged() -> None:
+    made = report(1, ["link", "kill"])
+    made.happened[1].robbed = 1
+    events = [
+        Event(1.1, 1.2, "append", "EIO"),
+        Event(1.3, 1.4, "lock", "EIO"),
+        Event(2.1, 2.2, "write", "EIO"),
+        Event(2.3, 2.4, "open", "ETIMEDOUT" + STUCK),
+        Event(2.5, 2.6, "open", ""),
+    ]
+    made.attribute(0, events, Told())
+    assert made.verdicts == {"link: broken": 1, "link: allowed": 1, "kill: allowed": 1, "kill: stuck": 1}
+    assert len(made.broken) == len(made.stuck) == 1
+    assert not made.passed
+
+
+def test_runs_are_put_together() -> None:
+    one, two = report(7, ["link", "kill"]), report(8, ["link", "link", "drop"])
+    one.attribute(0, [Event(1.1, 1.2, "append", "EIO")], Told())
+    two.happened[1].stalls = [0.2, 1.5]
+    two.done["write"] = 10
+    two.violations.append("a wrong byte")
+    runs = [json.loads(json.dumps(as_json(each))) for each in (one, two)]
+    lines = [line.strip() for line in sums(runs)]
+    assert lines[0] == "share durable of Version 4, writes gathered"
+    assert "2 runs, 2 not as promised; seeds and faults: 7 (2), 8 (3)" in lines
+    assert "| link | 3 | 1 | 1 | 0 | 1 | 1.50 s |" in lines
+    assert "| all | 5 | 1 | 1 | 0 | 1 | 1.50 s |" in lines
+    assert lines[-1] == "seed 8: a wrong byte"
+
+
+def test_a_run_that_was_ended_tells_how_far_it_came() -> None:
+    made = report(1, ["link"])
+    made.planned, made.interrupted = 3, True
+    assert as_text(made).endswith("passed, as far as it went: 1 of 3 faults")
+    made.compared = False
+    assert not made.passed
+    assert as_text(made).endswith("ended after 1 of 3 faults, and nothing was compared")
+
+
+class Asking(Run):
+    """A run of nothing but faults that do nothing; asked to end in the second of them, so many times."""
+
+    def __init__(self, times: int) -> None:
+        self._asked, self._say, self._workers = False, lambda _: None, []
+        self.report, self.times = report(1, []), times
+
+    def go(self) -> None:
+        """Do three."""
+        self._do([Fault(number, "link", 0.0, 0.0, settle=False, seed=1) for number in (1, 2, 3)], self, [], stop=False)  # type: ignore[arg-type]
+
+    def _charge(self, mounts: Sequence[Any]) -> None:
+        """There is no server that could have done anything."""
+
+    def do(self, fault: Fault) -> str:
+        """What breaks nothing."""
+        if fault.number == 2:
+            for _ in range(self.times):
+                signal.raise_signal(signal.SIGTERM)
+        return "nothing"
+
+
+@pytest.mark.parametrize(("times", "done"), [(0, 3), (1, 2), (2, 1)])
+def test_a_signal_ends_a_run_after_the_present_fault_and_a_second_one_at_once(times: int, done: int) -> None:
+    run = Asking(times)
+    with suppress(KeyboardInterrupt), heeding_signals(run.ask_to_end):
+        run.go()
+    assert len(run.report.happened) == done
+    assert run.report.interrupted == (times == 1)

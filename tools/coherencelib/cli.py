@@ -6,15 +6,14 @@ import argparse
 import json
 import os
 import random
-import signal
 import sys
 import time
 from pathlib import Path
-from types import FrameType
 from typing import NoReturn
 
 from lab.root import RootError, build, found
 from lab.server import Samba
+from lab.terminal import end_line, heeding_signals, say
 
 from coherencelib.promises import MODES, bound
 from coherencelib.report import as_json, as_text
@@ -57,21 +56,6 @@ def stop(reason: str) -> NoReturn:
     sys.exit(2)
 
 
-def say(line: str) -> None:
-    """Progress: one line that is overwritten on a terminal, a line each elsewhere."""
-    if sys.stderr.isatty():
-        print(f"\r\033[K{line[: os.get_terminal_size(sys.stderr.fileno()).columns - 1]}", end="", file=sys.stderr)
-    else:
-        print(line, file=sys.stderr)
-    sys.stderr.flush()
-
-
-def _end(number: int, frame: FrameType | None) -> NoReturn:
-    """Take the orderly way out, whichever signal asks for it."""
-    del frame
-    raise KeyboardInterrupt(signal.Signals(number).name)
-
-
 def main() -> int:
     """Set up, run, report: 0 when everything was seen as promised, 1 when not."""
     arguments = parser().parse_args()
@@ -80,15 +64,13 @@ def main() -> int:
     promise = MODES[arguments.cache]
     if arguments.server_disk and not promise.server_disk:
         stop(f"with --cache {arguments.cache} nothing is promised about the server's own disk (none, nolease)")
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _end)
     root = ""
     if arguments.later:
         try:
             root = found() or (build() and found()) or ""
         except RootError as error:
             stop(str(error))
-    with Samba(root=root) as server:
+    with heeding_signals(), Samba(root=root) as server:
         if arguments.share not in server.shares:
             stop(f"{server.version()} has no share {arguments.share}")
         try:
@@ -96,8 +78,7 @@ def main() -> int:
         except KeyboardInterrupt:
             print("\n==> interrupted; everything is taken down", file=sys.stderr)
             return 130
-    if sys.stderr.isatty():
-        print(file=sys.stderr)
+    end_line()
     if arguments.json:
         arguments.json.write_text(json.dumps(as_json(report), indent=1) + "\n")
     print(as_text(report))

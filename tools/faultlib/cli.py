@@ -6,25 +6,28 @@ import argparse
 import json
 import os
 import random
-import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Final, NoReturn
 
 from lab.root import RootError, build, found
 from lab.server import Samba
+from lab.terminal import end_line, heeding_signals, say
 
 from faultlib.plan import KINDS, USUALLY_LONG, faults
 from faultlib.promises import PERSISTENT, PROMISES
 from faultlib.report import as_json, as_text
 from faultlib.run import Run
+from faultlib.sums import sums
 from faultlib.verdicts import LOG_LEVEL
 from smb3fs.options import MountOptions
 
 # Longer than the longest outage: what a program waits for is not over before it.
 TIMEOUT: Final = "timeout=60"
+SUM: Final = "sum"
+# The status of what was asked to end, as shells have it.
+INTERRUPTED: Final = 130
 
 
 def kinds(text: str) -> Mapping[str, int]:
@@ -41,6 +44,8 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="tools/faults",
         description="Faults under a mixed workload on two mounts of a private Samba; every byte is compared.",
+        epilog=f"tools/faults {SUM} FILE... puts together what several runs have written by --json. Asked to end by "
+        "SIGINT or SIGTERM, a run compares what was done so far and reports it; asked twice, it reports what it has.",
     )
     made.add_argument("share", choices=list(PROMISES), help="what the server grants decides what is promised")
     made.add_argument("--faults", type=int, default=100, metavar="N", help="how many (default 100)")
@@ -82,28 +87,13 @@ def stop(reason: str) -> NoReturn:
     sys.exit(2)
 
 
-def say(line: str) -> None:
-    """Progress: one line that is overwritten on a terminal, a line each elsewhere."""
-    if sys.stderr.isatty():
-        print(f"\r\033[K{line[: os.get_terminal_size(sys.stderr.fileno()).columns - 1]}", end="", file=sys.stderr)
-    else:
-        print(line, file=sys.stderr)
-    sys.stderr.flush()
-
-
-def _end(number: int, frame: FrameType | None) -> NoReturn:
-    """Take the orderly way out, whichever signal asks for it."""
-    del frame
-    raise KeyboardInterrupt(signal.Signals(number).name)
-
-
 def main() -> int:
     """Set up, run, report: 0 when everything was as promised, 1 when not."""
+    if sys.argv[1:2] == [SUM]:
+        return add_up([Path(word) for word in sys.argv[2:]])
     arguments = parser().parse_args()
     if os.geteuid() != 0:
         stop("needs root: it makes network namespaces and mounts (sudo tools/faults)")
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _end)
     seed = arguments.seed if arguments.seed is not None else random.SystemRandom().randrange(2**32)
     root = ""
     if arguments.later or arguments.share == PERSISTENT:
@@ -115,7 +105,7 @@ def main() -> int:
     options = [TIMEOUT, *(option for option in arguments.options.split(",") if option)]
     print(f"==> {len(planned)} faults on {arguments.share}, seed {seed}", file=sys.stderr)
     level = " ".join((LOG_LEVEL, *filter(None, arguments.debug.split(","))))
-    with Samba(root=root, settings=level) as server:
+    with heeding_signals(), Samba(root=root, settings=level) as server:
         if arguments.share not in server.shares:
             stop(f"{server.version()} has no share {arguments.share}")
         run = Run(
@@ -128,16 +118,29 @@ def main() -> int:
             wcache=arguments.wcache,
         )
         try:
-            report = run.run(planned, stop=arguments.stop)
+            with heeding_signals(run.ask_to_end):
+                run.run(planned, stop=arguments.stop)
         except KeyboardInterrupt:
-            print("\n==> interrupted; everything is taken down", file=sys.stderr)
-            return 130
+            run.report.interrupted = True
         finally:
+            end_line()
             if arguments.log:
                 arguments.log.write_text(server.log())
-    if sys.stderr.isatty():
-        print(file=sys.stderr)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(as_json(report), indent=1) + "\n")
-    print(as_text(report))
-    return 0 if report.passed else 1
+            if arguments.json:
+                arguments.json.write_text(json.dumps(as_json(run.report), indent=1) + "\n")
+            print(as_text(run.report), flush=True)
+    if run.report.interrupted:
+        return INTERRUPTED
+    return 0 if run.report.passed else 1
+
+
+def add_up(files: Sequence[Path]) -> int:
+    """Put several runs together: 0 when in all of them everything was as promised."""
+    if not files:
+        stop(f"{SUM} needs what runs have written by --json")
+    try:
+        runs = [json.loads(file.read_text()) for file in files]
+        print("\n".join(sums(runs)))
+    except (OSError, ValueError, KeyError) as error:
+        stop(f"this is not what --json writes: {error!r}")
+    return 0 if all(run["passed"] for run in runs) else 1

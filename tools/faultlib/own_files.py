@@ -277,7 +277,8 @@ class OwnFiles:
         known = set(self._files) | self._folders
         if lost := known - told - self._aside:
             self._trying.violation(f"names lost, {where}: {sorted(lost)[:5]}")
-        if more := told - known - self._aside:
+        more = {name for name in told - known - self._aside if not self._trying.is_aside(self.place / name)}
+        if more:
             self._trying.violation(f"names too many, {where}: {sorted(more)[:5]}")
 
     def finish(self, behind: Path) -> None:

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Final
 
+from faultlib.outcome import Happened, Report
 from faultlib.promises import PROMISES
-from faultlib.run import Happened, Report
 
 SHOWN: Final = 20
 
@@ -34,9 +34,18 @@ def as_text(report: Report) -> str:
         f"  {_stalls(report)}",
         *_listed("errors that are promised not to be", report.broken),
         *_listed("violations", report.violations),
-        "passed" if report.passed else "FAILED",
+        _outcome(report),
     ]
     return "\n".join(lines)
+
+
+def _outcome(report: Report) -> str:
+    """The last word."""
+    done = len(report.happened)
+    if not report.compared:
+        return f"ended after {done} of {report.planned} faults, and nothing was compared"
+    word = "passed" if report.passed else "FAILED"
+    return f"{word}, as far as it went: {done} of {report.planned} faults" if report.interrupted else word
 
 
 def _counts(counts: Mapping[str, int]) -> str:
@@ -90,7 +99,11 @@ def as_json(report: Report) -> dict[str, Any]:
                 "errors",
             )
         },
+        "planned": report.planned,
+        "interrupted": report.interrupted,
+        "compared": report.compared,
         "errors_after": report.errors_after,
+        "verdicts": report.verdicts,
         "panics": report.panics,
         "robbed": report.robbed,
         "forgotten": report.forgotten,

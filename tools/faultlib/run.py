@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,87 +16,19 @@ from lab.server import Samba
 
 from faultlib.breaking import Breaker
 from faultlib.judging import judge
-from faultlib.plan import OF_THE_SERVER, Fault
-from faultlib.promises import CRASHED, PERSISTENT, ROBBED, broken
+from faultlib.outcome import Happened, Report
+from faultlib.plan import Fault
+from faultlib.promises import PERSISTENT
 from faultlib.proxy import PORT, Proxy
 from faultlib.shared_files import COUNTER_WIDTH, COUNTERS
-from faultlib.stalls import Event, stall
-from faultlib.trying import PATIENCE, STUCK
-from faultlib.verdicts import KEPT, Told, read
+from faultlib.trying import PATIENCE
+from faultlib.verdicts import KEPT, read
 from faultlib.workers import SETTLE_SECONDS, Process, settled
 
 PLACE: Final = "run"
 # What a worker may take for its comparison, beside the patience that its last operation has.
 COMPARE_SECONDS: Final = 120.0
 WARM_UP: Final = 0.5
-
-
-@dataclass
-class Happened:
-    """A fault that was done."""
-
-    fault: Fault
-    begun: float
-    over: float
-    words: str
-    stalls: list[float | None] = field(default_factory=list)
-    panics: int = 0
-    """Processes of the server that have crashed by themselves over it, before the next one."""
-    robbed: int = 0
-    """Opens that the server has given back without their locks, likewise."""
-
-
-@dataclass
-class Report:
-    """What came of a run."""
-
-    share: str
-    server: str
-    seed: int
-    options: str
-    workers: int
-    gathered: bool = False
-    """Whether fsync and close decide what was written."""
-    seconds: float = 0.0
-    happened: list[Happened] = field(default_factory=list)
-    done: Counter[str] = field(default_factory=Counter)
-    errors: Counter[str] = field(default_factory=Counter)
-    """By operation and errno."""
-    errors_after: Counter[str] = field(default_factory=Counter)
-    """By the kind of the fault before, operation and errno."""
-    forgotten: list[str] = field(default_factory=list)
-    """Errors about opens that the server says to have deleted before their time."""
-    stuck: list[str] = field(default_factory=list)
-    """Errors about files of which the server says that it cannot let anybody open them; they were left aside."""
-    broken: list[str] = field(default_factory=list)
-    """Errors that the share promises not to have."""
-    violations: list[str] = field(default_factory=list)
-    mounts: list[dict[str, Any]] = field(default_factory=list)
-
-    @property
-    def passed(self) -> bool:
-        """Whether everything is as promised."""
-        return not self.broken and not self.violations
-
-    def stalls(self, kind: str = "") -> list[float]:
-        """Every stall that could be told, of one kind of fault or all."""
-        wanted = [one for one in self.happened if kind in ("", one.fault.kind)]
-        return sorted(seconds for one in wanted for seconds in one.stalls if seconds is not None)
-
-    @property
-    def panics(self) -> int:
-        """How many processes of the server have crashed by themselves."""
-        return sum(one.panics for one in self.happened)
-
-    @property
-    def robbed(self) -> int:
-        """How many opens the server has given back without their locks."""
-        return sum(one.robbed for one in self.happened)
-
-    def longest(self) -> Happened | None:
-        """The fault after which somebody waited for longest."""
-        told = [one for one in self.happened if any(seconds is not None for seconds in one.stalls)]
-        return max(told, key=lambda one: max(seconds or 0.0 for seconds in one.stalls), default=None)
 
 
 class Run:
@@ -123,11 +53,13 @@ class Run:
         self._server, self._share, self._options, self._say = server, share, options, say
         self._workers: list[Process] = []
         self._count = workers
+        self._asked = False
         self.report = Report(share, server.version(), seed, ",".join(options), workers, self._gathered)
 
     def run(self, faults: Sequence[Fault], *, stop: bool = False) -> Report:
         """Do the faults under the workload; with `stop` no more of them after a first violation."""
         began = time.monotonic()
+        self.report.planned = len(faults)
         with ExitStack() as stack:
             proxy = stack.enter_context(Proxy(self._server.network))
             mounts = [self._mount(0), self._mount(1, f"port={PORT}")]
@@ -152,6 +84,13 @@ class Run:
         self.report.seconds = time.monotonic() - began
         return self.report
 
+    def ask_to_end(self) -> bool:
+        """Have no fault follow the present one, and all be compared as if there had been no more; False if it was."""
+        first, self._asked = not self._asked, True
+        if first:
+            self._say("asked to end: what was done is compared; once more, and it is not")
+        return first
+
     def _mount(self, number: int, *options: str) -> Mount:
         """One of the mounts."""
         words = [f"credentials={self._server.credentials}", *self._options, *options]
@@ -175,12 +114,15 @@ class Run:
         told = 0
         for fault in faults:
             time.sleep(fault.pause)
+            if self._asked:
+                self.report.interrupted = True
+                return
             self._charge(mounts)
             begun = time.monotonic()
             words = breaker.do(fault)
             over = time.monotonic()
             self.report.happened.append(Happened(fault, begun, over, words))
-            if fault.settle and not settled(self._workers, over, over + SETTLE_SECONDS):
+            if fault.settle and not settled(self._workers, over, over + SETTLE_SECONDS, lambda: self._asked):
                 self.report.violations.append(f"after fault {fault.number} ({words}): not everybody went on")
             for mount in mounts:
                 if not mount.daemons():
@@ -230,46 +172,9 @@ class Run:
         told = read(self._server.log())
         for worker in self._workers:
             events = [event for event in worker.events if event.what != "violation"]
-            self._attribute(worker.number, events, told)
-            self._measure(events)
-
-    def _attribute(self, number: int, events: Sequence[Event], told: Told) -> None:
-        """Say after which fault each error came, and whether the share promises that there is none."""
-        to_clock = time.time() - time.monotonic()
-        for event in events:
-            if not event.error:
-                continue
-            before = [one for one in self.report.happened if one.begun < event.ended]
-            kind = before[-1].fault.kind if before else "no fault"
-            self.report.errors_after[f"{kind}: {event.what} {event.error}"] += 1
-            after = f"fault {before[-1].fault.number} ({before[-1].words})" if before else "no fault at all"
-            text = f"{event.ended:.3f} worker {number}: {event.what} {event.error} after {after}"
-            if event.error.endswith(STUCK):
-                self.report.stuck.append(text)
-                continue
-            deadly = [(to_clock + one.begun, one.fault.kind in OF_THE_SERVER or one.panics > 0) for one in before]
-            if told.forgotten(event.inode, deadly, to_clock + event.ended):
-                self.report.forgotten.append(text)
-                continue
-            # An error may come to light when the next fault has begun already.
-            kinds = {one.fault.kind for one in before[-2:]} or {kind}
-            if any(one.panics for one in before[-2:]):
-                kinds.add(CRASHED)
-            if any(one.robbed for one in before[-2:]):
-                kinds.add(ROBBED)
-            if all(broken(self._share, each, event.what) for each in kinds):
-                self.report.broken.append(text)
-
-    def _measure(self, events: Sequence[Event]) -> None:
-        """How long a worker stood still after each fault."""
-        happened = self.report.happened
-        for one, following in zip(happened, [*happened[1:], None], strict=True):
-            next_begun = following.begun if following else float("inf")
-            # Who waits for what is stuck does not wait for us; and that it was stuck is still to be tried.
-            waited = any(
-                event.error.endswith(STUCK) and event.began < next_begun and event.ended > one.over for event in events
-            )
-            one.stalls.append(None if waited else stall(events, one.begun, one.over, next_begun))
+            self.report.attribute(worker.number, events, told)
+            self.report.measure(events)
+        self.report.compared = True
 
     def _status(self, mount: Mount) -> dict[str, Any]:
         """What the mount says of itself."""

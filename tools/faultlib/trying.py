@@ -109,9 +109,11 @@ class Trying:
         self._told = 0.0
         self._failed = False
         self._violated: set[str] = set()
+        self._stuck: set[int] = set()
 
     def once(self, what: str, action: Callable[..., T], *arguments: Any, fine: tuple[int, ...] = ()) -> T | OSError:
         """Do something once: its result, or the error of a lost server or one that is `fine`; others are violations."""
+        before = self._inodes(arguments)
         began = time.monotonic()
         result: T | OSError
         said = ""
@@ -129,17 +131,27 @@ class Trying:
                 self._told, self._failed = ended, False
             return result
         self._failed = True
-        inodes = [self._behind.inode(place) for place in arguments[:2]] if self._behind is not None else [0]
+        # What is to be removed may have another name by now, and what is to be made had none before.
+        inodes = [*before, *self._inodes(arguments)]
         late = isinstance(result, OSError) and result.errno == errno.ETIMEDOUT and ended - began > STUCK_AFTER
         inode = next((inode for inode in inodes if late and self._behind and self._behind.stuck(inode)), 0)
         said += STUCK if inode else ""
         self.found.errors[f"{what} {said}"] += 1
-        self._tell(began, ended, what, said, inode or max(inodes))
+        self._tell(began, ended, what, said, inode or max(inodes, default=0))
         if inode:
+            self._stuck.add(inode)
             raise LeftAsideError([place for place in arguments if isinstance(place, Path)])
         if isinstance(result, OSError) and result.errno not in LOST:
             self.violation(f"{what}: {result}")
         return result
+
+    def _inodes(self, arguments: Sequence[Any]) -> list[int]:
+        """The numbers of the files that an operation is about, as far as they are known."""
+        return [self._behind.inode(place) for place in arguments[:2]] if self._behind is not None else [0]
+
+    def is_aside(self, path: Path) -> bool:
+        """Whether what has a name is a file that was left aside, by whatever name that was."""
+        return self._behind is not None and self._behind.inode(path) in self._stuck
 
     def until_done(
         self, what: str, action: Callable[..., T], *arguments: Any, explained: tuple[int, ...] = ()

@@ -8,6 +8,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -96,9 +97,9 @@ class Process:
 SETTLE_SECONDS: Final = 75.0
 
 
-def settled(workers: list[Process], since: float, limit: float) -> bool:
-    """Wait until every worker has succeeded in something since a moment."""
-    while any(worker.working and worker.last_success() < since for worker in workers):
+def settled(workers: list[Process], since: float, limit: float, enough: Callable[[], bool] = lambda: False) -> bool:
+    """Wait until every worker has succeeded in something since a moment, or it is `enough`."""
+    while not enough() and any(worker.working and worker.last_success() < since for worker in workers):
         if time.monotonic() > limit:
             return False
         time.sleep(0.02)

@@ -1,0 +1,139 @@
+"""What came of a run: the faults that were done, the errors and what was judged of them, the stalls."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from faultlib.plan import OF_THE_SERVER, Fault
+from faultlib.promises import CRASHED, ROBBED, broken
+from faultlib.stalls import Event, stall
+from faultlib.trying import STUCK
+from faultlib.verdicts import Told
+
+# What is judged of an error: the share's promise allows it, or is broken by it; or the server's log owns to it.
+ALLOWED: Final = "allowed"
+BROKEN: Final = "broken"
+FORGOTTEN: Final = "forgotten"
+STUCK_FILE: Final = "stuck"
+
+
+@dataclass
+class Happened:
+    """A fault that was done."""
+
+    fault: Fault
+    begun: float
+    over: float
+    words: str
+    stalls: list[float | None] = field(default_factory=list)
+    panics: int = 0
+    """Processes of the server that have crashed by themselves over it, before the next one."""
+    robbed: int = 0
+    """Opens that the server has given back without their locks, likewise."""
+
+
+@dataclass
+class Report:
+    """What came of a run."""
+
+    share: str
+    server: str
+    seed: int
+    options: str
+    workers: int
+    gathered: bool = False
+    """Whether fsync and close decide what was written."""
+    seconds: float = 0.0
+    happened: list[Happened] = field(default_factory=list)
+    done: Counter[str] = field(default_factory=Counter)
+    errors: Counter[str] = field(default_factory=Counter)
+    """By operation and errno."""
+    errors_after: Counter[str] = field(default_factory=Counter)
+    """By the kind of the fault before, operation and errno."""
+    forgotten: list[str] = field(default_factory=list)
+    """Errors about opens that the server says to have deleted before their time."""
+    stuck: list[str] = field(default_factory=list)
+    """Errors about files of which the server says that it cannot let anybody open them; they were left aside."""
+    broken: list[str] = field(default_factory=list)
+    """Errors that the share promises not to have."""
+    violations: list[str] = field(default_factory=list)
+    verdicts: Counter[str] = field(default_factory=Counter)
+    """Errors by the kind of the fault before and what was judged of them: `late: broken`, `kill: allowed`."""
+    mounts: list[dict[str, Any]] = field(default_factory=list)
+    planned: int = 0
+    """How many faults there were to be."""
+    interrupted: bool = False
+    """Whether it was asked to end before all were done."""
+    compared: bool = False
+    """Whether all that was done has been compared in the end."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether everything is as promised."""
+        return self.compared and not self.broken and not self.violations
+
+    def stalls(self, kind: str = "") -> list[float]:
+        """Every stall that could be told, of one kind of fault or all."""
+        wanted = [one for one in self.happened if kind in ("", one.fault.kind)]
+        return sorted(seconds for one in wanted for seconds in one.stalls if seconds is not None)
+
+    @property
+    def panics(self) -> int:
+        """How many processes of the server have crashed by themselves."""
+        return sum(one.panics for one in self.happened)
+
+    @property
+    def robbed(self) -> int:
+        """How many opens the server has given back without their locks."""
+        return sum(one.robbed for one in self.happened)
+
+    def longest(self) -> Happened | None:
+        """The fault after which somebody waited for longest."""
+        told = [one for one in self.happened if any(seconds is not None for seconds in one.stalls)]
+        return max(told, key=lambda one: max(seconds or 0.0 for seconds in one.stalls), default=None)
+
+    def attribute(self, number: int, events: Sequence[Event], told: Told) -> None:
+        """Say after which fault each error of a worker came, and what the share and the server's log say of it."""
+        to_clock = time.time() - time.monotonic()
+        apart = {STUCK_FILE: self.stuck, FORGOTTEN: self.forgotten, BROKEN: self.broken}
+        for event in events:
+            if not event.error:
+                continue
+            before = [one for one in self.happened if one.begun < event.ended]
+            kind = before[-1].fault.kind if before else "no fault"
+            self.errors_after[f"{kind}: {event.what} {event.error}"] += 1
+            after = f"fault {before[-1].fault.number} ({before[-1].words})" if before else "no fault at all"
+            verdict = self._verdict(event, before, told, to_clock)
+            self.verdicts[f"{kind}: {verdict}"] += 1
+            if verdict in apart:
+                apart[verdict].append(f"{event.ended:.3f} worker {number}: {event.what} {event.error} after {after}")
+
+    def _verdict(self, event: Event, before: Sequence[Happened], told: Told, to_clock: float) -> str:
+        """What is judged of an error, after the faults `before` it."""
+        if event.error.endswith(STUCK):
+            return STUCK_FILE
+        deadly = [(to_clock + one.begun, one.fault.kind in OF_THE_SERVER or one.panics > 0) for one in before]
+        if told.forgotten(event.inode, deadly, to_clock + event.ended):
+            return FORGOTTEN
+        # An error may come to light when the next fault has begun already.
+        kinds = {one.fault.kind for one in before[-2:]} or {"no fault"}
+        if any(one.panics for one in before[-2:]):
+            kinds.add(CRASHED)
+        if any(one.robbed for one in before[-2:]):
+            kinds.add(ROBBED)
+        return BROKEN if all(broken(self.share, each, event.what) for each in kinds) else ALLOWED
+
+    def measure(self, events: Sequence[Event]) -> None:
+        """How long a worker stood still after each fault."""
+        happened = self.happened
+        for one, following in zip(happened, [*happened[1:], None], strict=True):
+            next_begun = following.begun if following else float("inf")
+            # Who waits for what is stuck does not wait for us; and that it was stuck is still to be tried.
+            waited = any(
+                event.error.endswith(STUCK) and event.began < next_begun and event.ended > one.over for event in events
+            )
+            one.stalls.append(None if waited else stall(events, one.begun, one.over, next_begun))
