@@ -269,6 +269,9 @@ class Claims:
     async def _do_without(self, session: Session, handle: Open, refusal: Refusal, limit: float, tally: Tally) -> None:
         """Have an open that was not given back go on by its name until `limit`, or find it lost."""
         if handle.closed:
+            if handle.kept_as and handle.lease is not None and handle.lease.path == handle.path:
+                # Perhaps it is open there still, by a name that leads nowhere, and lets nobody in without this key.
+                self._opens.leases.hold_on_to(handle.lease)
             self._opens.forget(handle)
             return
         wrong = refusal.why

@@ -292,8 +292,20 @@ class LeaseTable:
         """Keep the lease that a CREATE has asked for as long as its file has its name, whoever closes it."""
         told = dict(asked).get(LEASE_CONTEXT)
         lease = self._by_key.get(told[:KEY_SIZE]) if told is not None else None
-        if lease is not None and len(self._held_on) < MOST_HELD_ON:
-            self._held_on.add(lease)
+        if lease is not None:
+            self.hold_on_to(lease)
+
+    def hold_on_to(self, lease: Lease) -> None:
+        """Keep a lease as long as its file has its name, or take it up again: the server may let in its key alone."""
+        if len(self._held_on) >= MOST_HELD_ON:
+            return
+        if lease.key not in self._by_key:
+            if self.find(lease.path) is not None:
+                return
+            lease.known, lease.kept, lease.early = False, NONE, None
+            self._by_key[lease.key] = lease
+            self._enter_name(lease)
+        self._held_on.add(lease)
 
     def context(self, lease: Lease, wish: int) -> CreateContext:
         """Build the context by which a CREATE asks for `wish`, or, with the lease's own state, names the key alone."""

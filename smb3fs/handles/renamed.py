@@ -89,11 +89,17 @@ class Given:
 
 
 def names_of(handle: Open) -> Names | None:
-    """Return the names of an open whose file was renamed, or may have been; None where no other one would help."""
+    """Return the names of an open whose file was renamed, or may have been; None where no other one would help.
+
+    Of what is closed here the server may have nothing any more that keeps others away: then another open must do so.
+    """
     kept = handle.kept_as or (handle.request.name if handle.moving_to else "")
-    if not kept or handle.closed or handle.durability != Durability.PERSISTENT:
+    if not kept or handle.durability != Durability.PERSISTENT:
         return None
-    if handle.lease is None or not (handle.lease.kept | handle.lease.state) & WRITE:
+    if handle.lease is None:
+        return None
+    permitted = handle.lease.state if handle.closed else handle.lease.kept | handle.lease.state
+    if not permitted & WRITE:
         return None
     now = (name.replace("/", "\\") for name in (handle.moving_to, handle.request.name) if name and name != kept)
     return Names(kept.replace("/", "\\"), tuple(now))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,9 +22,11 @@ from smb3fs.handles.journal import Identity, Journal, LeftName, read
 from smb3fs.handles.leases import RH, RWH
 from smb3fs.handles.opens import Durability, Open
 from smb3fs.handles.renamed import ASIDE, SecondNames
-from smb3fs.wire.create import AccessMask, CreateRequest, FileId
+from smb3fs.wire.create import AccessMask, CreateContext, CreateRequest, FileId
+from smb3fs.wire.durable import DURABLE_HANDLE_RECONNECT_V2
 from smb3fs.wire.header import Command
 from smb3fs.wire.infoclass import FileDispositionInformation, FileLinkInformation, FileRenameInformation
+from smb3fs.wire.lease import LEASE_CONTEXT
 from smb3fs.wire.query import SetInfoRequest
 
 ExpectLog = Callable[[str], None]
@@ -75,6 +77,11 @@ class RecordingServer(KeepingServer):
             self.desk.kept[number] = Handle(kept.node, name if there else "?", kept.access), guid, persistent
         return super()._create(request)
 
+    def granted(self, request: CreateRequest) -> Sequence[CreateContext]:
+        """Give the lease back with what is claimed."""
+        names = [context.name for context in request.contexts]
+        return request.contexts[1:] if names == [DURABLE_HANDLE_RECONNECT_V2, LEASE_CONTEXT] else ()
+
     def _do_set_info(self, request: Any, handle: Handle, file_id: FileId) -> bytes:
         if request.information_class == ASIDE_NAME:
             handle.access |= AccessMask.DELETE
@@ -103,9 +110,22 @@ class Renamed:
         handle.lease.opens.add(handle)
         handle.lease.kept = lease
         self.stage.tree.nodes["g"] = self.stage.tree.nodes.pop("f")
+        self.stage.opens.leases.renamed("f", "g")
         self.stage.opens.moved(("f", "f"), ("g", "g"), "\\")
         handle.kept_as, handle.ledger = "f", None
         return handle
+
+    async def anew(self, handle: Open) -> Open:
+        """Open the file under the name that it has now, with the same lease."""
+        fresh = await self.stage.share.open("g", read=True, write=True, expect=None)
+        server = self.stage.server
+        assert isinstance(server, RecordingServer)
+        self.desk.keep(server, fresh, Durability.PERSISTENT)
+        self.desk.names[fresh.file_id.persistent] = "g"
+        assert handle.lease is not None
+        fresh.lease = handle.lease
+        fresh.lease.opens.add(fresh)
+        return fresh
 
     async def lose(self) -> None:
         """Lose the connection, and wait."""
@@ -146,6 +166,46 @@ async def test_it_goes_on_and_has_one_name_afterwards(gathers: bool) -> None:
         assert made.names == {"g", "protected"}
         assert made.stage.tree.nodes["g"].links == 1
         assert await made.stage.share.read(handle, 0, 8) == b"contents"
+
+
+@pytest.mark.parametrize("carried_out", [False, True])
+@pytest.mark.parametrize("gathers", [False, True])
+@trio_test
+async def test_what_is_closed_at_the_loss_is_not_left_to_be_in_everybodys_way(gathers: bool, carried_out: bool) -> None:
+    """Nobody knows whether its CLOSE was heard: if not, it is found by its old name alone, and closed."""
+    async with renamed(gathers=gathers) as made:
+        handle = await made.file()
+        fresh = await made.anew(handle)
+        number = handle.file_id.persistent
+        made.stage.server.transport.hang_up()
+        made.stage.share.close(handle)
+        if carried_out:
+            del made.desk.kept[number], made.desk.names[number]
+        await trio.sleep(5)
+        assert sorted(claim.name for claim in made.desk.claims) == ["f", "g", "g"]
+        assert made.names == {"g", "protected"}
+        assert made.stage.tree.nodes["g"].links == 1
+        server = made.stage.server
+        assert isinstance(server, RecordingServer)
+        assert [id_.persistent for id_ in server.handles] == [fresh.file_id.persistent]
+        assert await made.stage.share.read(fresh, 0, 8) == b"contents"
+        assert list(made.stage.opens.of_earlier_sessions(0)) == [fresh], "the other is remembered"
+
+
+@trio_test
+async def test_no_name_is_given_to_what_nobody_has_open_any_more() -> None:
+    """Nothing would keep others from it; but whatever we do with the file lets the server see the key that it wants."""
+    async with renamed() as made:
+        handle = await made.file()
+        lease = handle.lease
+        made.stage.server.transport.hang_up()
+        made.stage.share.close(handle)
+        await trio.sleep(5)
+        assert [claim.name for claim in made.desk.claims] == ["g"]
+        assert made.stage.opens.leases.find("g") is lease
+        made.stage.opens.leases.removed("g")
+        assert made.stage.opens.leases.find("g") is None
+        assert len(made.stage.opens.leases) == 0
 
 
 @pytest.mark.parametrize("lease", [0, RH])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Final
@@ -213,10 +213,15 @@ class TreeServer(Peer):
         self.handles[file_id] = Handle(node, path, request.desired_access)
         return file_id
 
+    def granted(self, request: CreateRequest) -> Sequence[CreateContext]:
+        """What the answer to a CREATE grants by contexts."""
+        del request
+        return ()
+
     def _created(self, file_id: FileId, request: CreateRequest) -> bytes:
         """The answer to CREATE."""
         node = self.handles[file_id].node
-        contexts = []
+        contexts = list(self.granted(request))
         if self.disk_ids and any(context.name == QUERY_ON_DISK_ID for context in request.contexts):
             contexts.append(CreateContext(QUERY_ON_DISK_ID, DiskId(node.number, 1).encode()))
         size = len(node.data)
