@@ -323,7 +323,9 @@ class GatheredWrites(Generic[T]):
                 for done in earlier:
                     await done.wait()
                 async with self._slots:
-                    run.check()
+                    # Where there is no session the next one says whether it may be sent, not what the last one was.
+                    if run.barred:
+                        run.check()
                     run.started = True
                     with self._pace.moving(len(run.data)):
                         await self._write(run.handle, run.offset, run.data, check=run.check)

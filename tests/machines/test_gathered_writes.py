@@ -45,6 +45,8 @@ class World:
         self.refusals: dict[int, Exception] = {}
         self.held = False
         self.go_on = trio.Event()
+        self.session = trio.Event()
+        self.session.set()
         self.told: list[str] = []
         self.writes = GatheredWrites[str](self._write, limit=limit, timeout=timeout, on_written=self.told.append)
         self.writes.watch(self.leases)
@@ -52,8 +54,9 @@ class World:
     async def _write(
         self, handle: Open, offset: int, data: Buffer, /, *, check: Callable[[], None] | None = None
     ) -> int:
-        """Do as a share does: ask whether it may be sent whenever it is about to be."""
+        """Do as a share does: wait for a session, and ask whether it may be sent whenever it is about to be."""
         assert check is not None
+        await self.session.wait()
         check()
         self.sent.append((offset, len(data)))
         await trio.lowlevel.checkpoint()
@@ -423,6 +426,29 @@ LESS = {
     "without anything": (NONE, 1),
     "with other numbers": (RWH, 2),
 }
+
+
+@pytest.mark.parametrize(("last", "arrives"), [(RWH, True), (RH, False)])
+def test_what_is_to_be_sent_between_two_sessions_waits_for_what_the_next_one_says(last: int, arrives: bool) -> None:
+    """Claimed in a session that was lost as well, it is neither kept nor lost until it is claimed again."""
+
+    async def main(world: World) -> None:
+        handle = world.open()
+        assert world.writes.take("f", handle, 0, b"abc")
+        world.lose()
+        world.claim(handle, RWH)
+        world.lose()
+        world.session = trio.Event()
+        world.writes.send("f", Cause.CLOSE)
+        await trio.testing.wait_all_tasks_blocked()
+        assert "f" in world.writes, "it is given up while nobody knows"
+        world.claim(handle, last)
+        world.session.set()
+        await world.writes.settle("f", Cause.CLOSE)
+        assert bytes(world.content) == (b"abc" if arrives else b"")
+        assert world.writes.failures("f") == (not arrives)
+
+    run(main)
 
 
 @pytest.mark.parametrize("sent", [False, True])
