@@ -34,7 +34,7 @@ from smb3fs.wire.durable import (
     DurableHandleRequest,
     DurableHandleRequestV2,
 )
-from smb3fs.wire.header import Request
+from smb3fs.wire.header import FLAG_ASYNC, Request
 from smb3fs.wire.lease import LEASE_CONTEXT, LeaseState, parse_lease
 from smb3fs.wire.negotiate import Capability, Dialect
 from smb3fs.wire.tree import ShareCapability
@@ -88,6 +88,14 @@ class Opening(Recognising):
         """
         asked = self._lasting(request, await self._pool.ready())
         session, answer, repeated = await self._pool.create(asked)
+        if (
+            answer.status == Status.OBJECT_NAME_COLLISION
+            and answer.header.flags & FLAG_ASYNC
+            and self.persists(session)
+        ):
+            # A name that is taken keeps nobody waiting. Samba has made the file, waited for what it had kept of another
+            # one of the same number, and begun anew.
+            raise unknown()
         if repeated and self.persists(session):
             # A process that was killed over the first one leaves an open that nobody can end, and only this key passes.
             self._leases.hold_on(request.contexts)

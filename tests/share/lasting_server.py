@@ -11,9 +11,9 @@ from peer import Element, Message
 from tree_server import Handle, Tree
 
 from smb3fs.errors import Status, StatusError
-from smb3fs.wire.create import CreateContext, CreateRequest, CreateResponse, FileId
+from smb3fs.wire.create import CreateContext, CreateRequest, CreateResponse, Disposition, FileId
 from smb3fs.wire.durable import DURABLE_HANDLE_V2, PERSISTENT, DurableHandleRequestV2, DurableHandleResponseV2
-from smb3fs.wire.header import FLAG_REPLAY, Command
+from smb3fs.wire.header import FLAG_ASYNC, FLAG_REPLAY, Command
 from smb3fs.wire.lock import UNLOCK, LockResponse
 
 # What the server refuses as long as it still works on something older ([MS-SMB2] 3.3.5.2.10).
@@ -49,6 +49,8 @@ class Memory(Desk):
     """So many CREATEs are refused since the file is kept for somebody."""
     makes_unavailable: bool = False
     """Whether they make the file all the same."""
+    stumbles: bool = False
+    """Whether a CREATE that makes a file is put off after that, and then finds the name taken."""
 
 
 class LastingServer(KeepingServer):
@@ -74,6 +76,19 @@ class LastingServer(KeepingServer):
             if self.memory.give_away:
                 for held in self.memory.locks.values():
                     held.clear()
+            return
+        element = message.elements[0]
+        if (
+            self.memory.stumbles
+            and element.command == Command.CREATE
+            and element.request.disposition == Disposition.CREATE
+        ):
+            self.handles.pop(super()._create(element.request))
+            self.send(self.pending(element, 7))
+            last = self.reply(element, status=Status.OBJECT_NAME_COLLISION)
+            last.header.flags |= FLAG_ASYNC
+            last.header.async_id = 7
+            self.send(last)
             return
         self.serve(message)
 

@@ -265,6 +265,16 @@ async def test_one_that_is_made_and_put_off_all_the_same_may_be_ours() -> None:
         assert error.value.status == Status.OBJECT_NAME_COLLISION
 
 
+@pytest.mark.parametrize("keeps", [True, False])
+@trio_test
+async def test_one_that_waits_at_the_server_and_finds_its_name_taken_may_be_ours(keeps: bool) -> None:
+    """The same, told by an interim answer; where nothing is kept for good there is no reason to doubt what is said."""
+    async with losing(available=keeps) as made:
+        made.memory.stumbles = True
+        with pytest.raises(ConnectionLost if keeps else StatusError):
+            await made.share.create("new", read=True, write=True, exclusive=True)
+
+
 @trio_test
 async def test_no_two_locks_in_a_row_have_the_same_number() -> None:
     async with losing() as made:
