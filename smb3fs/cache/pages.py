@@ -27,6 +27,7 @@ from typing import Final, NamedTuple
 import trio
 
 from smb3fs.handles.leases import Lease, LeaseTable, Reason
+from smb3fs.handles.opens import Open
 from smb3fs.wire.lease import LeaseState
 
 # As an int: arithmetic with enum's flags costs microseconds.
@@ -85,6 +86,14 @@ class KeptPages:
         else:
             self.drop(number)
         return kept
+
+    def watches(self, handle: Open) -> bool:
+        """Whether the kernel forgets what it knows of a file before others write to it, as long as this handle is open.
+
+        Not of one that writes itself.
+        """
+        lease = handle.lease
+        return not handle.writable and lease is not None and bool(lease.state & READ) and lease in self._numbers
 
     def touched(self, number: int, lease: Lease | None, now: float) -> None:
         """Take note that the kernel gets pages of a file through an open with this lease."""

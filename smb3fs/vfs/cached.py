@@ -35,7 +35,7 @@ from smb3fs.vfs.contents import Asked, Contents, Name, Ticket
 from smb3fs.vfs.directories import OpenDirectory
 from smb3fs.vfs.inodes import Inode
 from smb3fs.vfs.kept import Hold, KeptDirectories
-from smb3fs.vfs.spelling import Changes, is_short, key
+from smb3fs.vfs.spelling import Changes, key
 from smb3fs.vfs.state import State
 from smb3fs.wire.codec import filetime_to_ns
 from smb3fs.wire.lease import LeaseState
@@ -319,8 +319,8 @@ class CachedNames(KeptDirectories):
         contents = before.contents
         if name not in contents.noted and contents.position(name) is not None:
             self._cache.drop(parent.number)
-        elif not is_short(name):
-            contents.noted.learned[key(name)] = (name, None, trio.current_time())
+        else:
+            contents.noted.learn(name, None, trio.current_time())
 
     def learn(
         self, name: Name, inode: Inode, told: FileAttributes, entry: Entry, asked: Asked, age: float = 0.0
@@ -329,8 +329,7 @@ class CachedNames(KeptDirectories):
         parent, text = name
         before, own = asked
         if before is not None and self._ticket(parent) == before and not self._state.files.of(inode):
-            if not is_short(text):
-                before.contents.noted.learned[key(text)] = (text, told, trio.current_time() - age)
+            before.contents.noted.learn(text, told, trio.current_time() - age)
         else:
             before = None
         if own is not None and self._own_ticket(inode) == own and (before is not None or parent is inode):
@@ -352,21 +351,25 @@ class CachedNames(KeptDirectories):
 
     # -- the end of it
 
-    def opened(self, inode: Inode, told: FileAttributes) -> None:
+    def opened(self, inode: Inode, handle: Open) -> None:
         """Take note of what the server says of a file that is being opened: the listing may not know it yet.
 
-        The kernel asks for attributes again, and while the file is open as often as without a lease.
+        Where others may write to it unnoticed from now on, the kernel asks for attributes again, and while the file is
+        open as often as without a lease. With R nobody may: the kernel forgets attributes together with pages.
         """
         if self._cache is None or inode.is_directory:
             return
+        told = handle.attributes_at_open
         for parent, name in inode.links:
             contents = self._of(parent)
             if contents is None:
                 continue
             known = self._attributes_in(contents, name, inode)
-            if known is None or (known.attr.size, known.attr.mtime_ns) != (told.size, told.modified):
+            true = known is not None and (known.attr.size, known.attr.mtime_ns) == (told.size, told.modified)
+            if not true:
                 contents.noted.add(name)
-            self._state.forget_attributes(inode.number)
+            if not true or not (self._state.posix or self._state.pages.watches(handle)):
+                self._state.forget_attributes(inode.number)
 
     def moved(self, old_parent: Inode, parent: Inode, name: str) -> None:
         """Take note that something has got this name, which the kernel believes for as long as the one before.

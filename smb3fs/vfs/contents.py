@@ -41,6 +41,11 @@ class Noted(Changes):
         else:
             self.learned.pop(key(name), None)
 
+    def learn(self, name: str, told: FileAttributes | None, when: float) -> None:
+        """Remember what the server has said of a name."""
+        if not is_short(name):
+            self.learned[key(name)] = (name, told, when)
+
 
 class Contents:
     """What is known of a directory that is kept."""

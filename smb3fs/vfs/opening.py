@@ -74,7 +74,7 @@ class OpeningVerbs(Verbs):
         untouched, ahead = inode.untouched, self.opens_ahead.brings(inode, handle)
         opened = self._opened(inode, handle, flags)
         if ahead:
-            self.cached.opened(inode, handle.attributes_at_open)
+            self.cached.opened(inode, handle)
             file, now = self._files.get(opened.fh), trio.current_time()
             # The lease with R was held since, so what it has brought is as true as what the kernel was told later.
             file.head_of = (self._files.changes, inode.told)
@@ -115,7 +115,7 @@ class OpeningVerbs(Verbs):
             await self._empty(inode, handle)
         untouched = inode.untouched
         opened = self._opened(inode, handle, flags)
-        self.cached.opened(inode, handle.attributes_at_open)
+        self.cached.opened(inode, handle)
         file = self._files.get(opened.fh)
         file.head_of, file.head_until = asked, now + self.state.presentation.file_timeout
         if not opened.keep_cache:

@@ -231,6 +231,9 @@ class OpensAhead:
                     self._asked[handle] = _Asked(contents, asked_after[1], lookups, losses)
                     if len(self._asked) > 2 * MOST * WATCHED:
                         self._asked.popitem(last=False)
+                    # Owner and mode no lease is about, so the listing is soon too old for them, and this is not.
+                    if state.posix and self._contents_of(parent) is contents and name not in contents.noted:
+                        contents.noted.learn(name, handle.attributes_at_open, now)
                     return  # the inode is dropped with it, if nobody has come to need it
                 state.share.close(handle, hurry=False)
             state.inodes.drop_unused(inode)
