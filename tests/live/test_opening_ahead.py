@@ -5,6 +5,7 @@ Counters say it, never times. Where other clients change what waits here, they a
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -96,6 +97,66 @@ def test_who_opens_one_after_the_other_waits_for_few(
     # The first three, and those that were still on their way when the program came to them.
     assert after["round_trips"] - before["round_trips"] < COUNT // 3
     assert after["open_handles"] == before["open_handles"]
+
+
+def test_a_listing_that_is_too_old_for_owners_is_not_asked_for_again(
+    mounts: Callable[..., Mount], files: tuple[Path, Callable[[Mount], Path]]
+) -> None:
+    mount = mounts("closetimeo=600", "actimeo=1")
+    folder = files[1](mount)
+    os.listdir(mount.path)
+    os.listdir(folder)
+    time.sleep(1.2)
+    before = mount.status()
+    for index in range(COUNT):
+        assert (folder / name(index)).read_bytes() == content(index)
+    after = mount.status()
+    # Of the first few each name is asked for; of the others what is opened ahead tells all that there is to know.
+    assert after["requests"]["QUERY_INFO"] - before["requests"].get("QUERY_INFO", 0) <= 10
+    assert after["requests"]["QUERY_DIRECTORY"] == before["requests"]["QUERY_DIRECTORY"]
+
+
+@pytest.mark.parametrize("option", ["noposix", "actimeo=600"])
+def test_the_kernel_does_not_ask_about_what_it_opens(
+    mounts: Callable[..., Mount], files: tuple[Path, Callable[[Mount], Path]], option: str
+) -> None:
+    mount = mounts("closetimeo=600", option)
+    folder = files[1](mount)
+    os.listdir(folder)
+    for index in range(COUNT):
+        (folder / name(index)).stat()
+    before = mount.status()["operations"]
+    for index in range(COUNT):
+        assert (folder / name(index)).read_bytes() == content(index)
+    # open, flush and release, and what a few of the first have to read.
+    assert mount.status()["operations"] - before < 3 * COUNT + COUNT // 2
+
+
+@pytest.mark.parametrize("opened", ["held open", "closed"])
+@pytest.mark.parametrize("option", ["noposix", "posix"])
+def test_the_size_is_that_of_what_another_client_has_written(
+    mounts: Callable[..., Mount], files: tuple[Path, Callable[[Mount], Path]], option: str, opened: str
+) -> None:
+    there, of = files
+    mount = mounts("closetimeo=600", option)
+    folder = of(mount)
+    os.listdir(folder)
+    for index in range(COUNT):
+        (folder / name(index)).stat()
+    with contextlib.ExitStack() as stack:
+        for index in range(12):
+            file = stack.enter_context((folder / name(index)).open("rb"))
+            assert file.read() == content(index)
+            if opened == "closed":
+                file.close()
+            with (there / name(index)).open("ab") as other:
+                other.write(b"more" * (index + 1))
+                other.flush()
+                size = len(content(index)) + 4 * (index + 1)
+                if opened == "held open":
+                    until(lambda file=file, size=size: os.fstat(file.fileno()).st_size == size)  # type: ignore[misc]
+            until(lambda index=index, size=size: (folder / name(index)).stat().st_size == size)  # type: ignore[misc]
+            assert (folder / name(index)).read_bytes() == content(index) + b"more" * (index + 1)
 
 
 def test_in_the_order_of_the_listing(mounts: Callable[..., Mount], files: tuple[Path, Callable[[Mount], Path]]) -> None:
