@@ -10,8 +10,9 @@ what the quickest took: beyond that they wait for each other on the way, and a l
 on the connection wait too. It never exceeds `most` bytes, all streams together hold four times that, and
 nothing is asked for beyond the page in which the file ended when it was opened.
 
-With several connections the window is not filled at once: what may be under way is for those to say, which ask for
-little at a time on a slow one. The rest is asked for as the chunks come in.
+With several connections neither the window nor what readers wait for is asked for at once: what may be under way is
+for those to say, which ask for little at a time on a slow one. The rest is asked for in its order as the chunks come
+in. The kernel reads ahead as well, megabytes at a time, and the program waits for the first of it alone.
 
 What may be shown. A chunk is good as long as R of the open's lease is held without a gap since it was asked for, and
 nothing was changed through this mount meanwhile. When that ends, all is thrown away, and who waits asks the server
@@ -25,7 +26,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final, Protocol
 
 import trio
@@ -47,6 +48,8 @@ PAGE: Final = 4096
 STREAMS: Final = 4
 # What was fetched for a program that has not read for so many seconds makes room for others.
 IDLE: Final = 5.0
+# How many chunks of what readers wait for are under way even where the connections have no room for more.
+LEAST_UNDER_WAY: Final = 2
 
 
 class Changing(Protocol):
@@ -82,6 +85,40 @@ class Chunk:
     def end(self) -> int:
         """Where the next one begins."""
         return self.offset + self.size
+
+
+class Wanted:
+    """What a read waits for: the chunks that it lies in, as they are asked for."""
+
+    __slots__ = ("asked", "chunks", "end", "offset")
+
+    def __init__(self, offset: int, end: int) -> None:
+        self.offset = offset
+        self.end = end
+        self.chunks: list[Chunk] = []
+        # Set when no more of them will come.
+        self.asked = trio.Event()
+
+    def add(self, chunk: Chunk) -> bool:
+        """Take a chunk in if the read lies in it; whether that was the last one."""
+        common = min(chunk.end, self.end) - max(chunk.offset, self.offset)
+        if common > 0:
+            chunk.used += common
+            self.chunks.append(chunk)
+        if chunk.end >= self.end:
+            self.asked.set()
+        return self.asked.is_set()
+
+    @property
+    def over(self) -> bool:
+        """Whether there is nothing to wait for any more."""
+        return self.asked.is_set() and all(chunk.over.is_set() for chunk in self.chunks)
+
+    async def wait(self) -> None:
+        """Wait until that is so."""
+        await self.asked.wait()
+        for chunk in self.chunks:
+            await chunk.over.wait()
 
 
 class ReadAhead:
@@ -157,9 +194,11 @@ class Stream:
         self._start = 0
         self._next = 0
         self._chunks: deque[Chunk] = deque()
-        # Where what was asked for ends.
+        # Where what was asked for ends, how many chunks of that are under way, and the reads that wait for what is not.
         self._end = 0
-        # Where the last read ends, and the file; and whether the window beyond could not be asked for in whole.
+        self._under_way = 0
+        self._waits: list[Wanted] = []
+        # Where the reads so far end, and the file; and whether the window beyond could not be asked for in whole.
         self._wanted = 0
         self._last = 0
         self._held_up = False
@@ -181,43 +220,50 @@ class Stream:
 
     def passed(self, offset: int, size: int) -> None:
         """Note a read that was answered from elsewhere."""
-        if offset == self._next and not self._chunks:
+        if offset == self._next and not self._is_live:
             self._next = offset + size
 
-    def look(self, offset: int, size: int) -> Sequence[Chunk] | None:
-        """Return the chunks that a read lies in, having asked for them and those ahead; None if it is none of ours."""
+    @property
+    def _is_live(self) -> bool:
+        """Whether anything is asked for, or there."""
+        return bool(self._chunks or self._waits)
+
+    def look(self, offset: int, size: int) -> Wanted | None:
+        """Return what a read waits for, having asked for it and what is ahead; None if it is none of ours."""
         if not self._licensed():
             self.drop()
         last = -(-self.handle.attributes_at_open.size // PAGE) * PAGE
         end = min(offset + size, last)
-        if not self._chunks:
+        if not self._is_live:
             if not self._follows(offset, size) or end <= offset or not self._may_begin(offset, size):
                 return None
-        elif not self._chunks[0].offset <= offset <= self._end or end <= offset:
+        elif not self._begin <= offset <= max(self._end, self._wanted) or end <= offset:
             self._stray(offset, size)
             return None
         self._strays = 0
         now = trio.current_time()
-        while self._chunks and self._chunks[0].end <= offset:
+        # What has not come may be waited for by a read that was made before.
+        while self._chunks and self._chunks[0].end <= offset and self._chunks[0].arrived:
             self._forget(self._chunks.popleft())
         self._ahead.use(self, now)
-        if not self._reach(end, last, now):
+        wanted = Wanted(offset, end)
+        if not any(wanted.add(chunk) for chunk in self._chunks):
+            self._waits.append(wanted)
+        self._wanted, self._last = max(self._wanted, end), last
+        if not self._fill(now):
             self.drop()
             self._start, self._next = offset, offset + size
             return None
-        found = [chunk for chunk in self._chunks if chunk.offset < end and chunk.end > offset]
-        for chunk in found:
-            chunk.used += min(chunk.end, end) - max(chunk.offset, offset)
-        if any(chunk.data is None for chunk in found):
+        if not wanted.asked.is_set() or any(chunk.data is None for chunk in wanted.chunks):
             self._grow()
-        return found
+        return wanted
 
-    def take(self, chunks: Sequence[Chunk], offset: int, size: int) -> tuple[memoryview, ...] | None:
+    def take(self, wanted: Wanted, offset: int, size: int) -> tuple[memoryview, ...] | None:
         """Return the bytes of a read; None if it has to ask the server, as what was fetched is not to be shown."""
         if not self._licensed():
             self.drop()
         end, parts = offset + size, []
-        for chunk in chunks:
+        for chunk in wanted.chunks:
             if chunk.data is None or chunk.epoch != self._epoch:
                 return None
             part = chunk.data[offset - chunk.offset : end - chunk.offset]
@@ -242,6 +288,10 @@ class Stream:
                 chunk.used = 0
             self._forget(chunk)
             chunk.over.set()
+        waits, self._waits = self._waits, []
+        for wanted in waits:
+            wanted.asked.set()
+        self._under_way = self._wanted = 0
         self._ahead.leave(self)
         self.lease = None
 
@@ -249,6 +299,7 @@ class Stream:
         """Take in a chunk; without data it could not be had, and who needs it finds out why."""
         chunk.arrived = True
         if chunk.epoch == self._epoch:
+            self._under_way -= 1
             chunk.data = data
             if data is not None:
                 self._measure(chunk)
@@ -257,8 +308,8 @@ class Stream:
         if data is None and chunk.epoch == self._epoch:
             self.drop()
         chunk.over.set()
-        if self._held_up and self._chunks:
-            self._fill(trio.current_time())
+        if self._held_up and self._is_live and not self._fill(trio.current_time()):
+            self.drop()
 
     # -- beginning and end
 
@@ -297,24 +348,29 @@ class Stream:
 
     # -- asking
 
-    def _reach(self, end: int, last: int, now: float) -> bool:
-        """Ask for what a read up to `end` needs, and for the window; False if what it needs cannot be asked for."""
-        while self._end < end:
-            if not self._ask(max(min(CHUNK, self.window // 2), min(CHUNK, end - self._end)), last, now, PAGE):
-                return False
-        self._wanted, self._last = end, last
-        self._fill(now)
-        return True
+    @property
+    def _begin(self) -> int:
+        """Where what is asked for, or there, begins."""
+        return self._chunks[0].offset if self._chunks else self._end
 
-    def _fill(self, now: float) -> None:
-        """Ask for the window beyond what was read, as far as that is possible now."""
-        target = min(self._wanted + self.window, self._last)
+    def _fill(self, now: float) -> bool:
+        """Ask for what reads wait for, and for the window beyond, as far as there is room; False if nothing comes.
+
+        A little of what is waited for is under way whatever the connections have to do for others.
+        """
         step = max(PAGE, min(CHUNK, self.window // 2))
         self._held_up = False
+        while self._end < self._wanted:
+            least = PAGE if self._under_way < LEAST_UNDER_WAY else 0
+            if not self._ask(max(step, min(CHUNK, self._wanted - self._end)), self._last, now, least):
+                self._held_up = True
+                return self._under_way > 0
+        target = min(self._wanted + self.window, self._last)
         while self._end < target and (target - self._end >= step or target == self._last):
             if not self._ask(step, self._last, now, 0):
                 self._held_up = True
-                return
+                break
+        return True
 
     def _ask(self, size: int, last: int, now: float, least: int) -> bool:
         """Ask for the next bytes, of which `least` are waited for."""
@@ -323,6 +379,8 @@ class Stream:
             return False
         self._chunks.append(chunk)
         self._end = chunk.end
+        self._under_way += 1
+        self._waits = [wanted for wanted in self._waits if not wanted.add(chunk)]
         return True
 
     def _forget(self, chunk: Chunk) -> None:

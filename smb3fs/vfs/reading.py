@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine
 from typing import Any
 
 import trio
 
-from smb3fs.cache.read_ahead import Chunk, Stream
+from smb3fs.cache.read_ahead import Stream, Wanted
 from smb3fs.vfs import locking
 from smb3fs.vfs.files import OpenFile
 from smb3fs.vfs.verbs import Verbs
@@ -43,11 +43,11 @@ class ReadingVerbs(Verbs):
                 stream.passed(offset, size)
             return head
         if stream is not None and self._may_read_ahead(file):
-            chunks = stream.look(offset, size)
-            if chunks is not None:
-                if not all(chunk.over.is_set() for chunk in chunks):
-                    return self._read_when_fetched(file, stream, chunks, offset, size)
-                parts = stream.take(chunks, offset, size)
+            wanted = stream.look(offset, size)
+            if wanted is not None:
+                if not wanted.over:
+                    return self._read_when_fetched(file, stream, wanted, offset, size)
+                parts = stream.take(wanted, offset, size)
                 if parts is not None:
                     return parts
         return self._ask(file, offset, size)
@@ -65,12 +65,11 @@ class ReadingVerbs(Verbs):
         )
 
     async def _read_when_fetched(
-        self, file: OpenFile, stream: Stream, chunks: Sequence[Chunk], offset: int, size: int
+        self, file: OpenFile, stream: Stream, wanted: Wanted, offset: int, size: int
     ) -> Buffer | tuple[Buffer, ...]:
         """Read what is under way already."""
-        for chunk in chunks:
-            await chunk.over.wait()
-        parts = stream.take(chunks, offset, size) if self._may_read_ahead(file) else None
+        await wanted.wait()
+        parts = stream.take(wanted, offset, size) if self._may_read_ahead(file) else None
         return parts if parts is not None else await self._ask(file, offset, size)
 
     def _ask(self, file: OpenFile, offset: int, size: int) -> Coroutine[Any, Any, memoryview]:

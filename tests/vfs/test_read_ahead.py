@@ -101,12 +101,12 @@ class Server:
 
     def read(self, stream: Stream, offset: int, size: int) -> bytes | None:
         """Read as the verb does, with a server that answers as soon as somebody waits; None: not from the stream."""
-        chunks = stream.look(offset, size)
-        if chunks is None:
+        wanted = stream.look(offset, size)
+        if wanted is None:
             return None
-        while not all(chunk.over.is_set() for chunk in chunks):
+        while not wanted.over:
             self.answer(1)
-        parts = stream.take(chunks, offset, size)
+        parts = stream.take(wanted, offset, size)
         return None if parts is None else b"".join(parts)
 
 
@@ -186,6 +186,51 @@ async def test_what_could_not_be_asked_for_is_when_something_comes_in() -> None:
 
 
 @in_trio
+async def test_many_reads_at_a_time_are_asked_for_in_their_order_as_there_is_room() -> None:
+    server = Server(40 * MIB, limit=256 * KIB)
+    server.most_pending = 4
+    stream = server.open()
+    assert server.read(stream, 0, MIB) is None
+    # As the kernel does where it reads ahead: all of it now, and nothing has come of the first.
+    waits = [stream.look(offset, MIB) for offset in range(MIB, 9 * MIB, MIB)]
+    assert len(server.pending) == 4
+    answered = 0
+    for number, wanted in enumerate(waits, 1):
+        assert wanted is not None
+        while not wanted.over:
+            server.answer(1)
+            answered += 1
+            assert len(server.pending) <= 4
+        # Nothing of the later ones has been in the way of it.
+        assert answered <= 4 * number
+        assert b"".join(stream.take(wanted, number * MIB, MIB) or ()) == server.data[number * MIB : (number + 1) * MIB]
+    assert [offset for offset, _ in server.asked] == sorted({offset for offset, _ in server.asked})
+
+
+@in_trio
+async def test_who_waits_for_what_is_not_asked_for_yet_is_woken_when_it_ends() -> None:
+    for ends in ("break", "failure", "no room for ever"):
+        server = Server(40 * MIB, limit=64 * KIB)
+        server.most_pending = 1
+        stream = server.open()
+        assert server.read(stream, 0, MIB) is None
+        waits = [stream.look(offset, MIB) for offset in range(MIB, 5 * MIB, MIB)]
+        if ends == "break":
+            server.change(0)
+        elif ends == "failure":
+            server.answer(1, fails=True)
+        else:
+            server.refuses = True
+            server.answer()
+        for number, wanted in enumerate(waits, 1):
+            assert wanted is not None
+            assert wanted.over
+            assert stream.take(wanted, number * MIB, MIB) is None
+        server.answer()
+        assert (server.ahead.held, stream.asked) == (0, 0)
+
+
+@in_trio
 async def test_what_a_reader_waits_for_is_asked_for_in_any_case() -> None:
     server = Server(20 * MIB)
     server.most_pending = 0
@@ -237,7 +282,7 @@ async def test_nothing_is_shown_when_r_had_a_gap() -> None:
         assert waits is not None
         server.change(0, reason)
         # Whoever waits is woken, to ask the server himself; what comes late is for nobody.
-        assert all(chunk.over.is_set() for chunk in waits)
+        assert waits.over
         assert stream.take(waits, 4 * MIB, 128 * KIB) is None
         server.answer()
         assert (server.ahead.held, stream.asked) == (0, 0)
@@ -339,12 +384,12 @@ async def test_the_window_stops_where_chunks_wait_for_each_other() -> None:
     stream = server.open()
     server.read(stream, 0, MIB)
     for offset in range(MIB, 64 * MIB, MIB):
-        chunks = stream.look(offset, MIB)
-        assert chunks is not None
-        while not all(chunk.over.is_set() for chunk in chunks):
+        wanted = stream.look(offset, MIB)
+        assert wanted is not None
+        while not wanted.over:
             await trio.sleep(0.1)  # a chunk, on a link that carries one at a time
             server.answer(1)
-        assert stream.take(chunks, offset, MIB) is not None
+        assert stream.take(wanted, offset, MIB) is not None
         assert flight(server) <= 5 * MIB
 
 
