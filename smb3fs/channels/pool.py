@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from enum import Enum, auto
+from functools import partial
 from typing import Final, Protocol
 
 import trio
@@ -144,6 +145,7 @@ class Pool:
         handle: Handle | None = None,
         repeat: Repeat = Repeat.NEVER,
         check: Callable[[], None] | None = None,
+        channel: Channel | None = None,
     ) -> tuple[Session, list[Answer]]:
         """Send a chain and return its answers with the session that carried them.
 
@@ -152,9 +154,10 @@ class Pool:
         raised, as it is when the handle does not outlive the connection.
 
         `check` is called when there is a session, each time before anything is sent, and raises an OSError for what
-        must not be sent in it.
+        must not be sent in it. It goes by the `channel` that the session has allotted for it, if that still lives.
         """
-        return await self._persist(requests, handle, repeat, Session.call, check=check)
+        send = Session.call if channel is None else partial(Session.call, preferred=channel)
+        return await self._persist(requests, handle, repeat, send, check=check)
 
     async def see_through(
         self, requests: Sequence[Request], handle: Handle, repeat: Repeat = Repeat.REPLAY

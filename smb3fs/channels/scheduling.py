@@ -29,6 +29,9 @@ Where nothing has come for half a second more than all that is under way should 
 time beyond that counts as well. So a lane that has stopped gets nothing more, long before it is found to be dead. Less
 says nothing: on a busy machine what has come may wait for us that long.
 
+What one program writes at a time is divided (`divide`) so that all parts are there at the same time, by the rates that
+are believed in and what is under way already. There is no part that would not be worth a request.
+
 Lanes of a worse class (`standby`) are used only where there is no other one.
 """
 
@@ -63,6 +66,11 @@ PIECE_TIME: Final = 0.04
 HORIZON: Final = 0.05
 # The least that is fetched at a time, in bytes; so is what has to tell how good a lane is.
 LEAST_PIECE: Final = 64 * 1024
+# The least that goes by itself of what several lanes carry side by side: in bytes, and in seconds.
+LEAST_PART: Final = 128 * 1024
+LEAST_PART_TIME: Final = 0.002
+# Where parts of it end: what is written in whole blocks stays so.
+BLOCK: Final = 4096
 # How many pieces may be under way on a lane however long they take: the next one is there when one has come.
 PIECES: Final = 2
 
@@ -206,3 +214,43 @@ def spread(lanes: Iterable[Lane], most: int, now: float) -> tuple[Lane, int] | N
         return None
     best, size = min(views, key=lambda one: (one[0].expected(one[1]), one[0].lane.moved))
     return best.lane, size
+
+
+def divide(lanes: Iterable[Lane], size: int, now: float) -> list[tuple[Lane, int]]:
+    """Return by which lanes to send `size` bytes, and how many by each, for all of it to be there soonest."""
+    views = sorted(_views(lanes, now), key=lambda view: view.expected(0))
+    while True:
+        shares = _level(views, size)
+        small = [view for view, share in shares if share < max(LEAST_PART, view.rate * LEAST_PART_TIME)]
+        if len(views) == 1 or not small:
+            break
+        # The one that adds least; what the others get then may be enough.
+        views.remove(min(small, key=lambda view: view.rate / (1 + view.expected(0))))
+    known = [(view, share) for view, share in shares if view.proven]
+    if known and len(known) < len(shares):
+        # What nobody knows yet has to tell with a little; the rest goes by those that are known.
+        probed = [(view, LEAST_PIECE) for view, _ in shares if not view.proven and not view.lane.data_requests]
+        rest = _level([view for view, _ in known], size - LEAST_PIECE * len(probed))
+        shares = [*rest, *probed]
+    return _in_blocks(shares, size)
+
+
+def _level(views: list[View], size: int) -> list[tuple[View, float]]:
+    """Fill the lanes up, that which is free first before the others, until all have the same to do."""
+    rates, ahead, level = 0.0, 0.0, 0.0
+    for view in views:
+        free = view.expected(0)
+        if rates and free >= level:
+            break
+        rates, ahead = rates + view.rate, ahead + view.rate * free
+        level = (size + ahead) / rates
+    return [(view, view.rate * (level - view.expected(0))) for view in views if view.expected(0) < level]
+
+
+def _in_blocks(shares: list[tuple[View, float]], size: int) -> list[tuple[Lane, int]]:
+    """Return whole parts; the largest takes what is left over."""
+    parts = [(view.lane, int(share) // BLOCK * BLOCK) for view, share in shares]
+    largest = max(range(len(parts)), key=lambda index: parts[index][1])
+    lane, share = parts[largest]
+    parts[largest] = (lane, share + size - sum(part for _, part in parts))
+    return [(lane, part) for lane, part in parts if part]

@@ -17,7 +17,7 @@ from smb3fs.channels.mechanisms import Login
 from smb3fs.channels.negotiation import Negotiated, Policy, negotiate, validate
 from smb3fs.channels.parting import LOOKING, is_tidying, parts
 from smb3fs.channels.places import Place, Placement
-from smb3fs.channels.scheduling import LEAST_PIECE, Lane, choose, spread
+from smb3fs.channels.scheduling import LEAST_PIECE, Lane, choose, divide, spread
 from smb3fs.connection import CREDIT_UNIT, Answer, Exchange, SessionSecurity
 from smb3fs.errors import ConnectionLost, SecurityError, Smb3fsError, Status, StatusError
 from smb3fs.wire.control import EchoRequest
@@ -182,6 +182,25 @@ class Session:
         lane, size = found or (choose(lanes, max(least, LEAST_PIECE), now), LEAST_PIECE)
         return next(channel for channel in channels if self.lanes[channel] is lane), min(max(size, least), limit)
 
+    def divide(self, size: int) -> list[tuple[Channel | None, int]]:
+        """Return by which channels to send parts of what goes side by side; those by one link count as one.
+
+        None stands for any. What a part takes is told to `call`, which takes another one if that is not possible then.
+        """
+        if self.links == 1:
+            return [(None, size)]
+        now = trio.current_time()
+        of_link: dict[object, Channel] = {}
+        for channel in self._open_to((), now):
+            other = of_link.get(channel.ends)
+            if other is None or self.lanes[channel].in_flight < self.lanes[other].in_flight:
+                of_link[channel.ends] = channel
+        if len(of_link) == 1:
+            return [(None, size)]
+        parts = divide((self.lanes[channel] for channel in of_link.values()), size, now)
+        by_lane = {id(self.lanes[channel]): channel for channel in of_link.values()}
+        return [(by_lane[id(lane)], part) for lane, part in parts]
+
     def heir(self, size: int) -> Channel | None:
         """Return where to ask for so many bytes again that were under way on a channel which is lost; None: nowhere."""
         if not self.lives:
@@ -191,12 +210,20 @@ class Session:
         lane = choose((self.lanes[channel] for channel in channels), size, now) if channels else None
         return next((channel for channel in channels if self.lanes[channel] is lane), None)
 
-    async def call(self, requests: Sequence[Request], *, urgent: bool = False, replay: bool = False) -> list[Answer]:
+    async def call(
+        self,
+        requests: Sequence[Request],
+        *,
+        urgent: bool = False,
+        replay: bool = False,
+        preferred: Channel | None = None,
+    ) -> list[Answer]:
         """Send a chain of related requests on the tree and return their answers, whatever their status.
 
-        `replay` says of each that the server may have carried it out before.
+        `replay` says of each that the server may have carried it out before. It goes by the `preferred` channel if
+        that is possible.
         """
-        channel = self.channels[0] if len(self.channels) == 1 else await self._way_behind(requests)
+        channel = self.channels[0] if len(self.channels) == 1 else await self._way_behind(requests, preferred)
         if len(requests) == 1 or channel.connection.affords(requests):
             return await self._carry(channel, self._exchange(channel, requests, urgent, replay), channel.call)
 
@@ -279,12 +306,14 @@ class Session:
             lane.end(size, began, trio.current_time(), answered=answered)
         return answers
 
-    def _way(self, requests: Sequence[Request]) -> Channel:
-        """Return the channel to send a chain on."""
+    def _way(self, requests: Sequence[Request], preferred: Channel | None = None) -> Channel:
+        """Return the channel to send a chain on; the `preferred` one if it may be that."""
         if len(self.channels) == 1:
             return self.channels[0]
         now = trio.current_time()
         channels = self._open_to(requests, now)
+        if preferred in channels:
+            return preferred
         if len(channels) == 1:
             return channels[0]
         best = choose((self.lanes[channel] for channel in channels), _size(requests), now)
@@ -303,13 +332,13 @@ class Session:
             self.lanes[channel].silence = channel.silence(now)
         return able
 
-    async def _way_behind(self, requests: Sequence[Request]) -> Channel:
+    async def _way_behind(self, requests: Sequence[Request], preferred: Channel | None = None) -> Channel:
         """Do as `_way` does, when nothing on another channel has to be done before."""
         if not all(request.command in LOOKING for request in requests):
             # It takes callers of two channels who gave up at one time, and ends with what they had asked for.
             while sum(channel.tied for channel in self.channels) > 1:  # noqa: ASYNC110 (too rare for an event)
                 await trio.sleep(GIVEN_UP)
-        return self._way(requests)
+        return self._way(requests, preferred)
 
     def _exchange(self, channel: Channel, requests: Sequence[Request], urgent: bool, replay: bool = False) -> Exchange:
         """Address requests to the tree, and to the place in it that the session is about."""

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from smb3fs.channels.channel import Channel
 from smb3fs.channels.pool import Held, Pool, Repeat
 from smb3fs.channels.session import Session
 from smb3fs.connection import Answer
@@ -304,10 +305,15 @@ class Chains:
         self._pool.post([CloseRequest(CreateResponse.parse(answer.pdu).file_id)], session)
 
     async def _on(
-        self, handle: Open, chain: Sequence[Request], repeat: Repeat, check: Callable[[], None] | None = None
+        self,
+        handle: Open,
+        chain: Sequence[Request],
+        repeat: Repeat,
+        check: Callable[[], None] | None = None,
+        channel: Channel | None = None,
     ) -> list[Answer]:
         """Send a chain on an open handle; raise the first error in it, or what `check` raises: see `Pool.call`."""
-        _, answers = await self._pool.call(chain, handle=handle, repeat=repeat, check=check)
+        _, answers = await self._pool.call(chain, handle=handle, repeat=repeat, check=check, channel=channel)
         raise_first(chain, answers)
         return answers
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Final
 
 import trio
 
+from smb3fs.channels.channel import Channel
 from smb3fs.channels.pool import Repeat
 from smb3fs.connection import Answer
 from smb3fs.errors import Smb3fsError, Status, WireError
@@ -15,9 +15,6 @@ from smb3fs.handles.opens import Open
 from smb3fs.share.chains import Chains, raise_first
 from smb3fs.wire.codec import Buffer
 from smb3fs.wire.io import FlushRequest, ReadRequest, ReadResponse, WriteRequest, WriteResponse
-
-# The least that goes by itself of what several links carry side by side, in bytes.
-LEAST_PART: Final = 128 << 10
 
 
 class Data(Chains):
@@ -107,34 +104,41 @@ class Data(Chains):
         session = await self._pool.ready(handle)
         limit = session.payload_limit(min(session.agreed.max_write, self._wsize))
         view = memoryview(data)
-        parts = min(session.links, len(view) // LEAST_PART) if spread else 1
-        if parts <= 1:
+        parts = session.divide(len(view)) if spread else ()
+        if len(parts) <= 1:
             return await self._write(handle, offset, view, limit, check)
-        size = -(-len(view) // parts)
         failures: list[OSError | Smb3fsError] = []
 
-        async def write(start: int) -> None:
+        async def write(start: int, size: int, channel: Channel | None) -> None:
             try:
-                await self._write(handle, offset + start, view[start : start + size], limit, check)
+                await self._write(handle, offset + start, view[start : start + size], limit, check, channel)
             except (OSError, Smb3fsError) as error:
                 failures.append(error)
 
         async with trio.open_nursery() as nursery:
-            for start in range(0, len(view), size):
-                nursery.start_soon(write, start)
+            start = 0
+            for channel, size in parts:
+                nursery.start_soon(write, start, size, channel)
+                start += size
         if failures:
             raise failures[0]
         return len(view)
 
     async def _write(
-        self, handle: Open, offset: int, view: memoryview, limit: int, check: Callable[[], None] | None
+        self,
+        handle: Open,
+        offset: int,
+        view: memoryview,
+        limit: int,
+        check: Callable[[], None] | None,
+        channel: Channel | None = None,
     ) -> int:
-        """Write all of `view`, as much with one request as the limit permits."""
+        """Write all of `view`, by a channel if told, as much with one request as the limit permits."""
         done = 0
         while done < len(view):
             part = view[done : done + limit]
             request = WriteRequest(handle.file_id, offset + done, part)
-            answers = await self._on(handle, [request], Repeat.REPLAY, check)
+            answers = await self._on(handle, [request], Repeat.REPLAY, check, channel)
             count = WriteResponse.parse(answers[0].pdu).count
             if not 0 < count <= len(part):
                 raise WireError(f"the server claims to have written {count} bytes of {len(part)}")

@@ -17,6 +17,7 @@ import math
 import os
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Final, TypeAlias, TypeVar
 
 import trio
@@ -124,7 +125,8 @@ class State:
             on_drop=self.inodes.drop_if_unused,
         )
         self.writes = GatheredWrites[Inode](
-            share.write,
+            # Nobody else sees the file before all of it has arrived.
+            partial(share.write, spread=True),
             limit=0 if self.uncached or "sync" in settings.kernel_flags else settings.wcache,
             timeout=math.inf if settings.hard else settings.timeout,
             on_written=self.note_write,

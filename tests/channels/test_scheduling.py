@@ -10,8 +10,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from smb3fs.channels.scheduling import HORIZON, PIECE_TIME, REMEMBERED, Lane, choose, spread
+from smb3fs.channels.scheduling import (
+    BLOCK,
+    HORIZON,
+    LEAST_PART,
+    LEAST_PIECE,
+    PIECE_TIME,
+    REMEMBERED,
+    Lane,
+    choose,
+    divide,
+    spread,
+)
 
 KIB = 1 << 10
 MIB = 1 << 20
@@ -339,3 +352,88 @@ def test_the_books_are_even_whatever_becomes_of_requests() -> None:
     lane.end(MIB, 0.0, 1.0, answered=False)
     lane.end(0, 0.0, 1.0)
     assert (lane.in_flight, lane.requests, lane.moved) == (0, 0, 0)
+
+
+def write(wires: list[Wire], total: int, size: int = MIB) -> float:
+    """Write `total` bytes, so many at a time: what is next is there when all parts have arrived; return the seconds."""
+    now = 0.0
+    for _ in range(total // size):
+        parts = [
+            (next(wire for wire in wires if wire.lane is lane), part) for lane, part in divide(lanes(wires), size, now)
+        ]
+        assert sum(part for _, part in parts) == size
+        assert all(part % BLOCK == 0 for _, part in parts)
+        began = now
+        done = sorted(((wire.send(part, now), wire, part) for wire, part in parts), key=lambda one: one[0])
+        for now, wire, part in done:
+            wire.lane.end(part, began, now)
+    return now
+
+
+def lanes(wires: Sequence[Wire]) -> list[Lane]:
+    """What is known of some links."""
+    return [wire.lane for wire in wires]
+
+
+@pytest.mark.parametrize(
+    "rates",
+    [(12.5e6,) * 2, (12.5e6,) * 4, (12.5e6, 37.5e6), (37.5e6, 12.5e6), (12.5e6, 25e6, 50e6), (1.25e6, 125e6)],
+    ids=["two", "four", "one to three", "three to one", "three kinds", "one to hundred"],
+)
+def test_one_write_at_a_time_takes_as_long_as_all_links_together_need(rates: tuple[float, ...]) -> None:
+    wires = [Wire(rate, 0.0002) for rate in rates]
+    write(wires, MIB)  # of the first one nobody knows where it is best off
+    for wire in wires:
+        wire.free_at = 0.0
+    total = 256 * MIB
+    assert least_time(wires, total) / write(wires, total) >= 0.9
+
+
+def test_a_link_that_becomes_slow_has_less_of_each_write_at_once() -> None:
+    wires = [Wire(12.5e6, 0.001), Wire(12.5e6, 0.001, later=[(1.0, 12.5e6 / 20)])]
+    total = 64 * MIB
+    # One part of half a megabyte is on it by then, and it is tried again later.
+    lost = MIB / 2 + 2 * LEAST_PIECE
+    assert write(wires, total) <= least_time(wires, total) / 0.9 + lost / (12.5e6 / 20)
+
+
+def test_what_is_under_way_counts_where_a_write_is_divided() -> None:
+    busy, idle = known(12.5e6, 0.001), known(12.5e6, 0.001)
+    busy.begin(MIB // 2, 0.0)
+    parts = dict(divide([busy, idle], MIB, 0.0))
+    assert parts[idle] - parts[busy] == pytest.approx(MIB // 2, abs=2 * BLOCK)
+    busy.begin(MIB, 0.0)
+    assert divide([busy, idle], MIB, 0.0) == [(idle, MIB)]
+
+
+@pytest.mark.parametrize(("size", "parts"), [(2 * LEAST_PART - BLOCK, 1), (2 * LEAST_PART, 2), (5, 1)])
+def test_no_part_is_smaller_than_is_worth_a_request(size: int, parts: int) -> None:
+    both = [known(12.5e6, 0.001), known(12.5e6, 0.001)]
+    assert [part > 0 for _, part in divide(both, size, 0.0)] == [True] * parts
+    # What is there in a millisecond is not divided either.
+    quick = [known(1e9, 0.0001), known(1e9, 0.0001)]
+    assert len(divide(quick, MIB, 0.0)) == 1
+
+
+def test_what_nothing_is_known_of_has_to_tell_with_little() -> None:
+    new, other = Lane(), known(12.5e6, 0.001)
+    assert dict(divide([new, other], MIB, 0.0)) == {new: LEAST_PIECE, other: MIB - LEAST_PIECE}
+    new.begin(LEAST_PIECE, 0.0)
+    assert divide([new, other], MIB, 0.0) == [(other, MIB)]
+    # Of two of which nothing is known each takes its half.
+    assert sorted(part for _, part in divide([Lane(), Lane()], MIB, 0.0)) == [MIB // 2, MIB // 2]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.integers(1, 64 * MIB),
+    st.lists(st.tuples(st.floats(1e5, 1e10), st.floats(1e-5, 0.5), st.integers(0, 8 * MIB)), min_size=1, max_size=6),
+)
+def test_all_of_a_write_goes_somewhere(size: int, links: list[tuple[float, float, int]]) -> None:
+    there = [known(rate, delay) for rate, delay, _ in links]
+    for lane, (_, _, flight) in zip(there, links, strict=True):
+        lane.begin(flight, 0.0)
+    parts = divide(there, size, 0.1)
+    assert sum(part for _, part in parts) == size
+    assert all(part > 0 for _, part in parts)
+    assert len({id(lane) for lane, _ in parts}) == len(parts)
