@@ -15,6 +15,7 @@ from typing import Final, Protocol
 import trio
 
 from smb3fs.channels.channel import Channel
+from smb3fs.channels.late_reads import LateReads, Told
 from smb3fs.channels.session import Session
 from smb3fs.connection import Answer, Exchange
 from smb3fs.errors import ConnectionLost, Smb3fsError, Status
@@ -75,6 +76,7 @@ class Pool:
         self.expired = False
         """Whether the session waits for a new login, which all but those who close their files must wait for."""
         self.closed = False
+        self._late: LateReads | None = None
         self._changed = trio.Event()
 
     def attach(self, session: Session) -> None:
@@ -309,17 +311,22 @@ class Pool:
         told: Callable[[Sequence[Answer | None] | None], None],
         channel: Channel | None = None,
     ) -> bool:
-        """Do as `ask_ahead` does with what may be done twice; what is lost with its channel a sibling is asked for."""
+        """Do as `ask_ahead` does with what may be done twice; what is late or lost a sibling is asked for."""
         session = self.session
+        if session is None or channel is None or not session.lanes:
+            return self.ask_ahead([request], handle, told, channel)
+        if self._late is None or self._late.session is not session:
+            self._late = LateReads(session)
 
-        def came(answers: Sequence[Answer | None] | None) -> None:
-            heir = None
-            if answers is None and session is not None and session is self.session:
-                heir = session.heir(request.credit_size)
-            if heir is None or not self.ask_ahead([request], handle, told, heir):
-                told(answers)
+        def ask(came: Told, channel: Channel) -> bool:
+            return session is self.session and self.ask_ahead([request], handle, came, channel)
 
-        return self.ask_ahead([request], handle, came, channel)
+        return self._late.begin(request.credit_size, channel, told, ask, trio.current_time())
+
+    def look_after_late_reads(self) -> None:
+        """Ask siblings for what was read ahead and is long overdue."""
+        if self._late is not None and self._late.session is self.session:
+            self._late.look(trio.current_time())
 
     def begin(self, requests: Sequence[Request], handle: Handle) -> Exchange:
         """Send a chain ahead of the need for its answers; raises ConnectionLost if its session is gone."""

@@ -32,6 +32,9 @@ says nothing: on a busy machine what has come may wait for us that long.
 What one program writes at a time is divided (`divide`) so that all parts are there at the same time, by the rates that
 are believed in and what is under way already. There is no part that would not be worth a request.
 
+What was fetched ahead is late (`patience`) when it has taken half a second, and four times what was expected. Then one
+that is well may stand in (`stand_in`): nothing is under way there, or something came a moment ago.
+
 Lanes of a worse class (`standby`) are used only where there is no other one.
 """
 
@@ -54,6 +57,11 @@ FADED: Final = 20.0
 UNPROVEN: Final = 2.0
 # Seconds without an answer that say nothing of a lane.
 PATIENCE: Final = 0.5
+# What was fetched ahead is late after so many seconds, and so many times what was expected; who stands in has answered
+# within so many seconds.
+LATE: Final = 0.5
+LATE_FACTOR: Final = 4
+WELL: Final = 0.25
 # Requests that move no more than this tell the round trip, others the rate; in bytes.
 SMALL: Final = 16 * 1024
 # What is assumed where nothing is known: bytes a second, and seconds.
@@ -144,6 +152,10 @@ class Lane:
         waited = max(0.0, now - self._since - (self.delay if self._first else 0.0))
         return min(seen, (self._bytes + self.in_flight) / (self._seconds + waited))
 
+    def waited(self, now: float) -> float:
+        """Return for how many seconds no data have come that were asked for."""
+        return now - self._since if self.data_requests else 0.0
+
     def hoped(self, now: float) -> float:
         """Return how many times better than that it may be by now."""
         return 1.0 if self.data_requests else HOPE ** min(now - self._since, FADED)
@@ -214,6 +226,20 @@ def spread(lanes: Iterable[Lane], most: int, now: float) -> tuple[Lane, int] | N
         return None
     best, size = min(views, key=lambda one: (one[0].expected(one[1]), one[0].lane.moved))
     return best.lane, size
+
+
+def patience(lanes: Iterable[Lane], lane: Lane, size: int, now: float) -> float:
+    """Return for how many seconds to wait for what is asked of a lane now, until it is late."""
+    expected = next((view.expected(size) for view in _views(lanes, now) if view.lane is lane), 0.0)
+    return max(LATE, LATE_FACTOR * expected)
+
+
+def stand_in(lanes: Iterable[Lane], size: int, now: float) -> Lane | None:
+    """Return which of some lanes may be asked for what is late on another one; None: none at present."""
+    every = list(lanes)
+    views = [view for view in _views(every, now) if view.has_room(size)] if every else []
+    well = [view for view in views if not view.lane.data_requests or view.lane.waited(now) < WELL]
+    return min(well, key=lambda view: view.expected(size)).lane if well else None
 
 
 def divide(lanes: Iterable[Lane], size: int, now: float) -> list[tuple[Lane, int]]:

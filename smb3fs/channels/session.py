@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from smb3fs.channels.mechanisms import Login
 from smb3fs.channels.negotiation import Negotiated, Policy, negotiate, validate
 from smb3fs.channels.parting import LOOKING, is_tidying, parts
 from smb3fs.channels.places import Place, Placement
-from smb3fs.channels.scheduling import LEAST_PIECE, Lane, choose, divide, spread
+from smb3fs.channels.scheduling import LEAST_PIECE, Lane, choose, divide, patience, spread, stand_in
 from smb3fs.connection import CREDIT_UNIT, Answer, Exchange, SessionSecurity
 from smb3fs.errors import ConnectionLost, SecurityError, Smb3fsError, Status, StatusError
 from smb3fs.wire.control import EchoRequest
@@ -209,6 +210,17 @@ class Session:
         channels = [channel for channel in self._open_to((), now) if channel in self.lanes]
         lane = choose((self.lanes[channel] for channel in channels), size, now) if channels else None
         return next((channel for channel in channels if self.lanes[channel] is lane), None)
+
+    def patience(self, channel: Channel, size: int, now: float) -> float:
+        """Return after how many seconds it is late what is asked of a channel now."""
+        lane = self.lanes.get(channel)
+        return patience(self.lanes.values(), lane, size, now) if lane is not None else math.inf
+
+    def sibling(self, channel: Channel, size: int, now: float) -> Channel | None:
+        """Return which other channel may be asked for what is late on one; None: none at present."""
+        channels = [one for one in self._open_to((), now) if one is not channel and one in self.lanes]
+        lane = stand_in((self.lanes[one] for one in channels), size, now)
+        return next((one for one in channels if self.lanes[one] is lane), None)
 
     async def call(
         self,

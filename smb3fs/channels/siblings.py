@@ -113,7 +113,7 @@ class Siblings:
             if session is not None and takes_several(session):
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self.grow, session)
-                    nursery.start_soon(watch, session)
+                    nursery.start_soon(watch, session, self._pool.look_after_late_reads)
                     while self._pool.session is session:
                         await self._pool.changed()
                     nursery.cancel_scope.cancel()

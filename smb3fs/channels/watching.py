@@ -11,7 +11,7 @@ A channel whose link of ours is down is given up at once.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -37,14 +37,15 @@ class Pulse:
     since: float
 
 
-async def watch(session: Session) -> None:
-    """Give up channels that are silent while others answer."""
+async def watch(session: Session, look: Callable[[], None] = lambda: None) -> None:
+    """Give up channels that are silent while others answer; `look` is for what else has to be seen to as often."""
     pulses: dict[Channel, Pulse] = {}
     while True:
         await trio.sleep(INTERVAL)
         if len(session.channels) == 1:
             pulses.clear()
             continue
+        look()
         pulses = {channel: _felt(channel, pulses.get(channel)) for channel in session.channels}
         _judge(pulses)
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from smb3fs.channels.scheduling import (
     BLOCK,
     HORIZON,
+    LATE,
     LEAST_PART,
     LEAST_PIECE,
     PIECE_TIME,
@@ -23,8 +24,11 @@ from smb3fs.channels.scheduling import (
     Lane,
     choose,
     divide,
+    patience,
     spread,
+    stand_in,
 )
+from smb3fs.channels.watching import INTERVAL
 
 KIB = 1 << 10
 MIB = 1 << 20
@@ -137,6 +141,8 @@ class Reading:
     seconds: float
     stall: float
     largest_flight: float
+    again: int
+    """How many bytes were asked for twice."""
 
 
 def read(wires: list[Wire], total: int, processor: Processor | None = None) -> Reading:
@@ -146,6 +152,9 @@ def read(wires: list[Wire], total: int, processor: Processor | None = None) -> R
     there: dict[int, int] = {}
     events: list[tuple[float, int, int, Wire, float, bool]] = []
     stall, waits_since, flight = 0.0, 0.0, 0.0
+    # What is under way once: where, how many bytes, and when it is late.
+    pending: dict[int, tuple[Wire, int, float]] = {}
+    looks, again = 0, 0
     while position < total:
         while asked < min(total, position + window):
             most = min(MIB, max(window // 2, 64 * KIB), total - asked)
@@ -156,22 +165,35 @@ def read(wires: list[Wire], total: int, processor: Processor | None = None) -> R
                     break
                 found = choose(lanes, most, now), most
             wire = next(wire for wire in wires if wire.lane is found[0])
+            pending[asked] = wire, found[1], now + patience(lanes, wire.lane, found[1], now)
             heapq.heappush(events, (wire.send(found[1], now), asked, found[1], wire, now, False))
             asked += found[1]
             flight = max(flight, wire.lane.in_flight / wire.rate)
+        while (looks + 1) * INTERVAL < events[0][0]:
+            looks += 1
+            now = looks * INTERVAL
+            for offset, (slow, size, late) in tuple(pending.items()):
+                lane = stand_in((wire.lane for wire in wires if wire is not slow), size, now) if late < now else None
+                if lane is not None:
+                    wire = next(wire for wire in wires if wire.lane is lane)
+                    heapq.heappush(events, (wire.send(size, now), offset, size, wire, now, False))
+                    del pending[offset]
+                    again += size
         now, offset, size, wire, began, processed = heapq.heappop(events)
         if not processed:
             heapq.heappush(events, (processor.passed(now, size), offset, size, wire, began, True))
             continue
         wire.lane.end(size, began, now)
-        there[offset] = size
+        pending.pop(offset, None)
+        if offset >= position:
+            there[offset] = size
         if position in there:
             stall = max(stall, now - waits_since)
             waits_since = now
             while position in there:
                 position += there.pop(position)
             window = min(2 * window, WINDOW)
-    return Reading(now, stall, flight)
+    return Reading(now, stall, flight, again)
 
 
 LAYOUTS = [
@@ -208,6 +230,7 @@ def test_so_it_is_with_a_file_that_is_read_in_its_order(
     # However large the window is, there is little on each of them.
     assert seen.stall < 0.3
     assert seen.largest_flight < 0.15
+    assert seen.again == 0
 
 
 def test_equal_links_carry_equal_shares() -> None:
@@ -283,9 +306,11 @@ def test_a_lane_that_becomes_slow_while_a_file_is_read_costs_what_was_on_it(
     total = int(rate * seconds / MIB) * MIB
     seen = read(wires, total)
     # What it had to carry when that happened: a tenth of a second's worth by its former rate, or as much as there is.
-    lost = min(HORIZON + PIECE_TIME, WINDOW / 2 / rate) * factor
+    # However slowly that would come, it is late in half a second, and comes by the other one.
+    lost = min(min(HORIZON + PIECE_TIME, WINDOW / 2 / rate) * factor, LATE + 2 * INTERVAL)
     assert seen.stall <= lost + 0.3
     assert seen.seconds <= least_time(wires, total) / 0.9 + lost
+    assert seen.again <= rate * (HORIZON + PIECE_TIME) + MIB
 
 
 def test_a_lane_that_is_slow_from_the_beginning_costs_a_small_piece_now_and_then() -> None:
@@ -303,6 +328,27 @@ def test_a_lane_that_stalls_for_a_while_gets_nothing_meanwhile_and_is_used_again
     assert seen.stall < 1.2
     assert wires[0].carried > 0.25 * total
     assert seen.seconds < least_time(wires, total) + 1.0
+
+
+def test_nothing_is_asked_for_twice_where_all_lanes_wait_alike() -> None:
+    # As for a disk that has to wake up: nothing comes from anywhere for three seconds.
+    wires = [Wire(125e6, 0.001, later=[(1.0, 0.0), (4.0, 125e6)]) for _ in range(2)]
+    assert read(wires, 512 * MIB).again == 0
+
+
+def test_who_is_idle_or_brings_something_stands_in_for_who_is_late() -> None:
+    idle, busy, stuck = known(12.5e6, 0.001), known(12.5e6, 0.001), known(12.5e6, 0.001)
+    assert stand_in([idle], LEAST_PIECE, 0.1) is idle
+    assert stand_in([], LEAST_PIECE, 0.1) is None
+    for lane in (busy, stuck):
+        lane.begin(LEAST_PIECE, 0.0)
+    busy.begin(LEAST_PIECE, 0.0)
+    busy.end(LEAST_PIECE, 0.0, 0.9)
+    assert stand_in([stuck], LEAST_PIECE, 1.0) is None
+    assert stand_in([stuck, busy], LEAST_PIECE, 1.0) is busy
+    busy.begin(8 * MIB, 1.0)
+    busy.begin(MIB, 1.0)
+    assert stand_in([stuck, busy], LEAST_PIECE, 1.0) is None
 
 
 @pytest.mark.parametrize("noise", [0.0, 1.0, 4.0])

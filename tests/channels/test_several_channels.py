@@ -14,9 +14,9 @@ from world import OfGeneration, World, world
 
 from smb3fs.channels.channel import Channel
 from smb3fs.channels.pool import Repeat
-from smb3fs.channels.scheduling import LEAST_PIECE
+from smb3fs.channels.scheduling import LATE, LEAST_PIECE
 from smb3fs.channels.session import PIECE, Session
-from smb3fs.channels.watching import watch
+from smb3fs.channels.watching import INTERVAL, watch
 from smb3fs.errors import ConnectionLost
 from smb3fs.wire.create import RELATED_FILE_ID, CreateContext, CreateRequest, Disposition, FileId
 from smb3fs.wire.durable import DURABLE_HANDLE_V2, DurableHandleRequestV2
@@ -306,9 +306,59 @@ async def test_a_session_that_the_server_forgot_is_gone_on_all_channels() -> Non
 async def watched(made: Several) -> AsyncIterator[None]:
     """Watch over the channels."""
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(watch, made.session)
+        nursery.start_soon(watch, made.session, made.world.pool.look_after_late_reads)
         yield
         nursery.cancel_scope.cancel()
+
+
+@trio_test
+async def test_what_is_late_ahead_of_a_reader_is_asked_of_a_sibling_and_the_first_answer_counts() -> None:
+    for first in (0, 1):
+        async with several() as made, watched(made):
+            pool, told = made.world.pool, []
+            assert pool.read_ahead(READ, OfGeneration(1), told.append, made.session.channels[0])
+            await trio.sleep(LATE - 0.1)
+            assert await made.commands() == [["READ"], []]
+            await trio.sleep(0.1 + INTERVAL)
+            assert (await made.commands())[1] == ["READ"]
+            await trio.sleep(1.0)
+            assert [one.count("READ") for one in await made.commands()] == [1, 1]
+            for index in (first, 1 - first):
+                made.answer(index)
+                await settle()
+                assert [answers and answers[0].status for answers in told] == [0]
+            assert [lane.data_requests for lane in made.session.lanes.values()] == [0, 0]
+
+
+@trio_test
+async def test_so_it_is_when_either_of_the_two_is_lost() -> None:
+    for lost in (0, 1):
+        async with several() as made, watched(made):
+            pool, told = made.world.pool, []
+            assert pool.read_ahead(READ, OfGeneration(1), told.append, made.session.channels[0])
+            await trio.sleep(LATE + INTERVAL)
+            made.peers[lost].take()
+            made.lose(lost)
+            await settle()
+            assert told == []
+            made.answer(1 - lost)
+            await settle()
+            assert [answers and answers[0].status for answers in told] == [0]
+            assert pool.generation == 1
+
+
+@trio_test
+async def test_where_siblings_wait_as_well_it_is_the_server_that_is_slow() -> None:
+    async with several() as made, watched(made):
+        pool, told = made.world.pool, []
+        for channel in made.session.channels:
+            assert pool.read_ahead(READ, OfGeneration(1), told.append, channel)
+        await trio.sleep(1.5)
+        assert [one.count("READ") for one in await made.commands()] == [1, 1]
+        for index in (0, 1):
+            made.answer(index)
+        await settle()
+        assert [answers and answers[0].status for answers in told] == [0, 0]
 
 
 @trio_test
