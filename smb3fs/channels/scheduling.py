@@ -32,6 +32,9 @@ says nothing: on a busy machine what has come may wait for us that long.
 What one program writes at a time is divided (`divide`) so that all parts are there at the same time, by the rates that
 are believed in and what is under way already. There is no part that would not be worth a request.
 
+Of several lanes by one link, none of which has anything under way, that one is taken which was used last: a second
+connection carries no more then, while the kernels and processors at both ends have the first one's affairs at hand.
+
 What was fetched ahead is late (`patience`) when it has taken half a second, and four times what was expected. Then one
 that is well may stand in (`stand_in`): nothing is under way there, or something came a moment ago.
 
@@ -42,7 +45,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from math import sqrt
+from math import inf, sqrt
 from typing import Final
 
 # Seconds of moving data that the rate is taken from.
@@ -94,6 +97,8 @@ class Lane:
     in_flight: int = 0
     requests: int = 0
     moved: int = 0
+    link: object = None
+    """By which way it goes; lanes that have this in common carry no more together than each of them."""
     data_requests: int = 0
     """How many of the requests move data."""
     # When data came last, or the first of what is under way were sent, and whether it was that.
@@ -103,6 +108,7 @@ class Lane:
     _bytes: float = 0.0
     _seconds: float = 0.0
     _last_small: float = 0.0
+    _last_used: float = -inf
 
     def begin(self, size: int, now: float) -> None:
         """Take notice of a request that is about `size` bytes."""
@@ -115,6 +121,7 @@ class Lane:
             self.data_requests += 1
         self.in_flight += size + OVERHEAD
         self.requests += 1
+        self._last_used = now
 
     def end(self, size: int, began: float, now: float, *, answered: bool = True) -> None:
         """Take notice that it is over, and that its bytes have passed if it was `answered`."""
@@ -151,6 +158,11 @@ class Lane:
             return seen
         waited = max(0.0, now - self._since - (self.delay if self._first else 0.0))
         return min(seen, (self._bytes + self.in_flight) / (self._seconds + waited))
+
+    @property
+    def last_used(self) -> float:
+        """When something was sent on it last."""
+        return self._last_used
 
     def waited(self, now: float) -> float:
         """Return for how many seconds no data have come that were asked for."""
@@ -216,7 +228,11 @@ def choose(lanes: Iterable[Lane], size: int, now: float) -> Lane:
     if size > SMALL and any(view.proven for view in views):
         views = [view for view in views if view.proven or not view.lane.data_requests]
     best = max(view.rate for view in views)
-    return min(views, key=lambda view: (view.expected(size, sqrt(view.rate * best)), view.lane.moved)).lane
+    chosen = min(views, key=lambda view: (view.expected(size, sqrt(view.rate * best)), view.lane.moved)).lane
+    if chosen.requests or chosen.link is None:
+        return chosen
+    alike = [view.lane for view in views if view.lane.link == chosen.link and not view.lane.requests]
+    return max(alike, key=lambda lane: lane.last_used)
 
 
 def spread(lanes: Iterable[Lane], most: int, now: float) -> tuple[Lane, int] | None:

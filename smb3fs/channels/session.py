@@ -129,8 +129,8 @@ class Session:
 
     def add(self, channel: Channel) -> None:
         """Spread requests over one more channel, which has been bound to the session."""
-        self.lanes.setdefault(self.channel, Lane())
-        self.lanes[channel] = Lane()
+        self.lanes.setdefault(self.channel, Lane(link=self.channel.ends))
+        self.lanes[channel] = Lane(link=channel.ends)
         self.channels.append(channel)
 
     def fail(self, error: Smb3fsError) -> None:

@@ -391,6 +391,24 @@ def test_what_stands_by_is_used_only_where_there_is_nothing_else() -> None:
     assert choose([standby], MIB, 0.0) is standby
 
 
+def test_who_does_one_thing_after_the_other_by_one_link_keeps_to_one_connection() -> None:
+    lanes = [known(125e6, 0.001), known(125e6, 0.001), known(125e6, 0.001)]
+    for lane in lanes[:2]:
+        lane.link = "one"
+    lanes[2].link = "another"
+    for size in (MIB, 0):
+        for last in lanes[:2]:
+            now = lanes[0].last_used + lanes[1].last_used + 2
+            last.begin(size, now)
+            # What is under way at a time goes by all of them.
+            assert choose(lanes[:2], size, now) is not last
+            last.end(size, now, now + 0.01)
+            assert {id(choose(lanes[:2], size, now + 0.01 + step / 1000)) for step in range(5)} == {id(last)}
+    # It is no reason to keep to one link.
+    lanes[2].moved -= 1
+    assert choose(lanes, 0, 3.0) is lanes[2]
+
+
 def test_the_books_are_even_whatever_becomes_of_requests() -> None:
     lane = Lane()
     lane.begin(MIB, 0.0)
