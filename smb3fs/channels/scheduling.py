@@ -77,8 +77,10 @@ PIECE_TIME: Final = 0.04
 HORIZON: Final = 0.05
 # The least that is fetched at a time, in bytes; so is what has to tell how good a lane is.
 LEAST_PIECE: Final = 64 * 1024
-# The least that goes by itself of what several lanes carry side by side: in bytes, and in seconds.
-LEAST_PART: Final = 128 * 1024
+# The least that is divided, in bytes, and of which each lane carries a part; the least of such a part, in bytes and in
+# seconds. A lane that was taken for a slow one by mistake shows with that little what it can.
+LEAST_DIVIDED: Final = 256 * 1024
+LEAST_PART: Final = 32 * 1024
 LEAST_PART_TIME: Final = 0.002
 # Where parts of it end: what is written in whole blocks stays so.
 BLOCK: Final = 4096
@@ -261,6 +263,8 @@ def stand_in(lanes: Iterable[Lane], size: int, now: float) -> Lane | None:
 def divide(lanes: Iterable[Lane], size: int, now: float) -> list[tuple[Lane, int]]:
     """Return by which lanes to send `size` bytes, and how many by each, for all of it to be there soonest."""
     views = sorted(_views(lanes, now), key=lambda view: view.expected(0))
+    if size < LEAST_DIVIDED:
+        return [(views[0].lane, size)]
     while True:
         shares = _level(views, size)
         small = [view for view, share in shares if share < max(LEAST_PART, view.rate * LEAST_PART_TIME)]

@@ -17,6 +17,7 @@ from smb3fs.channels.scheduling import (
     BLOCK,
     HORIZON,
     LATE,
+    LEAST_DIVIDED,
     LEAST_PART,
     LEAST_PIECE,
     PIECE_TIME,
@@ -461,6 +462,16 @@ def test_a_link_that_becomes_slow_has_less_of_each_write_at_once() -> None:
     assert write(wires, total) <= least_time(wires, total) / 0.9 + lost / (12.5e6 / 20)
 
 
+def test_a_link_that_seemed_slow_for_once_is_used_as_before_soon() -> None:
+    wires = [Wire(12.5e6, 0.0002) for _ in range(4)]
+    # As when the processor was elsewhere.
+    wires[0].lane.begin(LEAST_PIECE, -0.1)
+    wires[0].lane.end(LEAST_PIECE, -0.1, -0.05)
+    total = 16 * MIB
+    assert least_time(wires, total) / write(wires, total) >= 0.85
+    assert wires[0].carried > total / 4 * 0.8
+
+
 def test_what_is_under_way_counts_where_a_write_is_divided() -> None:
     busy, idle = known(12.5e6, 0.001), known(12.5e6, 0.001)
     busy.begin(MIB // 2, 0.0)
@@ -470,10 +481,13 @@ def test_what_is_under_way_counts_where_a_write_is_divided() -> None:
     assert divide([busy, idle], MIB, 0.0) == [(idle, MIB)]
 
 
-@pytest.mark.parametrize(("size", "parts"), [(2 * LEAST_PART - BLOCK, 1), (2 * LEAST_PART, 2), (5, 1)])
+@pytest.mark.parametrize(("size", "parts"), [(LEAST_DIVIDED - 1, 1), (LEAST_DIVIDED, 2), (5, 1)])
 def test_no_part_is_smaller_than_is_worth_a_request(size: int, parts: int) -> None:
     both = [known(12.5e6, 0.001), known(12.5e6, 0.001)]
     assert [part > 0 for _, part in divide(both, size, 0.0)] == [True] * parts
+    slow = known(1e6, 0.001)
+    assert all(part >= LEAST_PART for _, part in divide([*both, slow], MIB, 0.0))
+    assert slow not in dict(divide([*both, slow], MIB // 2, 0.0))
     # What is there in a millisecond is not divided either.
     quick = [known(1e9, 0.0001), known(1e9, 0.0001)]
     assert len(divide(quick, MIB, 0.0)) == 1
