@@ -272,10 +272,11 @@ def divide(lanes: Iterable[Lane], size: int, now: float) -> list[tuple[Lane, int
             break
         # The one that adds least; what the others get then may be enough.
         views.remove(min(small, key=lambda view: view.rate / (1 + view.expected(0))))
-    known = [(view, share) for view, share in shares if view.proven]
+    # What was slow when it was seen has to tell with a little; what was not seen yet is as good as the best.
+    known = [(view, share) for view, share in shares if view.proven or not view.lane.rate(now)]
     if known and len(known) < len(shares):
-        # What nobody knows yet has to tell with a little; the rest goes by those that are known.
-        probed = [(view, LEAST_PIECE) for view, _ in shares if not view.proven and not view.lane.data_requests]
+        unknown = [view for view, _ in shares if not view.proven and view.lane.rate(now)]
+        probed = [(view, LEAST_PIECE) for view in unknown if not view.lane.data_requests]
         rest = _level([view for view, _ in known], size - LEAST_PIECE * len(probed))
         shares = [*rest, *probed]
     return _in_blocks(shares, size)

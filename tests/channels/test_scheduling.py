@@ -469,7 +469,7 @@ def test_a_link_that_seemed_slow_for_once_is_used_as_before_soon() -> None:
     wires[0].lane.end(LEAST_PIECE, -0.1, -0.05)
     total = 16 * MIB
     assert least_time(wires, total) / write(wires, total) >= 0.85
-    assert wires[0].carried > total / 4 * 0.8
+    assert wires[0].carried > total / 4 * 0.7
 
 
 def test_what_is_under_way_counts_where_a_write_is_divided() -> None:
@@ -493,11 +493,14 @@ def test_no_part_is_smaller_than_is_worth_a_request(size: int, parts: int) -> No
     assert len(divide(quick, MIB, 0.0)) == 1
 
 
-def test_what_nothing_is_known_of_has_to_tell_with_little() -> None:
-    new, other = Lane(), known(12.5e6, 0.001)
-    assert dict(divide([new, other], MIB, 0.0)) == {new: LEAST_PIECE, other: MIB - LEAST_PIECE}
-    new.begin(LEAST_PIECE, 0.0)
-    assert divide([new, other], MIB, 0.0) == [(other, MIB)]
+def test_what_was_slow_when_it_was_seen_has_to_tell_with_little() -> None:
+    slow, other = known(0.1e6, 0.001), known(12.5e6, 0.001)
+    assert divide([slow, other], MIB, 0.1) == [(other, MIB)]
+    assert dict(divide([slow, other], MIB, 5.0)) == {slow: LEAST_PIECE, other: MIB - LEAST_PIECE}
+    slow.begin(LEAST_PIECE, 5.0)
+    assert divide([slow, other], MIB, 5.0) == [(other, MIB)]
+    # What was not seen yet is as good as the best.
+    assert [part for _, part in divide([Lane(), other], MIB, 0.0)] == pytest.approx([MIB // 2] * 2, abs=20 * KIB)
     # Of two of which nothing is known each takes its half.
     assert sorted(part for _, part in divide([Lane(), Lane()], MIB, 0.0)) == [MIB // 2, MIB // 2]
 
