@@ -99,23 +99,6 @@ def test_who_opens_one_after_the_other_waits_for_few(
     assert after["open_handles"] == before["open_handles"]
 
 
-def test_a_listing_that_is_too_old_for_owners_is_not_asked_for_again(
-    mounts: Callable[..., Mount], files: tuple[Path, Callable[[Mount], Path]]
-) -> None:
-    mount = mounts("closetimeo=600", "actimeo=1")
-    folder = files[1](mount)
-    os.listdir(mount.path)
-    os.listdir(folder)
-    time.sleep(1.2)
-    before = mount.status()
-    for index in range(COUNT):
-        assert (folder / name(index)).read_bytes() == content(index)
-    after = mount.status()
-    # Of the first few each name is asked for; of the others what is opened ahead tells all that there is to know.
-    assert after["requests"]["QUERY_INFO"] - before["requests"].get("QUERY_INFO", 0) <= 10
-    assert after["requests"]["QUERY_DIRECTORY"] == before["requests"]["QUERY_DIRECTORY"]
-
-
 @pytest.mark.parametrize("option", ["noposix", "actimeo=600"])
 def test_the_kernel_does_not_ask_about_what_it_opens(
     mounts: Callable[..., Mount], files: tuple[Path, Callable[[Mount], Path]], option: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Callable
 
 import trio
@@ -18,6 +19,8 @@ from smb3fs.vfs.contents import Contents
 from smb3fs.vfs.inodes import Inode
 from smb3fs.vfs.opening_ahead import FIRST, MOST, OpensAhead
 from smb3fs.vfs.wall import settle
+from smb3fs.wire.posix import PosixCreated, mode_to_wire
+from smb3fs.wire.sid import Sid
 
 assert MOST_ENTRIES_EACH > MOST
 
@@ -56,6 +59,7 @@ class Walked(World):
     """A directory of files that is kept, and a program that opens them."""
 
     share: Ahead
+    contents: Contents
 
     def __init__(self, *names: str, size: int = 10, share: Ahead | None = None) -> None:
         super().__init__(share or Ahead(), closetimeo=10.0)
@@ -66,7 +70,7 @@ class Walked(World):
         """List the root, and take it for kept from now on."""
         listing = self.state.directories.add(self.state.inodes.root)
         listing.begin(await self.state.list_directory(listing.inode), trio.current_time())
-        contents = Contents(listing)
+        contents = self.contents = Contents(listing)
 
         def contents_of(inode: Inode) -> Contents | None:
             return contents if inode.number == ROOT else None
@@ -238,3 +242,23 @@ async def test_what_is_wrong_with_another_file_is_not_told() -> None:
     await world.read(*numbered(12))
     assert not world.state.deferred.coming
     assert world.vfs.opens_ahead.asked == 0
+
+
+@in_trio
+async def test_what_has_come_ahead_tells_owners_and_modes() -> None:
+    world = await walked()
+    await world.share.arrive()
+    assert world.contents.noted.learned == {}  # the listing is good enough, as long as it is kept
+    world = Walked(*numbered(40))
+    world.vfs.use_posix()
+    somebody = Sid.from_text("S-1-5-21-1-2-3-1000")
+    for name in numbered(40):
+        world.share.find(name).owned = PosixCreated(1, 0, mode_to_wire(stat.S_IFREG | 0o640), somebody, somebody)
+    await world.keep()
+    await world.read("000", "001", "002")
+    world.state.changed(world.state.inodes.root, "004")
+    world.contents.noted.add("004")
+    await world.share.arrive()
+    told = {name: attributes for name, attributes, _ in world.contents.noted.learned.values()}
+    assert set(told) == {"003", "005", "006"}
+    assert all(attributes is not None and attributes.owned is not None for attributes in told.values())
