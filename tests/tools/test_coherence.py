@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ from coherencelib.actor import Actor  # noqa: E402
 from coherencelib.minimise import minimised  # noqa: E402
 from coherencelib.model import Model  # noqa: E402
 from coherencelib.operations import LEFT, RIGHT, Operation, content, difference  # noqa: E402
+from coherencelib.report import as_json, as_text  # noqa: E402
+from coherencelib.run import Report, Violation  # noqa: E402
 from coherencelib.schedule import VERBS, Schedule  # noqa: E402
 from coherencelib.sequential import carry_out, related  # noqa: E402
 from coherencelib.sides import Answer, Side  # noqa: E402
@@ -132,3 +136,14 @@ def test_a_history_is_shortened_to_what_fails() -> None:
     assert left == 0
     assert {3, 40, 99} <= set(shorter)
     assert len(shorter) < 100
+
+
+def test_a_report_is_for_people_and_for_programs() -> None:
+    history = Schedule(3, [LEFT, RIGHT]).draw(2)
+    report = Report("smbd", "strict", "", 1.0, 9.0, [3, 4], Counter({"left stat": 2, "right read": 5}))
+    report.late["size"] = [0.01]
+    report.violations.append(Violation(4, "it is old", history, 2))
+    assert "seeds 3 to 4: 7 operations in 9 s, 1 violations" in as_text(report)
+    told = json.loads(json.dumps(as_json(report)))
+    assert told["done"] == {"left stat": 2, "right read": 5}
+    assert (told["passed"], told["violations"][0]["words"]) == (False, "it is old")

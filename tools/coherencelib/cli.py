@@ -79,9 +79,9 @@ def main() -> int:
             print("\n==> interrupted; everything is taken down", file=sys.stderr)
             return 130
     end_line()
+    print(as_text(report))
     if arguments.json:
         arguments.json.write_text(json.dumps(as_json(report), indent=1) + "\n")
-    print(as_text(report))
     return 0 if report.passed else 1
 
 
