@@ -18,6 +18,8 @@ What was closed here, but may be open there since nobody has seen the answer to 
 Where much was promised for good a few are claimed ahead of the others: a server that is not ready refuses them all, and
 may forget for it what it refuses (decision 0039).
 
+In which order they are sent, and which breaks are ended before, see `handles.claim_order`.
+
 What was renamed while it was open, and is given back by its old name alone, is claimed by that: see `handles.renamed`.
 """
 
@@ -35,6 +37,7 @@ from smb3fs.channels.session import Session
 from smb3fs.connection import Answer
 from smb3fs.errors import ConnectionLost, Smb3fsError, Status, StatusError, WireError, status_name
 from smb3fs.handles.attributes import FileAttributes
+from smb3fs.handles.claim_order import end_break, end_other_breaks, in_order
 from smb3fs.handles.ledger import Ledger
 from smb3fs.handles.lock_requests import has_locked, sure_of_locks
 from smb3fs.handles.opens import Durability, Open, OpenTable
@@ -48,7 +51,6 @@ from smb3fs.wire.durable import (
     DurableHandleReconnectV2,
 )
 from smb3fs.wire.io import CloseRequest
-from smb3fs.wire.lease import LeaseBreakAcknowledgment, LeaseState
 from smb3fs.wire.posix import POSIX_GUID
 
 log = logging.getLogger(__name__)
@@ -172,6 +174,7 @@ class Claims:
         """Bring everything over; raises ConnectionLost if the session dies before that is done, or is of no use."""
         tally = Tally()
         self._note_patience(session)
+        ended: set[bytes] = set()
         # Whoever was granted an open at the last moment may enter it only now.
         while handles := self._opens.of_earlier_sessions(session.generation):
             limit = trio.current_time() + self._patience
@@ -184,6 +187,7 @@ class Claims:
                     refusals[handle] = NAMED
                     return
                 with trio.CancelScope(deadline=limit):
+                    end_break(session, handle, ended)
                     refusal = await self._claim(session, handle) if handle.durability else NOT_DURABLE
                     if refusal is not None and refusal.status and handle.moving_to:
                         # The rename may have been carried out, and its answer be lost.
@@ -194,7 +198,7 @@ class Claims:
             async def give_up(handle: Open, limit: float = limit, refusals: dict[Open, Refusal] = refusals) -> None:
                 await self._do_without(session, handle, refusals[handle], limit, tally)
 
-            _end_breaks(session, handles)
+            handles = in_order(handles)
             ahead = await self._claim_ahead(session, handles, refusals, claim)
             await _side_by_side(session, [one for one in handles if one not in ahead], claim)
             await _claim_again(session, handles, refusals, claim)
@@ -204,6 +208,7 @@ class Claims:
             await _side_by_side(session, list(refusals), give_up)
         self._waiting_since = None
         await self._take_names_away(session)
+        end_other_breaks(session, self._opens.leases)
         return tally
 
     def _note_patience(self, session: Session) -> None:
@@ -388,18 +393,6 @@ def _scouts(handles: Sequence[Open]) -> Sequence[Open]:
     return sorted(kept, key=lambda one: (bool(_unprovable(one)), one.writable, one.path))[:SCOUTS]
 
 
-def _end_breaks(session: Session, handles: Sequence[Open]) -> None:
-    """Acknowledge whatever breaks were under way of the leases of opens that are to be claimed, down to nothing.
-
-    Nobody here has heard of them, or knows whether the server has heard the answer, and others wait. Samba 4.25 does
-    not tell of a break in the answer to a claim, or even dies of the claim. What is not being broken is left as it is
-    ([MS-SMB2] 3.3.5.22.2).
-    """
-    kept = (handle for handle in handles if handle.durability)
-    for key in {handle.lease.key for handle in kept if handle.lease is not None}:
-        session.post([LeaseBreakAcknowledgment(key, LeaseState.NONE)])
-
-
 def _given_up(session: Session, handle: Open, why: Refusal) -> Refusal:
     """Close an open that was given back and is of no use, so that nobody can take it for one of the session."""
     session.post([CloseRequest(handle.file_id)])
@@ -453,6 +446,8 @@ async def _side_by_side(session: Session, handles: Sequence[Open], do: Callable[
     async with trio.open_nursery() as nursery:
         for handle in handles:
             nursery.start_soon(try_to, handle)
+            # What it sends first goes ahead of what the next one sends.
+            await trio.lowlevel.checkpoint()
     if failures:
         raise ConnectionLost(str(failures[0])) from failures[0]
 

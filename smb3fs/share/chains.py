@@ -153,6 +153,8 @@ class Chains:
         self._mfsymlinks = mfsymlinks
         self._persistent = persistent
         self._handle_timeout = handle_timeout
+        # What is being opened anew under another name.
+        self._following: set[Open] = set()
         # Whether the server has shown that it makes no reparse points.
         self._no_points = False
         # Whether files on the volume may have blocks in common, None until it is known: see `smb3fs.share.cloning`.

@@ -160,22 +160,41 @@ class Opening(Recognising):
                 await self._follow(handle)
 
     async def _follow(self, handle: Open) -> None:
-        """Open anew what has been renamed; one round trip, or two."""
-        before = handle.lease
+        """Open anew what has been renamed, unless that is being done; one round trip, or two.
+
+        It may have begun before a loss: what the server has opened for it goes by the old lease, and is given back to
+        the CREATE that is repeated. Another one under another lease would break that at the same time, of which smbd
+        4.25.1 dies (decision 0041).
+        """
+        if handle in self._following:
+            return
+        self._following.add(handle)
+        before, named = handle.lease, self._is_named(handle)
         try:
-            await self._exchange(handle)
+            try:
+                await self._exchange(handle)
+            except StatusError:
+                if handle.lost or handle.closed or self._is_named(handle) == named:
+                    raise
+                await self._exchange(handle)  # it was claimed by its old name meanwhile, which has cost the lease's
             if handle.writable and handle.lease not in (None, before) and not handle.lease.state & WRITE:
                 await self._exchange(handle)
         except (ConnectionLost, StatusError) as error:
             # A loss would end it; until then it is as good as before.
             log.info("%s cannot be opened under its new name: %s", handle.path, error)
+        finally:
+            self._following.discard(handle)
+
+    def _is_named(self, handle: Open) -> bool:
+        """Whether the lease of an open, if it has one, has the same name here as its file."""
+        return handle.lease is None or self._leases.find(handle.path) is handle.lease
 
     def _lease_for(self, handle: Open) -> Lease | None:
         """Return the lease by which an open may be made anew: its own, unless that has another name at the server.
 
         Another one may permit to write only when what was open with the former is closed.
         """
-        if handle.lease is None or self._leases.find(handle.path) is handle.lease:
+        if handle.lease is None or self._is_named(handle):
             return handle.lease
         parent = handle.path.rpartition(self._separator)[0]
         return self._leases.make(handle.path, parent, handle.lease.file_id)

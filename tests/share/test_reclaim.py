@@ -15,6 +15,7 @@ from tree_server import Node
 
 from smb3fs.channels.session import Session
 from smb3fs.errors import ConnectionLost, Status, errno_of
+from smb3fs.handles.claim_order import in_order
 from smb3fs.handles.ledger import Ledger, Piece
 from smb3fs.handles.opens import Durability, Open
 from smb3fs.share.listing import Listing
@@ -165,7 +166,9 @@ async def test_if_the_session_dies_on_the_way_all_of_it_begins_again(status: Sta
         kept.desk.refuse = lambda _: status if len(kept.desk.claims) == 3 else None
         await kept.lose()
         assert len(kept.stage.world.peers) == 3
-        assert len(kept.desk.claims) == 10
+        names = [claim.name for claim in kept.desk.claims]
+        assert len(names) >= 8
+        assert {*names[-5:]} == {f"d\\{number}" for number in range(5)}
         assert kept.tally == (5, 0, 0)
         assert {handle.generation for handle in handles} == {kept.stage.world.pool.generation} == {3}
         for handle in handles:
@@ -431,17 +434,77 @@ async def test_breaks_that_were_under_way_at_the_loss_are_ended_before_the_claim
             element = message.elements[0]
             if element.command == Command.OPLOCK_BREAK:
                 heard.append(LeaseBreakAcknowledgment.parse(element.pdu))
-                server.send(server.reply(element, status=Status.UNSUCCESSFUL))
-                return
             if isinstance(element.request, CreateRequest):
                 heard.append(element.request.name)
             server.serve(message)
 
         kept.serve_by(serve)
         await kept.lose()
-        assert heard[0] == LeaseBreakAcknowledgment(lease.key, 0)
-        assert sorted(map(str, heard[1:])) == ["f", "protected"]
+        assert heard[heard.index("f") - 1] == LeaseBreakAcknowledgment(lease.key, 0)
+        assert sorted(name for name in heard if isinstance(name, str)) == ["f", "protected"]
+        assert len(heard) == 3
         assert kept.tally == (2, 0, 0)
+
+
+@trio_test
+async def test_what_cannot_wait_is_claimed_first_and_what_shares_a_lease_together() -> None:
+    """Each break is ended once, right ahead of the first claim under its lease."""
+    async with keeping() as kept:
+        leases = kept.stage.opens.leases
+        handles = []
+        for number, name in enumerate(("a", "b", "c", "a", "b", "c", "a", "b", "c")):
+            kept.stage.tree.add(f"d\\{number}", b"contents")
+            handle = await kept.open(f"d\\{number}", Durability.DURABLE_V2)
+            handle.lease = leases.find(name) or leases.make(name, "")
+            handle.lease.opens.add(handle)
+            handles.append(handle)
+        handles[4].ledger = Ledger()
+        handles[4].ledger.add([Piece(0, 10, True)])
+        assert [in_order(handles)[0], {*in_order(handles)[1:3]}] == [handles[4], {handles[1], handles[7]}]
+        handles[4].ledger = None
+        handles[8].note_change()
+        kept.stage.share.close(handles[1])
+        heard: list[str] = []
+        names = {lease.key: lease.path for lease in leases}
+
+        def serve(server: KeepingServer, message: Message) -> None:
+            element = message.elements[0]
+            if element.command == Command.OPLOCK_BREAK:
+                heard.append(names[LeaseBreakAcknowledgment.parse(element.pdu).key])
+            if isinstance(element.request, CreateRequest):
+                heard.append(element.request.name[2:])
+            server.serve(message)
+
+        kept.serve_by(serve)
+        await kept.lose()
+        assert heard[:2] == ["c", "8"]
+        assert sorted(heard[2:4]) == ["2", "5"]
+        together = [[heard[4], *sorted(heard[5:8])], [heard[8], *sorted(heard[9:])]]
+        assert sorted(together) == [["a", "0", "3", "6"], ["b", "4", "7"]]
+
+
+@trio_test
+async def test_breaks_are_ended_where_the_answer_to_a_create_is_lost() -> None:
+    """Its repetition is a claim to the server; but what something is known of is left alone."""
+    async with keeping() as kept:
+        leases = kept.stage.opens.leases
+        asked, held, unused = (leases.make(name, "") for name in ("asked", "held", "unused"))
+        handle = await kept.open("f", Durability.DURABLE_V2)
+        handle.lease = held
+        held.opens.add(handle)
+        heard: list[bytes] = []
+
+        def serve(server: KeepingServer, message: Message) -> None:
+            element = message.elements[0]
+            if element.command == Command.OPLOCK_BREAK:
+                heard.append(LeaseBreakAcknowledgment.parse(element.pdu).key)
+            server.serve(message)
+
+        kept.serve_by(serve)
+        with leases.asking(asked), leases.asking(held):
+            await kept.lose()
+        assert heard == [held.key, asked.key]
+        assert unused.key not in heard
 
 
 @trio_test

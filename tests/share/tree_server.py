@@ -146,6 +146,9 @@ class TreeServer(Peer):
 
     def serve(self, message: Message) -> None:
         """Carry out a message and answer it."""
+        if message.elements[0].command == Command.OPLOCK_BREAK:  # nothing is ever broken here
+            self.send(self.reply(message.elements[0], status=Status.UNSUCCESSFUL))
+            return
         if message.elements[0].command == Command.CANCEL:
             return
         replies: list[Reply] = []
