@@ -34,6 +34,9 @@ log = logging.getLogger(__name__)
 
 # How long the server may take to hear our farewell; what it did not hear it forgets with the connection.
 FAREWELL: Final = 5.0
+# Seconds between two attempts to remove what somebody stands in the way of: first, and at most.
+FIRST_REMOVAL: Final = 2.0
+LAST_REMOVAL: Final = 60.0
 
 
 class Line:
@@ -60,6 +63,7 @@ class Line:
         self._journal = journal
         self._patience = timeout / 3
         self._names = SecondNames(journal, opens.leases, gathers=gathers)
+        share.second_names = self._names
         claims = Claims(opens, share.reopen, patience=timeout / 3, second_names=self._names)
         self.client = ClientIdentity()
         self.recovery = Recovery(pool, self._connect, self._renew, self._rotated, claims, trace)
@@ -95,6 +99,7 @@ class Line:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.recovery.run)
             nursery.start_soon(self._follow_renames)
+            nursery.start_soon(self._remove_later)
             if self.siblings is not None:
                 nursery.start_soon(self.siblings.run)
 
@@ -104,6 +109,23 @@ class Line:
             await self.pool.changed()
             if self.pool.session is not None:
                 await self.share.open_given_back()
+
+    async def _remove_later(self) -> None:
+        """Try to remove files whose removal was given up, ever more seldom: somebody stands in the way."""
+        pause = FIRST_REMOVAL
+        while not self.pool.closed:
+            await self._names.any_later()
+            await trio.sleep(pause)
+            pause = min(2 * pause, LAST_REMOVAL)
+            session = self.pool.session
+            if session is None:
+                continue
+            with trio.move_on_after(FAREWELL):
+                try:
+                    await self._names.remove(session)
+                    pause = FIRST_REMOVAL if not len(self._names) else pause
+                except (ConnectionLost, WireError) as error:
+                    session.fail(error)
 
     async def _take_names_away(self, session: Session) -> None:
         """Take away the names that files were given to be claimed by, for so long as it may take."""

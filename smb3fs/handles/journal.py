@@ -11,6 +11,7 @@ first byte says what it is.
     I   who we are: ClientGuid (16), channel sequence (2), session id (8); the last one counts
     O   an open under a number (8), all of it; replaces what had the number before
     N   a second name that a file has been given for a claim (`handles.renamed`), under a number (8): its id (8)
+    R   a name of a file that is to be removed, even if it is the last one, likewise
     C   the open under a number is closed, or the name is taken away
 
 Frames are appended. Whatever byte the writer stops at, those before are read and the one that was cut is not. When the
@@ -103,14 +104,18 @@ class LeftOpen:
 
 @dataclass(slots=True, frozen=True)
 class LeftName:
-    """A name, relative to the share, that is to be taken away if it leads to the file of that number."""
+    """A name, relative to the share, that is to be taken away if it leads to the file of that number.
+
+    If it is the file's `last` one the file goes with it.
+    """
 
     name: str
     file_id: int
+    last: bool = False
 
     def encode(self, number: int) -> bytes:
         """Return the payload of a frame."""
-        return _NAME.pack(b"N", number, self.file_id) + utf16(self.name)
+        return _NAME.pack(b"R" if self.last else b"N", number, self.file_id) + utf16(self.name)
 
 
 @dataclass(slots=True)
@@ -130,9 +135,9 @@ class Left:
             number = _CLOSED.unpack(payload)[1]
             self.opens.pop(number, None)
             self.names.pop(number, None)
-        elif kind == b"N":
+        elif kind in (b"N", b"R"):
             _, number, file_id = unpack_at(_NAME, payload, 0)
-            self.names[number] = LeftName(from_utf16(payload[_NAME.size :]), file_id)
+            self.names[number] = LeftName(from_utf16(payload[_NAME.size :]), file_id, kind == b"R")
         elif kind == b"O":
             _, number, persistent, volatile, guid, access, share, options, name, lease = unpack_at(_OPEN, payload, 0)
             if len(payload) != _OPEN.size + name + lease:

@@ -17,8 +17,10 @@ bring these out takes traffic, which waits for us. Then it is taken away in two 
 lease, and moves it along, for it has a name at the server too, to a name that nobody else knows; that is deleted by an
 open with the lease's own key. The price is that the key is of no use any more for the name that the file has.
 
-A name is deleted only through an open that has proved to be of this file, and only if the
-file has another one.
+A name is deleted only through an open that has proved to be of this file, and only if the file has another one.
+
+The same is done for a file that was to be removed, got a name that nobody else knows for that, and could not be removed
+in time: whoever asked has given up, and the name is written down here, to go whatever other name the file has.
 """
 
 from __future__ import annotations
@@ -28,6 +30,8 @@ import os
 from collections.abc import Awaitable, Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeVar
+
+import trio
 
 from smb3fs.channels.pool import SESSION_GONE
 from smb3fs.channels.session import Session
@@ -82,10 +86,14 @@ class Names(NamedTuple):
 
 @dataclass(slots=True, frozen=True)
 class Given:
-    """Which file has been given a name, and the lease that we have on it, if we have one."""
+    """Which file has been given a name, and the lease that we have on it, if we have one.
+
+    `last`: it is to go even if the file has no other name.
+    """
 
     file_id: int
     lease: Lease | None = None
+    last: bool = False
 
 
 def names_of(handle: Open) -> Names | None:
@@ -114,6 +122,7 @@ class SecondNames:
         self._journal = journal
         self._leases = leases
         self._given: dict[str, Given] = {}
+        self._later = trio.Event()
 
     def __len__(self) -> int:
         return len(self._given)
@@ -124,7 +133,7 @@ class SecondNames:
     def inherit(self, names: Mapping[int, LeftName]) -> None:
         """Take over what a daemon that was killed has left of them; each is in the journal under its number."""
         for number, left in names.items():
-            self._note(left.name, Given(left.file_id))
+            self._note(left.name, Given(left.file_id, last=left.last))
             if self._journal is not None:
                 self._journal.drop_left(number)
 
@@ -161,6 +170,28 @@ class SecondNames:
         """
         for name in list(self._given):
             await self._take_away(session, name)
+
+    # -- files that were to be removed
+
+    def remove_later(self, name: str, file_id: int, lease: Lease | None) -> None:
+        """Have a file removed by a name that nobody else knows: some time, after a loss, or by the next daemon."""
+        self._note(name.replace("/", "\\"), Given(file_id, lease, last=True))
+        self._later.set()
+
+    async def any_later(self) -> None:
+        """Wait until there is a file to be removed."""
+        if not self._doomed():
+            self._later = trio.Event()
+            await self._later.wait()
+
+    async def remove(self, session: Session) -> None:
+        """Try to remove those files; raises ConnectionLost if the session dies."""
+        for name in self._doomed():
+            await self._take_away(session, name)
+
+    def _doomed(self) -> list[str]:
+        """Return the names of those files."""
+        return [name for name, given in self._given.items() if given.last]
 
     # -- one name
 
@@ -223,7 +254,7 @@ class SecondNames:
         return aside
 
     async def _delete(self, session: Session, name: str, given: Given) -> None:
-        """Delete a name if the file has another one."""
+        """Delete a name if the file has another one, or need not."""
         lease = given.lease if self._gathers and given.lease is not None and given.lease.opens else None
         contexts = () if lease is None else (self._leases.context(lease, lease.state),)
         found = await self._open(session, name, DELETING_ACCESS, contexts)
@@ -236,7 +267,7 @@ class SecondNames:
         if status == Status.SUCCESS:
             self._strike(name)
         else:
-            log.warning("%s, a second name of a file, cannot be removed (%s)", name, status_name(status))
+            _complain(name, given, status)
 
     def _is_ours(self, session: Session, name: str, given: Given, found: _Found | int) -> bool:
         """Whether what was opened is the file that was given a name, and has another one; if not it is closed."""
@@ -244,9 +275,9 @@ class SecondNames:
             if found in GONE:
                 self._strike(name)
             else:
-                log.warning("%s, a second name of a file, cannot be removed (%s)", name, status_name(found))
+                _complain(name, given, found)
             return False
-        ours = found.told.index_number == given.file_id and found.told.standard.number_of_links > 1
+        ours = found.told.index_number == given.file_id and (given.last or found.told.standard.number_of_links > 1)
         if not ours:
             # Another file has the name by now, or this one has lost all others by somebody else's doing.
             self._strike(name)
@@ -275,13 +306,25 @@ class SecondNames:
         """Write a name down before it is there."""
         self._given[name] = given
         if self._journal is not None:
-            self._journal.keep(("name", name), LeftName(name, given.file_id))
+            self._journal.keep(("name", name), LeftName(name, given.file_id, given.last))
 
     def _strike(self, name: str) -> None:
         """Strike out a name that is not there any more, or not ours."""
         self._given.pop(name, None)
         if self._journal is not None:
             self._journal.drop(("name", name))
+
+
+def _complain(name: str, given: Given, status: int) -> None:
+    """Log that a name cannot be removed; what is tried again and again is for whoever debugs."""
+    what = "the name of a file that was to be removed" if given.last else "a second name of a file"
+    log.log(
+        logging.DEBUG if given.last else logging.WARNING,
+        "%s, %s, cannot be removed (%s)",
+        name,
+        what,
+        status_name(status),
+    )
 
 
 class _Found(NamedTuple):

@@ -21,6 +21,7 @@ from smb3fs.errors import Status, StatusError
 from smb3fs.handles.attributes import FileAttributes
 from smb3fs.handles.leases import RH, RWH, Lease
 from smb3fs.handles.opens import Open, OpenTable, promised
+from smb3fs.handles.renamed import SecondNames
 from smb3fs.trace import Trace
 from smb3fs.wire.codec import ns_to_filetime, utf16
 from smb3fs.wire.create import (
@@ -153,6 +154,8 @@ class Chains:
         self._mfsymlinks = mfsymlinks
         self._persistent = persistent
         self._handle_timeout = handle_timeout
+        # What takes names away when it can.
+        self.second_names: SecondNames | None = None
         # What is being opened anew under another name.
         self._following: set[Open] = set()
         # Whether the server has shown that it makes no reparse points.

@@ -82,6 +82,16 @@ class Names(Opening):
             request = self._create(path, DELETE_ACCESS | AccessMask.WRITE_ATTRIBUTES, options=options)
             await self._once([request, writable, delete, CLOSE_RELATED], removed)
 
+    async def remove_later(self, path: str, *, expect: int | None = None) -> bool:
+        """Have a file removed when the server lets us, by a name that nobody else knows; False if nobody sees to it.
+
+        It does not wait for anything, so that whoever is cancelled can ask for it.
+        """
+        if self.second_names is None or expect is None:
+            return False
+        self.second_names.remove_later(self._full(path), expect, self._leases.find(path))
+        return True
+
     async def _remove_directory_link(self, path: str) -> bool:
         """Delete one of Windows' links to directories, which are directories there; False for a real directory."""
         options = CreateOptions.DIRECTORY_FILE | CreateOptions.OPEN_REPARSE_POINT

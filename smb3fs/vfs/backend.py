@@ -224,6 +224,12 @@ class ShareVerbs(Protocol):
         By its file id and time of birth it is known again where the connection is lost meanwhile.
         """
 
+    async def remove_later(self, path: str, /, *, expect: int | None = None) -> bool:
+        """Have the file with an id removed some time, by a name that nobody else knows; False if nobody sees to it.
+
+        It waits for nothing.
+        """
+
     async def remove_directory(self, path: str, /, *, expect: int | None = None, born: int | None = None) -> None:
         """Delete an empty directory, known again likewise."""
 

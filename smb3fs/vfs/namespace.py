@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 # The flags of renameat2(2), linux/fs.h.
 RENAME_NOREPLACE: Final = 1
+# In place of the number of an inode, for a name that is no inode's.
+NOBODYS: Final = 0
 # Answers to a rename that something in its way may have caused.
 IN_THE_WAY: Final = frozenset({errno.EACCES, errno.EEXIST, errno.EBUSY, errno.EPERM})
 
@@ -150,26 +152,35 @@ async def _meant(state: State, parent: Inode, name: bytes) -> str:
 
 async def _remove_open(state: State, inode: Inode, parent: Inode, name: str) -> bool:
     """Remove a file that is open here; False if the server does not let us rename it for that."""
+    hidden = _hidden_name()
     try:
-        hidden = await _set_aside(state, inode, parent, name)
+        await _set_aside(state, inode, parent, name, hidden)
     except (OSError, Smb3fsError) as error:
         log.debug("an open file cannot be renamed before it is removed: %s", describe(error))
         return False
+    except BaseException:
+        # Perhaps it has that name by now; to remove it is what was asked for.
+        await _remove_later(state, inode, parent, hidden, name)
+        raise
     try:
         await state.below(parent, hidden, lambda path: state.share.remove_file(path, **_known(inode)))
     except (OSError, Smb3fsError):
         await _put_back(state, inode, parent, hidden, name)
         raise
     except BaseException:
-        _leave_aside(state, hidden, name)
+        await _remove_later(state, inode, parent, hidden, name)
         raise
     state.inodes.unlink(parent, hidden)
     return True
 
 
-async def _set_aside(state: State, inode: Inode, parent: Inode, name: str) -> str:
-    """Rename a file to a hidden name of ours and return that."""
-    hidden = f".smb3fs-{secrets.token_hex(8)}"
+def _hidden_name() -> str:
+    """Return a name of ours that nobody else has."""
+    return f".smb3fs-{secrets.token_hex(8)}"
+
+
+async def _set_aside(state: State, inode: Inode, parent: Inode, name: str, hidden: str) -> None:
+    """Rename a file to a hidden name of ours."""
     state.aside[hidden] = inode.number, parent
     others = state.spellings(inode, parent, name)
     new_path = state.inodes.path_below(parent, hidden)
@@ -181,7 +192,6 @@ async def _set_aside(state: State, inode: Inode, parent: Inode, name: str) -> st
             raise
         state.forget_spellings(parent, others)
         state.inodes.rename(parent, name, parent, hidden)
-    return hidden
 
 
 async def _rename_for_certain(state: State, inode: Inode, parent: Inode, name: str, new_path: str) -> None:
@@ -216,6 +226,15 @@ async def _put_back(state: State, inode: Inode, parent: Inode, hidden: str, name
     else:
         state.aside.pop(hidden, None)
         state.inodes.rename(parent, hidden, parent, name)
+
+
+async def _remove_later(state: State, inode: Inode, parent: Inode, hidden: str, name: str) -> None:
+    """Give up on removing a file that was set aside, and have it removed when the server lets us; nobody sees it."""
+    path = state.inodes.path_below(parent, hidden)
+    if await state.share.remove_later(path, expect=inode.expect):
+        state.aside[hidden] = NOBODYS, parent
+    else:
+        _leave_aside(state, hidden, name)
 
 
 def _leave_aside(state: State, hidden: str, name: str) -> None:
@@ -366,7 +385,8 @@ class Move:
 
     async def _onto_open(self, target: Inode) -> None:
         """Replace a file that is in the way as long as it has its name."""
-        hidden = await _set_aside(self.state, target, self.new_parent, self.new)
+        hidden = _hidden_name()
+        await _set_aside(self.state, target, self.new_parent, self.new, hidden)
         try:
             await self.rename(replace=False)
         except (OSError, Smb3fsError):
@@ -379,11 +399,14 @@ class Move:
             await self.state.below(
                 self.new_parent, hidden, lambda path: self.state.share.remove_file(path, **_known(target))
             )
-        except (OSError, Smb3fsError):
-            # The rename itself is done.
-            _leave_aside(self.state, hidden, self.new)
+        # The rename itself is done.
+        except (OSError, Smb3fsError) as error:
+            if isinstance(error, ConnectionLost):
+                await _remove_later(self.state, target, self.new_parent, hidden, self.new)
+            else:
+                _leave_aside(self.state, hidden, self.new)
         except BaseException:
-            _leave_aside(self.state, hidden, self.new)
+            await _remove_later(self.state, target, self.new_parent, hidden, self.new)
             raise
         else:
             self.state.inodes.unlink(self.new_parent, hidden)

@@ -29,7 +29,7 @@ OPENS = st.builds(
     U32,
     st.binary(max_size=60),
 )
-NAMES = st.builds(LeftName, st.text(st.characters(), max_size=20), U64)
+NAMES = st.builds(LeftName, st.text(st.characters(), max_size=20), U64, st.booleans())
 
 
 def an_open(name: str = "f") -> LeftOpen:
@@ -92,9 +92,9 @@ def test_a_byte_that_has_changed_is_noticed_and_nothing_behind_it_is_used(place:
 @settings(max_examples=100, deadline=None)
 def test_what_is_garbage_in_a_good_frame_is_refused(payload: bytes) -> None:
     data = MARK + frame(WHO.encode())
-    if payload[:1] not in (b"I", b"O", b"N", b"C"):
+    if payload[:1] not in (b"I", b"O", b"N", b"R", b"C"):
         assert read(data + frame(payload)) == (Left(WHO), len(data))
-    for kind in (b"I", b"O", b"N", b"C"):
+    for kind in (b"I", b"O", b"N", b"R", b"C"):
         read(data + frame(kind + payload))  # raises nothing
 
 

@@ -330,6 +330,39 @@ async def test_the_last_name_of_a_file_is_never_removed() -> None:
 
 
 @trio_test
+async def test_a_file_that_was_to_be_removed_goes_with_its_last_name_and_no_other_file_does(tmp_path: Path) -> None:
+    """Whoever tries it: this daemon, or the next one."""
+    async with renamed() as made:
+        tree, journalled = made.stage.tree, journal(tmp_path)
+        journalled.identify(Identity(b"G" * 16, 1, 2))
+        session = made.stage.world.pool.session
+        assert isinstance(session, Session)
+        share = made.stage.share
+        assert not await share.remove_later("f", expect=1), "nobody sees to it"
+        share.second_names = names = SecondNames(journalled, made.stage.opens.leases)
+        tree.add("another", b"another")
+        for name, number in (("f", tree.nodes["f"].number), ("protected", tree.nodes["another"].number), ("gone", 9)):
+            assert await share.remove_later(name, expect=number)
+        with trio.fail_after(1):
+            await names.any_later()
+        assert set(read((tmp_path / "j").read_bytes())[0].names.values()) == {
+            LeftName("f", tree.nodes["f"].number, last=True),
+            LeftName("protected", tree.nodes["another"].number, last=True),
+            LeftName("gone", 9, last=True),
+        }
+        journalled._close()
+        second = journal(tmp_path)
+        heir = SecondNames(second, made.stage.opens.leases)
+        heir.inherit(second.take_over().names)
+        await heir.remove(session)
+        assert made.names == {"protected", "another"}
+        assert (len(heir), len(second)) == (0, 0)
+        with trio.move_on_after(1) as scope:
+            await heir.any_later()
+        assert scope.cancelled_caught
+
+
+@trio_test
 async def test_what_the_server_does_not_let_us_remove_is_kept_in_mind(expect_log: ExpectLog) -> None:
     expect_log("cannot be removed")
     async with renamed(gathers=True) as made:

@@ -139,6 +139,9 @@ class FakeShare(FakeLocks, FakeAttached, FakeServerSide):
         self.calls: list[str] = []
         self.opens: dict[Open, Node] = {}
         self.generation = 1
+        # What is asked to be removed later, and whether that is promised.
+        self.to_be_removed: list[tuple[str, int | None]] = []
+        self.removes_later = False
         self.doomed: dict[int, list[tuple[Node, str]]] = {}  # deleted with handles open, by id: (directory, name)
         self.failures: dict[str, deque[Exception | None]] = {}
         self.gates: dict[str, trio.Event] = {}
@@ -517,6 +520,10 @@ class FakeShare(FakeLocks, FakeAttached, FakeServerSide):
             self.doomed.setdefault(child.file_id, []).append((node, found))
         else:
             del node.children[found]
+
+    async def remove_later(self, path: str, *, expect: int | None = None) -> bool:
+        self.to_be_removed.append((path, expect))
+        return self.removes_later
 
     async def remove_directory(self, path: str, *, expect: int | None = None, born: int | None = None) -> None:
         await self.exchange("remove_directory")

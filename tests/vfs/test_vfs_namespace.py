@@ -599,3 +599,50 @@ async def test_nor_is_the_server_waited_for_beyond_that(expect_log: Callable[[st
     assert len(hidden(world)) == 1
     gate.set()
     await settle(world.vfs.release(fh))
+
+
+@pytest.mark.parametrize("step", ["rename", "remove_file"])
+@in_trio
+async def test_what_is_given_up_is_removed_later_and_not_shown(step: str) -> None:
+    """Whoever asked learns that it was not done in time; that it is done after all is seen to."""
+    world = World()
+    world.share.removes_later = True
+    fh, _ = await world.create("file")
+    world.share.hang(step)
+    with trio.move_on_after(1) as scope:
+        await settle(world.vfs.unlink(ROOT, b"file"))
+    assert scope.cancelled_caught
+    ((path, number),) = world.share.to_be_removed
+    assert path.startswith(".smb3fs-")
+    assert number == world.share.find(hidden(world)[0] if step == "remove_file" else "file").file_id
+    world.share.gates.clear()
+    assert await world.listing() == ([] if step == "remove_file" else ["file"])
+    await settle(world.vfs.release(fh))
+    assert await world.listing() == ([] if step == "remove_file" else ["file"])
+
+
+@pytest.mark.parametrize("lost", [False, True])
+@in_trio
+async def test_a_replaced_file_is_removed_later_where_that_may_succeed(
+    lost: bool, expect_log: Callable[[str], None]
+) -> None:
+    """What the server has refused is shown instead, and so is what was not replaced."""
+    world = World()
+    world.share.removes_later = True
+    world.share.put("one", b"one")
+    world.share.put("two", b"two!")
+    await world.open("two", os.O_RDWR)
+    if lost:
+        world.share.before = _lose
+    else:
+        expect_log("may be called")
+        world.share.fail("remove_file", Status.ACCESS_DENIED)
+    await world.rename("one", "two")
+    assert len(world.share.to_be_removed) == lost
+    assert len(await world.listing()) == 2 - lost
+
+
+def _lose(call: str) -> None:
+    """Lose the connection at each removal."""
+    if call == "remove_file":
+        raise ConnectionLost("the connection was lost")
