@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter, deque
 from collections.abc import Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -58,6 +59,8 @@ class Trace:
     slowest_acknowledgement: float = 0.0
     round_trips: int = 0
     unwaited: int = 0
+    # Whether the task that asks works behind the scenes, so that nobody waits for what it waits for.
+    behind: ContextVar[bool] = field(default_factory=lambda: ContextVar("behind", default=False))
     bytes_read: int = 0
     bytes_written: int = 0
     # What the server has copied by itself.
@@ -74,7 +77,7 @@ class Trace:
     def exchange(self, commands: Sequence[str], *, waited: bool) -> None:
         """Count one message that carries `commands`."""
         self.requests.update(commands)
-        if waited:
+        if waited and not self.behind.get():
             self.round_trips += 1
         else:
             self.unwaited += 1

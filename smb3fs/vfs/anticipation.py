@@ -6,11 +6,14 @@ are in the listing are answered from it, until that time is over. The kernel get
 would by keeping those of an `ls -l`. A name that is not in the listing, and one that this mount has changed since,
 is asked for as ever: an absence is never concluded from such a listing.
 
+Questions for the attributes of files whose names the kernel knows count, and are answered, in the same way. They are
+what comes in place of lookups where names are held by a lease and attributes are not (with the POSIX extensions).
+
 Where the server has directory leases a directory is listed sooner, so that it is kept (`smb3fs.vfs.cached`). Then what
 is not in it is known as well, and the programs that look for what is not there do so again and again: git for a merge
 that is under way, a compiler for headers, whatever makes files for names that are free. So a directory in which a name
-was looked for in vain, or found again, is listed behind the scenes, and one that was made here, which can have little
-in it, in place of the first lookup.
+was looked for in vain, or found again, or a file opened, is listed behind the scenes, and one that was made here,
+which can have little in it, in place of the first lookup.
 """
 
 from __future__ import annotations
@@ -34,13 +37,17 @@ log = logging.getLogger(__name__)
 
 Noted = TypeVar("Noted")
 
-# Lookups of names that exist, none long after the one before, that make a listing of unknown size worth its price, ...
+# Questions about names that exist, none long after the one before, that make a listing of unknown size worth its
+# price, ...
 ENOUGH: Final = 16
-# ... and how many of its entries each lookup must stand for when it is known. A listed entry costs a server a few
-# microseconds, a lookup some hundred.
+# ... and how many of its entries each question must stand for when it is known, at least three in any case. A listed
+# entry costs a server a few microseconds, a question some hundred.
 ENTRIES_A_LOOKUP: Final = 50
-# Directories that are watched at a time; programs walk one or two.
-WATCHED: Final = 8
+AT_LEAST: Final = 3
+# Directories that are watched at a time: git asks with twenty threads, each in directories of its own. And how many
+# entries their listings may have together, of which each takes some 300 bytes.
+WATCHED: Final = 64
+MOST_ENTRIES: Final = 50_000
 # How many pages of a listing are worth waiting for; they have been asked for ahead, so they come one upon the other.
 MOST_PAGES: Final = 8
 # A directory that has more, or may not be listed, is left alone for so long, in seconds.
@@ -54,11 +61,12 @@ SLICE: Final = 1000
 class _Watched:
     """What is known of one directory: how often it was asked, and a listing if there is one."""
 
-    __slots__ = ("count", "entries", "index", "last", "left_alone_until", "listing", "until")
+    __slots__ = ("count", "entries", "index", "last", "left_alone_until", "listing", "name", "until")
 
     def __init__(self, now: float) -> None:
         self.last = now
         self.count = 0
+        self.name = ""
         self.entries = 0
         self.listing: OpenDirectory | None = None
         self.index: dict[bytes, int] = {}
@@ -97,15 +105,16 @@ class Anticipation:
         entry, came = watched.listing.entry(index)
         return (entry, now - came) if entry is not None else None
 
-    def note(self, parent: Inode, now: float) -> None:
-        """Count a lookup that found something and had to ask the server for it."""
+    def note(self, parent: Inode, name: str, now: float) -> None:
+        """Count a question that found something and had to go to the server; the same one again is no more than one."""
         if not self._lifetime:
             return
         watched = self._watch(parent, now)
         if now - watched.last > self._lifetime:
-            watched.count = 0
+            watched.count, watched.name = 0, ""
         watched.last = now
-        watched.count += 1
+        watched.count += name != watched.name
+        watched.name = name
 
     def _watch(self, parent: Inode, now: float) -> _Watched:
         """Return what is known of a directory."""
@@ -154,21 +163,23 @@ class Anticipation:
 
     async def run(self) -> None:
         """List what is to be kept, one directory after the other, as long as the mount lives."""
+        self._state.trace.behind.set(True)
         while True:
             await self._wake.wait()
             self._wake = trio.Event()
             while self._wanted:
-                _, parent = self._wanted.popitem(last=False)
-                if not parent.lookups or not self._can_keep(parent):
-                    continue
-                try:
-                    await self.keep(parent)
-                except Exception:  # the mount goes on without the listing
-                    log.exception("listing a directory behind the scenes failed")
-                # What is known of a directory itself holds under the one that it is in.
-                while parent.links and parent.number not in self._wanted:
-                    parent = parent.parent
-                    self.want(parent)
+                _, wanted = self._wanted.popitem(last=False)
+                # What is known of a directory itself holds under the one that it is in, so that comes first.
+                way = [wanted]
+                while way[-1].links and way[-1].parent not in way:
+                    way.append(way[-1].parent)
+                for directory in reversed(way):
+                    if not (directory.lookups or not directory.links) or not self._can_keep(directory):
+                        continue
+                    try:
+                        await self.keep(directory)
+                    except Exception:  # the mount goes on without the listing
+                        log.exception("listing a directory behind the scenes failed")
 
     def worth_listing(self, parent: Inode, now: float) -> bool:
         """Whether the next lookup in a directory should list it instead."""
@@ -177,7 +188,8 @@ class Anticipation:
             return False
         if now - watched.last > self._lifetime:
             return False
-        return watched.count >= max(ENOUGH, watched.entries // ENTRIES_A_LOOKUP)
+        entries = watched.entries or self._state.cached.size(parent)
+        return watched.count >= (max(AT_LEAST, entries // ENTRIES_A_LOOKUP) if entries else ENOUGH)
 
     def leave_alone(self, parent: Inode) -> None:
         """Answer lookups in a directory one by one for a while: somebody else removes what is there.
@@ -214,6 +226,7 @@ class Anticipation:
                 watched.listing, watched.index, watched.entries = listing, index, len(listing)
                 watched.count = 0
                 kept = True
+                self._make_room(parent.number)
         except (OSError, Smb3fsError) as error:
             # One may look up names in a directory that one may not list.
             log.debug("a directory cannot be listed ahead: %s", describe(error))
@@ -221,6 +234,16 @@ class Anticipation:
         finally:
             if not kept:
                 self._close(listing)
+
+    def _make_room(self, number: int) -> None:
+        """Give up the listings that were looked at least recently, so that all of them stay within their bound."""
+        entries = sum(watched.entries for watched in self._watched.values() if watched.listing is not None)
+        for other, watched in self._watched.items():
+            if entries <= MOST_ENTRIES:
+                break
+            if other != number and watched.listing is not None:
+                entries -= watched.entries
+                self._drop(watched)
 
     async def keep(self, directory: Inode) -> None:
         """List a directory for no other purpose than that it is kept; if it is not, it is left alone for a while."""
@@ -237,7 +260,7 @@ class Anticipation:
     async def _read(self, listing: OpenDirectory) -> bool:
         """Read a directory, unless it has too much in it; whether all of it has come."""
         began = trio.current_time()
-        pages = await self._state.list_directory(listing.inode)
+        pages = await self._state.list_directory(listing)
         listing.begin(pages, began)
         while not pages.complete and len(pages.pages) < MOST_PAGES:
             await listing.fetch(began)

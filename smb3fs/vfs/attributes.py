@@ -218,6 +218,21 @@ class SetAttr:
     mtime_ns: int | None = None
 
 
+def itself(told: Listed) -> FileAttributes:
+    """Return what an entry of a page says of a directory."""
+    return FileAttributes(
+        told.file_id,
+        told.file_attributes,
+        told.end_of_file,
+        told.allocation_size,
+        1,
+        filetime_to_ns(told.creation_time),
+        filetime_to_ns(told.last_access_time),
+        filetime_to_ns(told.last_write_time),
+        filetime_to_ns(told.change_time),
+    )
+
+
 class Presentation:
     """Turns what the server says into what the kernel is told, by the options of one mount."""
 

@@ -30,9 +30,9 @@ import trio
 from smb3fs.cache.directories import MOST_ENTRIES_EACH, CachedDirectory, DirectoryCache
 from smb3fs.handles.attributes import FileAttributes
 from smb3fs.handles.opens import Open
-from smb3fs.vfs.attributes import UNTOLD, Entry, Listed
-from smb3fs.vfs.contents import Asked, Contents, Name, Ticket
-from smb3fs.vfs.directories import OpenDirectory
+from smb3fs.vfs.attributes import UNTOLD, Entry, Listed, itself
+from smb3fs.vfs.contents import Asked, Began, Contents, Name, Ticket
+from smb3fs.vfs.directories import DOTS, OpenDirectory
 from smb3fs.vfs.inodes import Inode
 from smb3fs.vfs.kept import Hold, KeptDirectories
 from smb3fs.vfs.spelling import Changes, key
@@ -53,6 +53,8 @@ class CachedNames(KeptDirectories):
         self._state = state
         self._cache: DirectoryCache[Contents] | None = None
         self._root_held = False
+        # Told of a directory that is not kept, in which a file was opened.
+        self.on_opened: Callable[[Inode], None] = lambda parent: None
         # Whether a listing has all names that can be opened.
         self._tells_all: Callable[[], bool] = lambda: True
 
@@ -92,8 +94,21 @@ class CachedNames(KeptDirectories):
     # -- listings
 
     def wants(self, inode: Inode) -> bool:
-        """Whether a lease is to be asked for."""
+        """Whether a lease is to be asked for; not for what is kept and would be listed anew for attributes alone."""
+        contents = self._of(inode)
+        if contents is not None and not contents.noted.count:
+            return False
         return self._cache is not None and self._cache.wants(inode.number)
+
+    def size(self, inode: Inode) -> int:
+        """Return how many entries a directory has that is kept, 0 for others."""
+        contents = self._of(inode)
+        return len(contents.listing) if contents is not None else 0
+
+    def begins(self, directory: OpenDirectory) -> None:
+        """Take note of how a directory and the one that it is in are known before it is listed."""
+        inode = directory.inode
+        directory.began = Began(inode.changes, self._ticket(inode.parent) if inode.links else None)
 
     def lacks(self, inode: Inode) -> bool:
         """Whether a directory is not kept, and would be if it were listed now."""
@@ -106,6 +121,9 @@ class CachedNames(KeptDirectories):
             return False
         if len(directory) > MOST_ENTRIES_EACH:
             return False
+        before = self._of(directory.inode)
+        if before is not None and not before.noted.count:
+            return False  # somebody else was faster, and more holds under what he has kept
         handle = pages.take()
         if handle is None:
             return False
@@ -114,8 +132,24 @@ class CachedNames(KeptDirectories):
         contents = Contents(listing)
         # What was changed while the listing was under way may be in it or not.
         contents.noted.take(directory.changed)
+        contents.own = self._listed_itself(directory, contents)
         self._cache.keep(directory.inode.number, handle, contents, len(listing))
         return True
+
+    def _listed_itself(
+        self, directory: OpenDirectory, contents: Contents
+    ) -> tuple[FileAttributes, Ticket, Ticket | None] | None:
+        """Return what a listing says of the directory itself, and what that holds under; it came under the lease."""
+        inode, began = directory.inode, directory.began
+        if self._state.posix or began is None or began.changes != inode.changes:
+            return None
+        for _, told, _ in directory.entries(0, DOTS):
+            if told is None or told.name != ".":
+                continue
+            own = itself(told)
+            if own.is_directory and self._state.inodes.is_same(inode, own.file_id, own.created, own.kind):
+                return own, Ticket(contents, inode.changes), began.above
+        return None
 
     def list(self, directory: OpenDirectory) -> bool:
         """Read an open directory from what is kept; False if the server has to be asked."""
@@ -127,7 +161,29 @@ class CachedNames(KeptDirectories):
         directory.share(contents.listing)
         directory.changed = Changes()
         self._hit(directory.inode)
+        self._ask_itself(directory.inode, contents)
         return True
+
+    def _ask_itself(self, inode: Inode, contents: Contents) -> None:
+        """Ask for the attributes of a directory that is read, if they are not known and could be kept: nobody waits.
+
+        It may have been listed before the one that it is in was kept, or something was changed there since.
+        """
+        if self._state.posix or contents.asked_itself or self._own(inode) is not None:
+            return
+        asked = self.asked(inode.parent, inode)
+        path = next(self._state.inodes.paths(inode), None)
+        if path is None or not (asked.parent is not None if inode.links else self._root_held):
+            return
+
+        def told(attributes: FileAttributes | None) -> None:
+            contents.asked_itself = False
+            if attributes is None or not self._state.is_it(inode, attributes) or asked.own is None:
+                return
+            if self.asked(inode.parent, inode) == asked:
+                contents.own = attributes, asked.own, asked.parent
+
+        contents.asked_itself = self._state.share.attributes_ahead(path, told, self.handle_of(inode))
 
     def keeps_listing(self, directory: OpenDirectory) -> tuple[bool, bool]:
         """Whether the kernel may keep what it reads of an open directory, and may go on with what it has read."""
@@ -291,8 +347,10 @@ class CachedNames(KeptDirectories):
 
     def _is_good(self, above: Ticket | None, inode: Inode) -> bool:
         """Whether nothing has happened to a directory in the one that it is in; the root is in none."""
+        if inode is self._state.inodes.root:
+            return self._root_held
         if above is None:
-            return self._root_held and inode is self._state.inodes.root
+            return False
         return above.contents is self._of(inode.parent) and above.changes == above.contents.noted.count
 
     # -- learning
@@ -363,6 +421,7 @@ class CachedNames(KeptDirectories):
         for parent, name in inode.links:
             contents = self._of(parent)
             if contents is None:
+                self.on_opened(parent)
                 continue
             known = self._attributes_in(contents, name, inode)
             true = known is not None and (known.attr.size, known.attr.mtime_ns) == (told.size, told.modified)

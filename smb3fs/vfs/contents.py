@@ -50,7 +50,7 @@ class Noted(Changes):
 class Contents:
     """What is known of a directory that is kept."""
 
-    __slots__ = ("_alike", "_index", "kernel_reads", "listing", "noted", "own")
+    __slots__ = ("_alike", "_index", "asked_itself", "kernel_reads", "listing", "noted", "own")
 
     def __init__(self, listing: OpenDirectory) -> None:
         self.listing = listing
@@ -60,6 +60,8 @@ class Contents:
         self.kernel_reads = False
         # The directory's own attributes, and what they hold under: itself, and the directory that it is in.
         self.own: tuple[FileAttributes, Ticket, Ticket | None] | None = None
+        # Whether these are being asked for, behind the scenes.
+        self.asked_itself = False
         self._index: dict[str, int] | None = None
         self._alike: set[str] | None = None
 
@@ -93,6 +95,13 @@ class Asked(NamedTuple):
 
     parent: Ticket | None
     own: Ticket | None
+
+
+class Began(NamedTuple):
+    """How often a directory had been changed itself when its listing was asked for, and how the one above was known."""
+
+    changes: int
+    above: Ticket | None
 
 
 Name = tuple[Inode, str]

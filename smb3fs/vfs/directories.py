@@ -17,7 +17,7 @@ import os
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from smb3fs.errors import WireError
 from smb3fs.vfs.attributes import Entry, Listed
@@ -26,6 +26,9 @@ from smb3fs.vfs.inodes import Inode
 from smb3fs.vfs.spelling import Changes
 from smb3fs.wire.directory import DirectoryEntry, entry_offsets
 from smb3fs.wire.posix import PosixDirectoryEntry, posix_entry_offsets
+
+if TYPE_CHECKING:
+    from smb3fs.vfs.contents import Began
 
 # `.` and `..`.
 DOTS: Final = 2
@@ -57,6 +60,7 @@ class OpenDirectory:
         "_offer",
         "_offsets",
         "_starts",
+        "began",
         "changed",
         "dropped",
         "fh",
@@ -73,6 +77,8 @@ class OpenDirectory:
         self.inode = inode
         self.pages: Pages | None = None
         self.changed = Changes()
+        # How things were when the listing was asked for, for whoever keeps it.
+        self.began: Began | None = None
         # Whether others may have changed it, since it was asked for, in ways that are to be seen now.
         self.outdated = False
         # Whether anything was read, so that position 0 means rewinddir.

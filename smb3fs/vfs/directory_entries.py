@@ -30,7 +30,7 @@ async def begin(state: State, directory: OpenDirectory) -> None:
     before, directory.changed = directory.changed, Changes()
     directory.outdated = state.locks.is_crowded(inode)
     try:
-        pages = await state.list_directory(inode)
+        pages = await state.list_directory(directory)
     except BaseException:
         directory.changed |= before
         raise

@@ -24,6 +24,13 @@ class KeptDirectories:
         """Whether a directory is not kept, and would be if it were listed now."""
         return False
 
+    def size(self, inode: Inode) -> int:
+        """Return how many entries a directory has that is kept, 0 for others."""
+        return 0
+
+    def begins(self, directory: OpenDirectory) -> None:
+        """Take note of how things are before the server is asked for a listing."""
+
     def list(self, directory: OpenDirectory) -> bool:
         """Read an open directory from what is kept; False if the server has to be asked."""
         return False

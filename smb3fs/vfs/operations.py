@@ -152,7 +152,7 @@ class Vfs(DirectoryVerbs, LockVerbs, OpeningVerbs, ReadingVerbs, ServerSideVerbs
             raise
         if found.inode in self.state.writes:
             found = found._replace(told=await self.state.attributes(found.inode))
-        self._ahead.note(directory, trio.current_time())
+        self._ahead.note(directory, text, trio.current_time())
         if again is not None:
             self._ahead.want(directory)
         entry = self.state.counted(found.inode, found.told)
@@ -208,15 +208,46 @@ class Vfs(DirectoryVerbs, LockVerbs, OpeningVerbs, ReadingVerbs, ServerSideVerbs
             return known
         if inode.is_directory:
             return self._changed.take(inode)
-        return self._told_at_open(inode) if not self.state.writes.failures(inode) else None
+        if self.state.writes.failures(inode):
+            return None
+        return self._told_at_open(inode) or self._listed_ahead(inode)
+
+    def _may_be_listed(self, inode: Inode) -> bool:
+        """Whether a listing tells the attributes of an inode: those of a file with one name that is not open here."""
+        return inode.nlink <= 1 and len(inode.links) == 1 and not inode.is_directory and not self._files.of(inode)
+
+    def _listed_ahead(self, inode: Inode) -> Entry | None:
+        """Return the attributes of an inode from a fresh listing, if there is one."""
+        if not self._may_be_listed(inode):
+            return None
+        parent, name = inode.links[0]
+        found = self._ahead.find(parent, name, trio.current_time())
+        if found is None:
+            return None
+        told, age = found
+        kind = self.state.presentation.listed_kind(told)
+        created = filetime_to_ns(told.creation_time)
+        if kind in UNTOLD or not self._inodes.is_same(inode, told.file_id, created, kind):
+            return None
+        inode.told += 1
+        return self.state.presentation.listed(inode.number, told, age, kind, inode.nlink)
 
     async def _getattr(self, inode: Inode, fh: int | None, thread: int) -> Entry:
-        """Return the attributes of an inode as the server has them."""
+        """Return the attributes of an inode as the server has them: it is asked for them, or for the directory."""
         self._trace.attributes.missed += 1
+        if self._may_be_listed(inode):
+            parent = inode.links[0][0]
+            if self._ahead.worth_listing(parent, trio.current_time()):
+                await self._ahead.list(parent)
+                listed = self._listed_ahead(inode)
+                if listed is not None:
+                    return listed
         granted, name = self.state.locks.granted, name_of(inode)
         asked = self.cached.asked(name[0], inode)
         told = await self.state.attributes(inode)
         self.state.check_arrived(inode, fh=fh, thread=thread)
+        if self._may_be_listed(inode):
+            self._ahead.note(*inode.links[0], trio.current_time())
         entry = self.state.told(inode, told)
         if granted == self.state.locks.granted and inode.links[:1] == (name,) * bool(inode.links):
             self.cached.learn(name, inode, told, entry, asked)

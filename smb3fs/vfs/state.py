@@ -33,7 +33,7 @@ from smb3fs.trace import Trace
 from smb3fs.vfs import spelling
 from smb3fs.vfs.attributes import Entry, Presentation, Settings
 from smb3fs.vfs.backend import Pages, ShareVerbs
-from smb3fs.vfs.directories import DirectoryTable
+from smb3fs.vfs.directories import DirectoryTable, OpenDirectory
 from smb3fs.vfs.files import FileTable, OpenFile
 from smb3fs.vfs.inodes import Inode, InodeTable
 from smb3fs.vfs.kept import KeptDirectories
@@ -403,9 +403,11 @@ class State:
             if directory is None or inode.nlink > 1 or any(parent is directory for parent, _ in inode.links):
                 await self.writes.settle(inode, Cause.NEEDED)
 
-    async def list_directory(self, inode: Inode) -> Pages:
+    async def list_directory(self, directory: OpenDirectory) -> Pages:
         """Begin the listing of a directory, with a lease if it shall be kept."""
+        inode = directory.inode
         await self.settle_in(inode)
+        self.cached.begins(directory)
         if self.cached.wants(inode):
             return await self.by_path(inode, lambda path: self.share.list_directory(path, inode.expect, lease=True))
         return await self.by_path(inode, lambda path: self.share.list_directory(path, inode.expect))

@@ -26,3 +26,4 @@ class Verbs(Walled):
             self.state, 0.0 if self.state.uncached else min(settings.acregmax, settings.acdirmax)
         )
         self.state.on_stale = self._ahead.leave_alone
+        self.cached.on_opened = self._ahead.want

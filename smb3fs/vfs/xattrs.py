@@ -136,7 +136,7 @@ async def _names(state: State, ahead: Anticipation, inode: Inode) -> list[bytes]
             return []
     attached = await state.by_path(inode, lambda path: state.share.attached(path, inode.expect))
     if listing_tells:
-        ahead.note(parent, trio.current_time())
+        ahead.note(parent, inode.links[0][1] if inode.links else "", trio.current_time())
     found = [USER + attribute.name for attribute in attached.attributes if attribute.name]
     found += [STREAM + s.name.encode("utf-8", "surrogatepass") for s in attached.streams if s.name]
     # What the server says is only as good as the server.

@@ -100,6 +100,64 @@ def test_under_a_lease_nothing_is_asked(later_samba: Samba, mounted: Mounter, pl
     until(lambda: not open_directories(later_samba))
 
 
+def test_a_listing_tells_of_the_directory_itself_as_well(later_samba: Samba, mounted: Mounter, place: str) -> None:
+    """What is known of it holds under its own lease and that of the directory that it is in."""
+    mount = mounted(PLAIN, server=later_samba)
+    path, behind = mount.path / place, later_samba.directory() / place
+    os.listdir(mount.path)
+    os.listdir(path)
+    time.sleep(1.1)  # longer than the kernel believes what it was told by the listing above
+    looks: list[os.stat_result] = []
+    assert trips(mount, lambda: looks.extend(os.stat(one) for one in (mount.path, path))) == 0
+    for told, true in zip(looks, (behind.parent.stat(), behind.stat()), strict=True):
+        assert told.st_mtime_ns == true.st_mtime_ns // 100 * 100
+        assert told.st_ino == true.st_ino or told.st_ino == 1
+    os.utime(behind, (5, 5))  # breaks nothing
+    other = mounted(PLAIN, server=later_samba)
+    os.utime(other.path / place, (7, 7))
+    until(lambda: path.stat().st_mtime == 7)
+    # A server says the same of it whether it is listed or asked for.
+    fresh = os.stat(other.path / place)
+    os.listdir(mount.path)
+    os.listdir(path)
+    now = path.stat()
+    assert (now.st_size, now.st_blocks, now.st_nlink, now.st_mode, now.st_mtime_ns, now.st_ctime_ns) == (
+        *(fresh.st_size, fresh.st_blocks, fresh.st_nlink, fresh.st_mode, fresh.st_mtime_ns, fresh.st_ctime_ns),
+    )
+    mounted.finish()
+
+
+def test_a_directory_that_was_listed_before_the_one_above_it(later_samba: Samba, mounted: Mounter, place: str) -> None:
+    """It is asked for when it is read for the second time, and nobody waits."""
+    mount = mounted(PLAIN, server=later_samba)
+    path = mount.path / place
+    os.listdir(path)
+    os.listdir(mount.path)
+    time.sleep(1.1)
+
+    def again() -> None:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        os.close(descriptor)
+
+    again()
+    time.sleep(1.1)
+    assert trips(mount, lambda: os.stat(path)) == 0
+    mounted.finish()
+
+
+def test_the_root_of_a_mount_below_the_share_is_asked_for(later_samba: Samba, mounted: Mounter, place: str) -> None:
+    """What others change of it breaks the lease on the directory that it is in, which nobody here has."""
+    mount = mounted(PLAIN, share=f"share/{place}", server=later_samba)
+    other = mounted(PLAIN, server=later_samba)
+    for _ in range(2):
+        os.listdir(mount.path)
+        os.stat(mount.path)
+        time.sleep(1.1)
+    os.utime(other.path / place, (7, 7))
+    until(lambda: os.stat(mount.path).st_mtime == 7)
+    mounted.finish()
+
+
 @pytest.mark.parametrize("options", [(PLAIN,), ()], ids=["plain", "posix"])
 def test_a_directory_of_many_pages_is_kept_too(later_samba: Samba, mounted: Mounter, options: tuple[str, ...]) -> None:
     there = mounted(server=later_samba)

@@ -69,7 +69,7 @@ class Walked(World):
     async def keep(self) -> None:
         """List the root, and take it for kept from now on."""
         listing = self.state.directories.add(self.state.inodes.root)
-        listing.begin(await self.state.list_directory(listing.inode), trio.current_time())
+        listing.begin(await self.state.list_directory(listing), trio.current_time())
         contents = self.contents = Contents(listing)
 
         def contents_of(inode: Inode) -> Contents | None:

@@ -11,7 +11,8 @@ from fake_share import FakeShare
 from vfs_world import ROOT, World, fails, in_trio
 
 from smb3fs.errors import Status
-from smb3fs.vfs.anticipation import ENOUGH, ENTRIES_A_LOOKUP
+from smb3fs.vfs import anticipation
+from smb3fs.vfs.anticipation import AT_LEAST, ENOUGH, ENTRIES_A_LOOKUP, WATCHED
 from smb3fs.vfs.attributes import Entry, SetAttr
 from smb3fs.vfs.wall import settle
 
@@ -199,3 +200,102 @@ async def test_what_the_kernel_has_forgotten_is_not_kept_for_its_listing() -> No
     # It may come back, and be listed again.
     await all_in(world, await world.number("d"))
     assert world.share.calls.count("list_directory") == 2
+
+
+async def known(count: int, **more: object) -> tuple[World, list[int]]:
+    """A mount on which so many files were looked up a while ago, and their inodes."""
+    world = filled(count, **more)
+    numbers = [await world.number(f"{number:05}") for number in range(count)]
+    await trio.sleep(10)
+    world.share.calls.clear()
+    return world, numbers
+
+
+@in_trio
+async def test_attributes_are_told_from_a_listing_as_well() -> None:
+    world, numbers = await known(200)
+    for size, number in enumerate(numbers):
+        assert (await world.stat(number)).attr.size == size
+    # How large the directory is was seen when names were looked up.
+    assert (world.share.count("lookup"), world.share.count("list_directory")) == (200 // ENTRIES_A_LOOKUP, 1)
+    first, later = await world.stat(numbers[0]), None
+    await trio.sleep(0.5)
+    later = await world.stat(numbers[0])
+    assert later.attr_timeout <= first.attr_timeout - 0.5 + 1e-6
+
+
+@in_trio
+async def test_who_asks_for_the_same_file_time_and_again_lists_nothing() -> None:
+    world, numbers = await known(200)
+    for _ in range(3 * ENOUGH):
+        await world.stat(numbers[7])
+        await trio.sleep(0.3)
+    assert "list_directory" not in world.share.calls
+
+
+@in_trio
+async def test_what_a_listing_does_not_tell_is_asked_for() -> None:
+    world, numbers = await known(200)
+    for number in numbers[:20]:
+        await world.stat(number)
+    world.share.calls.clear()
+    fh = await world.open("00100", os.O_WRONLY)
+    await world.write(fh, 0, b"y" * 1000)
+    assert (await world.stat(numbers[100])).attr.size == 1000
+    await settle(world.vfs.setattr(numbers[101], SetAttr(size=7)))
+    assert (await world.stat(numbers[101])).attr.size == 7
+    # What has another name may be changed by that.
+    await settle(world.vfs.link(numbers[102], ROOT, b"second"))
+    before = len(world.share.calls)
+    assert (await world.stat(numbers[102])).attr.nlink == 2
+    assert len(world.share.calls) == before + 1
+    # Another file under the name is not taken for it.
+    world.share.remove("00103")
+    world.share.put("00103", b"another")
+    await trio.sleep(2)
+    with fails(errno.ESTALE):
+        for number in numbers[110:150] + numbers[103:104]:
+            await world.stat(number)
+
+
+@in_trio
+async def test_many_directories_at_a_time_are_listed_once_each() -> None:
+    """As git asks for them: from many threads, each of which goes through directories of its own."""
+    count = WATCHED - 1
+    world = World(FakeShare(page_entries=100_000))
+    directories = []
+    for number in range(count):
+        world.share.put(f"{number}", None)
+        for file in range(2 * ENOUGH):
+            world.share.put(f"{number}\\{file}")
+        directories.append(await world.number(f"{number}"))
+    world.share.calls.clear()
+    for file in range(2 * ENOUGH):
+        for directory in directories:
+            await settle(world.vfs.lookup(directory, b"%d" % file))
+    assert (world.share.count("lookup"), world.share.count("list_directory")) == (ENOUGH * count, count)
+
+
+@in_trio
+async def test_listings_are_bounded_by_all_that_is_in_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(anticipation, "MOST_ENTRIES", 5 * ENOUGH)
+    world = World(FakeShare(page_entries=100_000))
+    for number in range(4):
+        world.share.put(f"{number}", None)
+        for file in range(2 * ENOUGH):
+            world.share.put(f"{number}\\{file}")
+    directories = [await world.number(f"{number}") for number in range(4)]
+    for directory in directories:
+        await all_in(world, directory)
+    assert world.share.count("list_directory") == 4
+    assert len(world.state.directories) == 2
+    world.share.calls.clear()
+    await all_in(world, directories[3])
+    assert "lookup" not in world.share.calls
+    # One that was given up is not listed again at once; then it is known how large it is.
+    await all_in(world, directories[0])
+    assert "list_directory" not in world.share.calls
+    world.share.calls.clear()
+    await trio.sleep(2)
+    await all_in(world, directories[0])
+    assert (world.share.count("lookup"), world.share.count("list_directory")) == (AT_LEAST, 1)
