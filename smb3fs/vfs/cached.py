@@ -31,8 +31,8 @@ from smb3fs.cache.directories import MOST_ENTRIES_EACH, CachedDirectory, Directo
 from smb3fs.handles.attributes import FileAttributes
 from smb3fs.handles.opens import Open
 from smb3fs.vfs.attributes import UNTOLD, Entry, Listed, itself
-from smb3fs.vfs.contents import Asked, Began, Contents, Name, Ticket
-from smb3fs.vfs.directories import DOTS, OpenDirectory
+from smb3fs.vfs.contents import Asked, Contents, Name, Ticket
+from smb3fs.vfs.directories import DOTS, Began, OpenDirectory
 from smb3fs.vfs.inodes import Inode
 from smb3fs.vfs.kept import Hold, KeptDirectories
 from smb3fs.vfs.spelling import Changes, key
@@ -148,7 +148,7 @@ class CachedNames(KeptDirectories):
                 continue
             own = itself(told)
             if own.is_directory and self._state.inodes.is_same(inode, own.file_id, own.created, own.kind):
-                return own, Ticket(contents, inode.changes), began.above
+                return own, Ticket(contents, inode.changes), began.above if isinstance(began.above, Ticket) else None
         return None
 
     def list(self, directory: OpenDirectory) -> bool:

@@ -97,11 +97,4 @@ class Asked(NamedTuple):
     own: Ticket | None
 
 
-class Began(NamedTuple):
-    """How often a directory had been changed itself when its listing was asked for, and how the one above was known."""
-
-    changes: int
-    above: Ticket | None
-
-
 Name = tuple[Inode, str]

@@ -17,7 +17,7 @@ import os
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from smb3fs.errors import WireError
 from smb3fs.vfs.attributes import Entry, Listed
@@ -26,9 +26,6 @@ from smb3fs.vfs.inodes import Inode
 from smb3fs.vfs.spelling import Changes
 from smb3fs.wire.directory import DirectoryEntry, entry_offsets
 from smb3fs.wire.posix import PosixDirectoryEntry, posix_entry_offsets
-
-if TYPE_CHECKING:
-    from smb3fs.vfs.contents import Began
 
 # `.` and `..`.
 DOTS: Final = 2
@@ -50,6 +47,16 @@ class DirEntry(NamedTuple):
     created: int
     kind: int
     known: Inode | None = None
+
+
+class Began(NamedTuple):
+    """How often a directory had been changed itself when its listing was asked for, and how the one above was known.
+
+    The latter is what whoever keeps directories makes of it.
+    """
+
+    changes: int
+    above: object
 
 
 class OpenDirectory:
