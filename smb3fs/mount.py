@@ -115,7 +115,7 @@ class Mount:
                 options.ciphers,
                 options.seal,
                 options.posix is not False,
-                options.channels > 1,
+                options.channels > 1 and not options.one_each,
             ),
             self.logins,
             self.trace,
@@ -128,6 +128,7 @@ class Mount:
                 options.interfaces,
                 options.excluded_interfaces,
                 options.mixed_links,
+                options.one_each,
             )
             line.siblings = Siblings(pool, line.connector.bind, own_addresses, options.channels, choice, self.trace)
         return line

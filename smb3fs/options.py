@@ -29,6 +29,8 @@ SECRET_AFTER_PERCENT: Final = frozenset({"username", "user"})
 SAME_SHARE: Final = frozenset({"unc", "path", "source", "target"})
 # Options that say which connections there are beside the first one.
 OF_SEVERAL: Final = frozenset({"interfaces", "exclude_interfaces", "mixlinks"})
+# How many connections a mount may have if nothing is said, each by a link of its own.
+DEFAULT_CHANNELS: Final = 4
 # What the kernel is told about the mount as a whole, apart from ro: the flags of mount(2), in mount(8)'s words.
 KERNEL_FLAGS: Final = ("nosuid", "nodev", "noexec", "sync", "dirsync", "noatime", "nodiratime")
 
@@ -71,8 +73,9 @@ class MountOptions:
     echo_interval: float = 10.0
     max_credits: int | None = None
     # How many connections the mount may have at most, by which of this machine's interfaces, or by which not, and
-    # whether links of different speed carry data together.
-    channels: int = 1
+    # whether links of different speed carry data together; `one_each`: no two of them by one link.
+    channels: int = DEFAULT_CHANNELS
+    one_each: bool = True
     interfaces: tuple[str, ...] = ()
     excluded_interfaces: tuple[str, ...] = ()
     mixed_links: bool = False
@@ -300,12 +303,14 @@ def parse_mount_options(
         settings.setdefault("port", place.port)
     # As mount.cifs has it, except that the order of these does not matter.
     several, most = settings.pop("multichannel", None), settings.pop("max_channels", None)
-    if several is not False:
-        settings["channels"] = most or (2 if several else 1)
-    if settings.get("channels", 1) == 1 and (
+    if several is False:
+        settings["channels"] = 1
+    elif several or most:
+        settings |= {"channels": most or 2, "one_each": False}
+    if settings.get("channels") == 1 and (
         needless := next((item.name for item in items if item.name in OF_SEVERAL), None)
     ):
-        raise OptionError(f"option {needless} is about several connections, and there is one; add multichannel")
+        raise OptionError(f"option {needless} is about several connections, and there is to be one; leave that out")
     settings["kernel_flags"] = tuple(name for name in KERNEL_FLAGS if settings.pop(name, False))
     if "snapshot" in settings:
         settings["read_only"] = True

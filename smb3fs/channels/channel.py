@@ -125,6 +125,11 @@ class Channel:
         return bool(self._queue)
 
     @property
+    def congested(self) -> bool:
+        """Whether what is submitted now would have to wait until it is sent."""
+        return bool(self._queue or self._urgent or self._backlog)
+
+    @property
     def tied(self) -> bool:
         """Whether something is under way that nobody waits for, and that is no look ahead: the next goes behind it.
 

@@ -34,7 +34,9 @@ def takes_several(session: Session) -> bool:
     """
     if not session.agreed.capabilities & Capability.MULTI_CHANNEL or session.security.signer is None:
         return False
-    return session.agreed.signing != SigningAlgorithm.AES_GMAC or bool(session.binding_ids)
+    return (
+        session.binding_ids is None or session.agreed.signing != SigningAlgorithm.AES_GMAC or bool(session.binding_ids)
+    )
 
 
 async def interfaces_of(session: Session) -> list[NetworkInterface]:
@@ -73,6 +75,11 @@ class Offers:
     def due(self) -> bool:
         """Whether it is time to ask."""
         return trio.current_time() >= self._due
+
+    @property
+    def due_in(self) -> float:
+        """In how many seconds that is."""
+        return self._due - trio.current_time()
 
     async def ask(self, session: Session) -> None:
         """Ask; where there is no answer, what was known stays, and it is tried again after a while."""

@@ -73,7 +73,7 @@ class Policy:
     seal: bool
     # Whether the SMB3 POSIX extensions are offered.
     posix: bool = False
-    # Whether the session may come to have several channels.
+    # Whether the session is to have several channels wherever that is possible.
     several: bool = False
     # The signatures that are offered, in order of preference.
     signing: tuple[int, ...] = SIGNING_ALGORITHMS

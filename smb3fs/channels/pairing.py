@@ -58,13 +58,15 @@ class Path:
 class Choice:
     """What a mount wants of this machine's ends: one address alone, or interfaces by their names, or none of some.
 
-    Names may be patterns, as the shell has them. `mixed` says that links of unlike speed carry data together.
+    Names may be patterns, as the shell has them. `mixed` says that links of unlike speed carry data together, `apart`
+    that only connections are wanted which have nothing in common, by interfaces of ours that are in the same networks.
     """
 
     source: Address | None = None
     interfaces: Sequence[str] = ()
     excluded: Sequence[str] = ()
     mixed: bool = False
+    apart: bool = False
 
     @property
     def named(self) -> bool:
@@ -115,10 +117,26 @@ def paths(own: Iterable[OwnAddress], offered: Iterable[NetworkInterface], choice
     return chosen
 
 
-def plan(ranked: Sequence[Path], most: int, *, mixed: bool = False, hopeless: Collection[Pair] = ()) -> Plan:
+def apart(ranked: Iterable[Path], there: Collection[int]) -> list[Path]:
+    """Return of what could be connected what has nothing in common: one for each of our interfaces, and known to be so.
+
+    `there` are the server's interfaces to which there is a connection; of equals these come first.
+    """
+    chosen: dict[str, Path] = {}
+    for path in ranked:
+        known = chosen.setdefault(path.interface, path) if path.near else path
+        if path.near and path.kind == known.kind and known.server_index not in there and path.server_index in there:
+            chosen[path.interface] = path
+    return sorted(chosen.values(), key=lambda path: path.kind, reverse=True)
+
+
+def plan(
+    ranked: Sequence[Path], most: int, *, mixed: bool = False, each: int = MOST_EACH, hopeless: Collection[Pair] = ()
+) -> Plan:
     """Return which connections to have of what could be connected, the best first, at most so many.
 
-    Those to one interface follow those to all others. `hopeless` are pairs of which the last attempt has failed.
+    Those to one interface, `each` of them at most, follow those to all others. `hopeless` are pairs of which the last
+    attempt has failed.
     """
     if not ranked:
         return Plan()
@@ -127,7 +145,7 @@ def plan(ranked: Sequence[Path], most: int, *, mixed: bool = False, hopeless: Co
     chosen = next(hopeful, 0)
     used = classes[chosen]
     worse = [path for alike in classes[chosen + 1 :] for path in alike if path.pair not in hopeless]
-    wanted = [*used, *worse[:1], *[path for path in used if path.rss] * (MOST_EACH - 1)]
+    wanted = [*used, *worse[:1], *[path for path in used if path.rss] * (each - 1)]
     return Plan(used, wanted[:most], [path for alike in classes[:chosen] for path in alike])
 
 

@@ -35,6 +35,8 @@ MULTI_CHANNEL: Final = int(Capability.MULTI_CHANNEL)
 NAMESPACE_CAPABILITY: Final = int(ShareCapability.DFS)
 # What is fetched ahead at a time where there are several channels, in bytes: small enough to be spread over them.
 PIECE: Final = 1 << 20
+# Up to which message id ids are set apart for further channels, each of which has to spend as many.
+LATEST_APART: Final = 1 << 20
 # Seconds between two looks at what callers have given up.
 GIVEN_UP: Final = 0.005
 
@@ -81,8 +83,8 @@ class Session:
         self.generation = 0
         # Whether the server still had the session before this one when the login began, which ended that.
         self.before_stood = False
-        # Message ids under which further channels may be bound, where these are nonces.
-        self.binding_ids: deque[range] = deque()
+        # Message ids under which further channels may be bound, where these are nonces; None: none are set apart yet.
+        self.binding_ids: deque[range] | None = None
         self.place: Place | None = None
         self.placement: Placement | None = None
 
@@ -132,6 +134,15 @@ class Session:
         self.lanes.setdefault(self.channel, Lane(link=self.channel.ends))
         self.lanes[channel] = Lane(link=channel.ends)
         self.channels.append(channel)
+
+    def takes_another(self) -> bool:
+        """Whether a channel can be bound just now; where that takes message ids, they are set apart first."""
+        if self.agreed.signing != SigningAlgorithm.AES_GMAC:
+            return True
+        first = self.channel
+        if self.binding_ids is None and not first.congested and first.connection.credits.next_id < LATEST_APART:
+            self.binding_ids = set_apart(first, self.security) or None
+        return bool(self.binding_ids)
 
     def fail(self, error: Smb3fsError) -> None:
         """End the session with all its channels."""
@@ -397,8 +408,9 @@ async def establish(
     before_stood = lasting and await stands(channel, previous_session_id)
     security = await authenticate(channel, policy, agreed, login, previous_session_id)
     # Before anything else, so that those are small to which every further connection has to be brought.
-    apart = policy.several and agreed.signing == SigningAlgorithm.AES_GMAC and agreed.capabilities & MULTI_CHANNEL
-    binding_ids = set_apart(channel, security) if apart and security.signer is not None else deque()
+    binding_ids: deque[range] | None = None
+    if policy.several and agreed.signing == SigningAlgorithm.AES_GMAC and agreed.capabilities & MULTI_CHANNEL:
+        binding_ids = set_apart(channel, security) if security.signer is not None else deque()
     try:
         tree = await _connect_tree(channel, security, unc)
     except StatusError as error:

@@ -29,7 +29,7 @@ from smb3fs.channels.changes import tell_changes
 from smb3fs.channels.channel import Channel
 from smb3fs.channels.discovery import ASK_INTERVAL, Offers, takes_several
 from smb3fs.channels.interfaces import OwnAddress
-from smb3fs.channels.pairing import Choice, Pair, Path, Plan, paths, plan
+from smb3fs.channels.pairing import MOST_EACH, Choice, Pair, Path, Plan, apart, paths, plan
 from smb3fs.channels.pool import Pool
 from smb3fs.channels.session import Session
 from smb3fs.channels.watching import give_up_unplugged, watch
@@ -118,7 +118,7 @@ class Siblings:
                         await self._pool.changed()
                     nursery.cancel_scope.cancel()
             else:
-                if session is not None and session is not plain:
+                if session is not None and session is not plain and not self._choice.apart:
                     plain = session
                     self._trace.event(time.time(), "one connection: the server, the dialect or the login takes no more")
                 await self._pool.changed()
@@ -154,12 +154,19 @@ class Siblings:
                 if self._stale:
                     await self._look_around(session, offers)
                 made = self._arrange(session, offers)
-                for path in self._missing(session, made) if not self._pool.expired else ():
+                missing = self._missing(session, made) if not self._pool.expired else ()
+                for path in missing if missing and session.takes_another() else ():
                     self._trying[path.pair] += 1
                     nursery.start_soon(self._try, session, path, offers)
                 known = set(session.channels)
-                with trio.move_on_after(LOOK_INTERVAL):
+                with trio.move_on_after(self._pause(session, offers)):
                     await self._stirred.wait()
+
+    def _pause(self, session: Session, offers: Offers) -> float:
+        """Return for how many seconds there is nothing to look at, unless a link of ours changes."""
+        due = [offers.due_in, *(moment - trio.current_time() for moment in self._not_before.values())]
+        quiet = len(session.channels) == 1 and not self._trying.total() and offers.interfaces is not None
+        return max(LOOK_INTERVAL, min(due)) if quiet and not self._stale else LOOK_INTERVAL
 
     async def _look_around(self, session: Session, offers: Offers) -> None:
         """Look at this machine's addresses, and pair them with the server's."""
@@ -182,7 +189,10 @@ class Siblings:
         self._note_losses(session)
         there = {path.pair for path in self.paths.values()}
         hopeless = [pair for pair, row in self._rows.items() if row and pair not in there]
-        made = plan(self._ranked, self._most, mixed=self._choice.mixed, hopeless=hopeless)
+        ranked, each = self._ranked, MOST_EACH
+        if self._choice.apart:
+            ranked, each = apart(ranked, {path.server_index for path in self.paths.values()}), 1
+        made = plan(ranked, self._most, mixed=self._choice.mixed, each=each, hopeless=hopeless)
         barred = {channel for channel in session.channels if self._is_barred(channel)}
         if len(barred) == len(session.channels):
             barred.clear()
@@ -286,7 +296,9 @@ class Siblings:
         """Take note of an attempt that failed."""
         self.failures[pair] += 1
         if not self._rows[pair]:
-            self._trace.error(time.time(), f"no channel {_told(pair)}: {error}")
+            # Where nobody has asked for it, it is no error that a server lists what cannot be reached from here.
+            tell = self._trace.event if self._choice.apart and pair not in self._familiar else self._trace.error
+            tell(time.time(), f"no channel {_told(pair)}: {error}")
         longest = LONGEST_FAMILIAR if pair in self._familiar else LONGEST_PAUSE
         pause = min(FIRST_PAUSE * (1 << min(self._rows[pair], 10)), longest)
         if _is_refusal(error):

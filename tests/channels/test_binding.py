@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -264,6 +265,34 @@ async def test_a_server_with_few_credits_is_left_with_one_channel(nonces: Nonces
                 await join(session, another.channel, POLICY, USER)
         (answer,) = await session.call([EchoRequest()], urgent=True)
         assert answer.protected
+    assert repeated(nonces) == []
+
+
+@real_time_test
+async def test_ids_are_set_apart_when_another_channel_is_to_come_and_not_before(
+    nonces: Nonces,
+) -> None:
+    server = LoginServer(like())
+    async with linked(server, credits=None) as link:
+        session = await establish(link.channel, POLICY, USER, UNC)
+        assert session.binding_ids is None
+        assert takes_several(session)
+        async with linked(BindingServer(server, like()), credits=None) as another:
+            # Nothing may be signed by the session's key under ids that nobody has set apart.
+            with pytest.raises(SecurityError):
+                await join(session, another.channel, POLICY, USER)
+        for _ in range(200):
+            await session.call([EchoRequest()], urgent=True)
+        assert session.takes_another()
+        for _ in range(2):
+            async with linked(BindingServer(server, like()), credits=None) as another:
+                await join(session, another.channel, POLICY, USER)
+                assert another.channel in session.channels
+                await session.call([EchoRequest()], urgent=True)
+                session.channels.remove(another.channel)
+        assert session.takes_another()
+        session.binding_ids = deque()
+        assert not session.takes_another()
     assert repeated(nonces) == []
 
 

@@ -10,7 +10,7 @@ import netifaces
 import pytest
 
 from smb3fs.channels.interfaces import OwnAddress, own_addresses
-from smb3fs.channels.pairing import MOST_EACH, Choice, Pair, paths, plan
+from smb3fs.channels.pairing import MOST_EACH, Choice, Pair, apart, paths, plan
 from smb3fs.channels.pairing import Path as Way
 from smb3fs.wire.interfaces import NetworkInterface
 
@@ -144,6 +144,24 @@ def test_one_end_of_ours_may_reach_several_of_theirs_and_they_share_ours_evenly(
     mine = [own("10.0.1.1/16", "a"), own("10.0.1.2/16", "b")]
     ranked = paths(mine, [offered("10.0.1.9", 1), offered("10.0.1.10", 2)])
     assert {path.interface for path in ranked} == {"a", "b"}
+
+
+def test_what_has_an_interface_in_common_is_no_second_way() -> None:
+    # Two links, each with an address of its own at both ends.
+    told = [offered("10.0.1.9", 1), offered("10.0.2.9", 2)]
+    ranked = apart(paths(TWO, told), [1])
+    assert [path.server_index for path in ranked] == [1, 2]
+    assert wanted(ranked, 4, each=1) == [path.pair for path in ranked]
+    # Two of the server's by one of ours: the one that is used already, wherever it stands.
+    near = [offered("10.0.1.8", 8), offered("10.0.1.9", 9)]
+    for there in (8, 9):
+        assert [path.server_index for path in apart(paths(TWO[:1], near), [there])] == [there]
+    # Unless another one is better.
+    better = [near[0], offered("10.0.1.9", 9, 10 * G)]
+    assert [path.server_index for path in apart(paths(TWO[:1], better), [8])] == [9]
+    # Two of ours to one of the server's; and where routers are between, nobody knows.
+    assert len(apart(paths([own("10.0.1.1/24", "a"), own("10.0.1.2/24", "b")], near[:1]), [])) == 1
+    assert apart(paths(TWO, [offered("192.0.2.1", 1), offered("198.51.100.1", 2)]), [1]) == []
 
 
 def test_elsewhere_the_kernel_finds_the_way() -> None:

@@ -20,7 +20,7 @@ from smb3fs.channels import changes, discovery
 from smb3fs.channels.channel import Channel
 from smb3fs.channels.discovery import ASK_INTERVAL, SOONEST, interfaces_of
 from smb3fs.channels.interfaces import OwnAddress
-from smb3fs.channels.pairing import Choice, Pair
+from smb3fs.channels.pairing import Choice, Pair, Plan
 from smb3fs.channels.pool import Repeat
 from smb3fs.channels.session import Session
 from smb3fs.channels.siblings import REFUSED_PAUSE, Siblings
@@ -197,6 +197,64 @@ async def test_where_the_best_cannot_be_connected_all_of_the_next_class_are_used
         assert (made.used, made.standby) == ([3], [1])
         assert len(made.texts("not wanted any more")) == 1
         assert made.world.pool.generation == 1
+
+
+APART = Choice(apart=True)
+
+
+@trio_test
+async def test_where_nothing_is_said_each_link_has_one_connection(
+    monkeypatch: pytest.MonkeyPatch, expect_log: Callable[[str], None]
+) -> None:
+    # It has been there before: that it is gone is worth telling.
+    expect_log("no channel from 10.0.2.1")
+    scaling = [NetworkInterface(number, 1, G, ip_address(f"10.0.{number}.9")) for number in (1, 2, 3)]
+    async with growing(monkeypatch, scaling, most=4, choice=APART) as made:
+        await trio.sleep(1)
+        assert (made.used, made.standby) == ([1, 2, 3], [])
+        assert sorted(made.attempts) == [2, 3]
+        made.lose(2)
+        await trio.sleep(SOON)
+        made.dead.clear()
+        await trio.sleep(SOON)
+        assert made.used == [1, 2, 3]
+        assert made.world.pool.generation == 1
+
+
+@trio_test
+async def test_where_there_is_one_link_nothing_is_tried_and_nothing_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    scaling = NetworkInterface(1, 1, G, ip_address("10.0.1.9"))
+    other = NetworkInterface(2, 1, G, ip_address("10.0.1.8"))
+    async with growing(monkeypatch, [scaling, other], most=4, choice=APART) as made:
+        looks: list[float] = []
+        arrange = made.siblings._arrange
+
+        def counted(session: Session, offers: discovery.Offers) -> Plan:
+            looks.append(trio.current_time())
+            return arrange(session, offers)
+
+        monkeypatch.setattr(made.siblings, "_arrange", counted)
+        await trio.sleep(500)
+        assert (made.attempts, made.asked) == ([], 1)
+        assert len(looks) <= 2
+        assert made.session.binding_ids is None
+        # Unless something changes here.
+        made.offers = [scaling, NetworkInterface(2, 1, G, ip_address("10.0.2.9"))]
+        made.mine.append(own(4))
+        made.siblings.stir()
+        await trio.sleep(200)
+        assert (made.asked, made.used) == (2, [1, 2])
+
+
+@trio_test
+async def test_what_cannot_be_reached_is_no_error_where_nobody_has_asked_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with growing(monkeypatch, [offered(1), offered(2)], most=4, choice=APART, dead=[2]) as made:
+        await trio.sleep(5)
+        assert made.used == [1]
+        assert made.texts("no channel from 10.0.2.1")
+        assert not made.world.trace.errors
 
 
 @trio_test

@@ -25,6 +25,9 @@ def parse(text: str, **changes: Any) -> MountOptions:
 # Neither a user of the machine nor a terminal counts where tickets do, or nobody logs in.
 TICKETS_ALONE: dict[str, Any] = {"credentials": Credentials("", ""), "login_source": LoginSource(needs_name=False)}
 
+# How many connections there may be is said, and then not each has to go by a link of its own.
+SEVERAL: dict[str, Any] = {"channels": 4, "one_each": False}
+
 # What the option as written changes, compared with a mount without options.
 USED: dict[str, dict[str, Any]] = {
     "port=1445": {"port": 1445},
@@ -134,20 +137,22 @@ USED: dict[str, dict[str, Any]] = {
     "srcaddr=192.0.2.9": {"source_address": "192.0.2.9"},
     "srcaddr=[fe80::1%eth0]": {"source_address": "fe80::1%eth0"},
     "max_credits=20": {"max_credits": 20},
-    "multichannel": {"channels": 2},
-    "multichannel,max_channels=4": {"channels": 4},
-    "max_channels=4,multichannel": {"channels": 4},
-    "max_channels=3": {"channels": 3},
-    "max_channels=1": {},
-    "multichannel,max_channels=1": {},
-    "nomultichannel": {},
-    "max_channels=4,nomultichannel": {},
-    "nomultichannel,max_channels=4": {},
-    "nomultichannel,multichannel": {"channels": 2},
-    "multichannel,interfaces=eth0:wl*": {"channels": 2, "interfaces": ("eth0", "wl*")},
-    "max_channels=2,exclude_interfaces=eth0:eth0.7": {"channels": 2, "excluded_interfaces": ("eth0", "eth0.7")},
-    "multichannel,mixlinks": {"channels": 2, "mixed_links": True},
-    "multichannel,mixlinks,nomixlinks": {"channels": 2},
+    "multichannel": SEVERAL | {"channels": 2},
+    "multichannel,max_channels=4": SEVERAL,
+    "max_channels=4,multichannel": SEVERAL,
+    "max_channels=3": SEVERAL | {"channels": 3},
+    "max_channels=1": SEVERAL | {"channels": 1},
+    "multichannel,max_channels=1": SEVERAL | {"channels": 1},
+    "nomultichannel": {"channels": 1},
+    "max_channels=4,nomultichannel": {"channels": 1},
+    "nomultichannel,max_channels=4": {"channels": 1},
+    "nomultichannel,multichannel": SEVERAL | {"channels": 2},
+    "interfaces=eth0:wl*": {"interfaces": ("eth0", "wl*")},
+    "max_channels=2,exclude_interfaces=eth0:eth0.7": SEVERAL
+    | {"channels": 2, "excluded_interfaces": ("eth0", "eth0.7")},
+    "mixlinks": {"mixed_links": True},
+    "multichannel,mixlinks": SEVERAL | {"channels": 2, "mixed_links": True},
+    "mixlinks,nomixlinks": {},
     "persistenthandles": {"persistent": True},
     "nopersistenthandles": {"persistent": False},
     "handletimeout=0": {},
@@ -237,8 +242,8 @@ REFUSED = """
 """.split()
 WRONG = """
     max_channels=0 max_channels=17 multichannel=2 interfaces= interfaces=a::b interfaces=a/b mixlinks=1
-    exclude_interfaces=longer-than-15-ch exclude_interfaces interfaces mixlinks multichannel,max_channels=1,mixlinks
-    nomultichannel,interfaces=eth0 exclude_interfaces=eth0
+    exclude_interfaces=longer-than-15-ch exclude_interfaces interfaces multichannel,max_channels=1,mixlinks
+    nomultichannel,interfaces=eth0 max_channels=1,exclude_interfaces=eth0
     retrans=-1 retrans=x srcaddr=name srcaddr= max_credits=19 max_credits=60001 unc=//other/share path=//server/other
     source=x target= hard=1 dynperm=yes handletimeout=960001 handletimeout=x
     port=0 port=65536 port=x port ip=name ip=1.2.3 timeout=0 timeout=x timeout=-1 timeout=3601 echo_interval=0

@@ -105,6 +105,30 @@ def test_data_go_over_all_links(wide: Samba, mounted: Mounter, options: tuple[st
         file.unlink()
 
 
+def test_without_any_option_each_link_has_one_connection(wide: Samba, mounted: Mounter) -> None:
+    mount, single = mounted("cache=none", server=wide), mounted("nomultichannel", server=wide)
+    assert has(mount, 2)
+    file = mount.path / "by-default"
+    shares = moved(wide, lambda: fill(file, 1))
+    assert digest_of(wide.directory() / file.name) == digest_of(file)
+    assert min(shares) > SIZE / WRITERS / 8
+    assert mount.status()["last_errors"] == []
+    # What the server offers is asked for once at the mount, and by nobody who has been told not to.
+    assert mount.status()["requests"]["IOCTL"] == 1
+    assert "IOCTL" not in single.status()["requests"]
+    assert len(channels(single)) == 1
+    file.unlink()
+
+
+def test_where_there_is_one_link_there_is_one_connection_and_one_login(samba: Samba, mounted: Mounter) -> None:
+    mount = mounted(server=samba)
+    assert wait_until(lambda: mount.status()["requests"].get("IOCTL") == 1, 10)
+    (mount.path / "one").write_bytes(b"one")
+    assert (len(channels(mount)), mount.status()["requests"]["SESSION_SETUP"]) == (1, 2)
+    assert mount.status()["requests"].get("ECHO", 0) == 0
+    assert mount.status()["last_errors"] == []
+
+
 def test_only_the_fastest_links_are_used(mounted: Mounter) -> None:
     with Samba(speeds=(GIGABIT // 10, GIGABIT, GIGABIT)) as server:
         mount = mounted("max_channels=4", server=server)
