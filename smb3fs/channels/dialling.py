@@ -18,6 +18,7 @@ from typing import Any, Final, TypeAlias
 
 import trio
 
+from smb3fs.channels.half_open import HalfOpen
 from smb3fs.channels.tcp import NO_LINGER, TcpTransport, tune
 
 # Seconds between the beginnings of two attempts, and how long the answer of a resolver that was heard before is
@@ -47,6 +48,8 @@ class Dialler:
         self._disappointing = False
         # Sockets of connections that were given up while the server could not be told.
         self._abandoned: list[socket.socket] = beside._abandoned if beside is not None else []
+        self.half_open: HalfOpen = beside.half_open if beside is not None else HalfOpen()
+        """Connections that were reset, of which the server may not have learned."""
 
     async def connect(self, *, attempt_timeout: float) -> TcpTransport:
         """Connect to the first address that answers.
@@ -59,7 +62,7 @@ class Dialler:
         sock, self._last = await race.run(attempt_timeout)
         self._disappointing = False
         self._reset_abandoned()
-        return TcpTransport(sock, self._abandoned.append)
+        return TcpTransport(sock, self._abandoned.append, self.half_open.note)
 
     def _reset_abandoned(self) -> None:
         """End the connections that were given up, now that the server hears us.

@@ -55,11 +55,20 @@ LIMIT_BEFORE_NEGOTIATE: Final = 128 * 1024
 class TcpTransport:
     """One TCP connection that carries SMB2 messages."""
 
-    def __init__(self, sock: socket.socket, abandon: Callable[[socket.socket], None] | None = None) -> None:
-        """`abandon` takes the socket over if the server cannot be told at present that it is closed."""
+    def __init__(
+        self,
+        sock: socket.socket,
+        abandon: Callable[[socket.socket], None] | None = None,
+        before_reset: Callable[[socket.socket], None] | None = None,
+    ) -> None:
+        """`abandon` takes the socket over if the server cannot be told at present that it is closed.
+
+        `before_reset` is told of one that is about to be reset, of which the server may not learn either.
+        """
         sock.setblocking(False)
         self._socket = sock
         self._abandon = abandon
+        self._before_reset = before_reset
         self._description = _describe(sock)
         self._ends = _ends(sock)
         self._staging = memoryview(bytearray(STAGING_SIZE))
@@ -165,6 +174,8 @@ class TcpTransport:
     def reset(self) -> None:
         """End the connection, also one that was given up, and drop what the kernel holds of it."""
         self._abandon = None
+        if self._before_reset is not None:
+            self._before_reset(self._socket)
         with suppress(OSError):
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
         if self._closed:

@@ -326,6 +326,40 @@ def test_links_that_fail_in_silence_come_back_one_by_one(mounted: Mounter) -> No
         mounted.finish()
 
 
+def test_the_server_keeps_nothing_of_a_connection_whose_reset_was_lost(wide: Samba, mounted: Mounter) -> None:
+    mount = mounted("multichannel", "cache=none", server=wide)
+    assert has(mount, 2)
+
+    def believed() -> int:
+        """How many connections the server believes in."""
+        return len(wide.network.inside("ss", "-Htn", "state", "established", "( sport = :445 )").splitlines())
+
+    before = believed()
+    done = threading.Event()
+
+    def write() -> None:
+        while not done.is_set():
+            fill(mount.path / "f", 0, 2 * MIB)
+
+    with ThreadPoolExecutor(1) as pool:
+        task = pool.submit(write)
+        try:
+            for _ in range(2):
+                wide.network.break_path(wide.network.links[0], "drop")
+                try:
+                    assert has(mount, 1)
+                    # The reset is lost, and the server has nothing to say by which it would find out.
+                    assert believed() == before
+                finally:
+                    wide.network.mend_path(wide.network.links[0])
+                assert has(mount, 2)
+                assert wait_until(lambda: believed() == before, 20)
+        finally:
+            done.set()
+        task.result(60)
+    (mount.path / "f").unlink()
+
+
 def test_a_new_session_is_made_by_any_link_that_has_carried_the_one_before(wide: Samba, mounted: Mounter) -> None:
     mount = mounted("multichannel", "timeout=20", server=wide)
     assert has(mount, 2)
