@@ -199,6 +199,28 @@ async def test_where_the_best_cannot_be_connected_all_of_the_next_class_are_used
         assert made.world.pool.generation == 1
 
 
+@trio_test
+async def test_an_address_that_has_moved_to_another_node_of_a_cluster_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch, expect_log: Callable[[str], None]
+) -> None:
+    # A cluster lists the node's own addresses and the movable one by which it was asked (Samba).
+    expect_log("no channel from 10.0.1.1")
+    async with growing(monkeypatch, [offered(1), offered(2)], most=4) as made:
+        assert made.used == [1, 2]
+        made.lose(1)
+        # It is another node's now, where the session is not known; this one lists it no more.
+        made.dead[1] = StatusError(Status.REQUEST_NOT_ACCEPTED, "SESSION_SETUP")
+        made.offers = [offered(2)]
+        await trio.sleep(20)
+        assert (made.used, made.attempts.count(1)) == ([2], 1)
+        assert made.world.pool.generation == 1
+        # When it is back, it is used again.
+        made.dead.clear()
+        made.offers = [offered(1), offered(2)]
+        await trio.sleep(2 * ASK_INTERVAL)
+        assert made.used == [1, 2]
+
+
 APART = Choice(apart=True)
 
 

@@ -43,13 +43,21 @@ WAYS: Final = (
     ("write through", "wcache=0", WRITE, True),
 )
 # Servers by the speeds of their links in Mbit/s, and how each is mounted: a name, options, how many connections come.
-ALIKE: Final = ("1 of 4 links", "", 1), ("2 of 4 links", "max_channels=2", 2), ("4 of 4 links", "max_channels=4", 4)
-UNLIKE: Final = (
-    ("slower alone", "", 1),
-    ("both, default", "multichannel", 2),
-    ("both, mixlinks", "multichannel,mixlinks", 2),
+ALIKE: Final = (
+    ("1 of 4 links", "nomultichannel", 1),
+    ("2 of 4 links", "max_channels=2", 2),
+    ("4 of 4 links", "max_channels=4", 4),
 )
-ONE: Final = ("1 connection", "", 1), ("2 connections", "max_channels=2", 2), ("4 connections", "max_channels=4", 4)
+UNLIKE: Final = (
+    ("slower alone", "nomultichannel", 1),
+    ("both, default", "", 2),
+    ("both, mixlinks", "mixlinks", 2),
+)
+ONE: Final = (
+    ("1 connection", "nomultichannel", 1),
+    ("2 connections", "max_channels=2", 2),
+    ("4 connections", "max_channels=4", 4),
+)
 FILES: Final = 400
 # For how many seconds a link must carry most of what it can, to be used again.
 WINDOW: Final = 0.5
