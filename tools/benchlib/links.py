@@ -46,7 +46,7 @@ WAYS: Final = (
 ALIKE: Final = (
     ("1 of 4 links", "nomultichannel", 1),
     ("2 of 4 links", "max_channels=2", 2),
-    ("4 of 4 links", "max_channels=4", 4),
+    ("4 of 4 links", "", 4),
 )
 UNLIKE: Final = (
     ("slower alone", "nomultichannel", 1),
