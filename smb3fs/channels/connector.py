@@ -204,7 +204,7 @@ class Connector:
             channel.fail(ConnectionLost("the channel could not be bound to the session"))
             raise
         first.learn(dialler)
-        await dialler.half_open.end(*transport.ends)
+        self._nursery.start_soon(dialler.half_open.end, *transport.ends)
         return channel
 
     async def _reach(self, place: Place) -> Session:

@@ -108,16 +108,22 @@ def test_data_go_over_all_links(wide: Samba, mounted: Mounter, options: tuple[st
 def test_without_any_option_each_link_has_one_connection(wide: Samba, mounted: Mounter) -> None:
     mount, single = mounted("cache=none", server=wide), mounted("nomultichannel", server=wide)
     assert has(mount, 2)
-    file = mount.path / "by-default"
-    shares = moved(wide, lambda: fill(file, 1))
-    assert digest_of(wide.directory() / file.name) == digest_of(file)
-    assert min(shares) > SIZE / WRITERS / 8
+    files = [mount.path / f"by-default-{number}" for number in range(WRITERS)]
+
+    def write() -> None:
+        with ThreadPoolExecutor(WRITERS) as pool:
+            written = list(pool.map(fill, files, range(WRITERS)))
+        assert [digest_of(wide.directory() / file.name) for file in files] == written
+
+    # What a machine that is busy otherwise does one after the other one link is enough for.
+    assert any(min(moved(wide, write)) > SIZE / 8 for _ in range(ROUNDS))
     assert mount.status()["last_errors"] == []
     # What the server offers is asked for once at the mount, and by nobody who has been told not to.
     assert mount.status()["requests"]["IOCTL"] == 1
     assert "IOCTL" not in single.status()["requests"]
     assert len(channels(single)) == 1
-    file.unlink()
+    for file in files:
+        file.unlink()
 
 
 def test_where_there_is_one_link_there_is_one_connection_and_one_login(samba: Samba, mounted: Mounter) -> None:
