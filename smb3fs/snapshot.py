@@ -103,6 +103,7 @@ class Snapshots:
             "breaks": dict(trace.breaks),
             "break_causes": dict(trace.break_causes),
             "slowest_acknowledgement": trace.slowest_acknowledgement,
+            "overdue_breaks": trace.overdue_breaks,
             "reconnects": trace.reconnects,
             "recovery": self._recovery(lines),
             "dropped_names": trace.dropped_names,

@@ -57,6 +57,8 @@ class Trace:
     breaks: Counter[str] = field(default_factory=Counter)
     break_causes: Counter[str] = field(default_factory=Counter)
     slowest_acknowledgement: float = 0.0
+    # How many breaks were acknowledged because their time was over, with something left to do.
+    overdue_breaks: int = 0
     round_trips: int = 0
     unwaited: int = 0
     # Whether the task that asks works behind the scenes, so that nobody waits for what it waits for.

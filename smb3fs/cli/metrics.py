@@ -223,6 +223,7 @@ FAMILIES: Final[Sequence[Family]] = (
         "counter",
         ("operations_total", "Requests of the kernel.", _one("operations")),
         ("requests_total", "SMB2 requests sent, by command.", _each("command", "requests")),
+        ("lease_breaks_overdue_total", "Breaks acknowledged because their time was over.", _one("overdue_breaks")),
         ("round_trips_total", "Exchanges with the server that somebody waited for.", _one("round_trips")),
         ("unwaited_total", "Exchanges with the server that nobody waited for.", _one("unwaited")),
         ("read_bytes_total", "File data read from the server.", _one("bytes", "read")),

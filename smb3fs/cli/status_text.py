@@ -70,6 +70,7 @@ def _lines(snapshot: Mapping[str, Any]) -> Iterator[str]:
         ("breaks", _counts(snapshot.get("breaks"))),
         ("others have", _causes(snapshot.get("break_causes"))),
         ("slowest answer", delay(snapshot.get("slowest_acknowledgement"))),
+        ("answered late", snapshot.get("overdue_breaks") or None),
         ("cache hits", hits_told(snapshot.get("caches") or {})),
         ("directories", _counts(snapshot.get("directories"))),
         ("memory", memory_told(snapshot)),

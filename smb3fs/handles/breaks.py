@@ -81,6 +81,7 @@ class Breaks:
                     for awaitable in rest:
                         nursery.start_soon(_wait, awaitable)
             if scope.cancelled_caught:
+                self._trace.overdue_breaks += 1
                 log.warning("what a lease permitted was not brought to an end within %.0f s of its break", limit)
             if answer is not None:
                 post(answer)

@@ -62,6 +62,7 @@ def snapshot(**values: Any) -> dict[str, Any]:
         "breaks": {"RWH to RH": 2, "RH to none": 1},
         "break_causes": {"opened": 2, "changed": 1},
         "slowest_acknowledgement": 0.0125,
+        "overdue_breaks": 1,
         "reconnects": 1,
         "recovery": {"claimed": 3, "reopened": 1, "lost": 0, "failures": 2, "latest": 0.5, "longest": 1.5},
         "errors": 2,

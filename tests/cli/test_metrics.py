@@ -50,6 +50,7 @@ def test_a_real_parser_reads_what_was_counted() -> None:
     assert of(samples, "leases", kind="R") == 0
     assert of(samples, "leases", kind="directory") == 3
     assert of(samples, "lease_breaks_total", cause="opened") == 2
+    assert of(samples, "lease_breaks_overdue_total") == 1
     assert of(samples, "dirty_bytes") == 1 << 20
     assert of(samples, "resident_memory_bytes") == 64 << 20
     assert of(samples, "handles_claimed_total") == 3

@@ -87,6 +87,7 @@ async def test_it_waits_for_everybody_who_has_something_to_end() -> None:
         second.set()
         await trio.testing.wait_all_tasks_blocked()
         assert it.log == [LeaseBreakAcknowledgment(it.lease.key, RH)]
+        assert it.trace.overdue_breaks == 0
 
 
 @pytest.mark.parametrize(("start", "new", "limit"), [(RWH, RH, FLUSHING), (RH, NONE, PROMPTLY)])
@@ -104,6 +105,7 @@ async def test_it_does_not_wait_for_ever(start: int, new: int, limit: float, exp
         await trio.sleep(0.02)
         assert it.log == [LeaseBreakAcknowledgment(it.lease.key, new)]
         assert it.trace.slowest_acknowledgement == pytest.approx(limit)
+        assert it.trace.overdue_breaks == 1
     expect_log("not brought to an end")
 
 
