@@ -16,7 +16,7 @@ import errno
 import math
 import os
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Final, TypeAlias, TypeVar
 
@@ -484,7 +484,7 @@ class State:
         """Have the handle of a file wait for the next open, if nothing speaks against it."""
         number = file.inode.number
         return (
-            bool(file.inode.links)
+            self._is_named(file)
             and number not in self.locks.by_inode
             and not self.is_aside(file.inode)
             and file.handle.ledger is None
@@ -494,6 +494,15 @@ class State:
             and self.share.usable(file.handle)
             and self.deferred.put(number, file.handle, trio.current_time())
         )
+
+    def _is_named(self, file: OpenFile) -> bool:
+        """Whether a file still has the name by which it was opened; others may be from before somebody renamed it.
+
+        One that was removed is not there any more, but while it is open its directory cannot be removed either.
+        """
+        with suppress(OSError):
+            return file.handle.path in self.inodes.paths(file.inode)
+        return False
 
     def handles_of(self, inode: Inode) -> Iterator[Open]:
         """Yield the handles of a file, those that are used first."""

@@ -194,6 +194,27 @@ def test_what_waits_is_in_nobodys_way(place: Callable[..., Mount], server: Samba
     until(lambda: server.open_files() == [])
 
 
+@pytest.mark.parametrize("end", ["removed", "replaced"])
+def test_what_had_another_name_before_does_not_wait_once_it_is_removed(place: Callable[..., Mount], end: str) -> None:
+    here, there = place(*KEPT), place()
+    folder = here.path / "folder"
+    folder.mkdir()
+    (folder / "other").write_bytes(b"other")
+    with (here.path / "first").open("w+b"):
+        (there.path / "first").rename(there.path / "second")
+        until(lambda: "second" in os.listdir(here.path))
+        (here.path / "second").rename(folder / "third")
+    with (folder / "third").open("rb"):
+        if end == "removed":
+            (folder / "third").unlink()
+        else:
+            (folder / "other").rename(folder / "third")
+    for name in os.listdir(folder):
+        (folder / name).unlink()
+    # Which no server does as long as anything is open in it, of whomever.
+    (there.path / "folder").rmdir()
+
+
 def test_on_a_server_that_says_so_a_file_that_another_client_removes_is_gone(
     later_samba: Samba, mounted: Mounter
 ) -> None:
