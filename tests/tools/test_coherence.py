@@ -22,7 +22,7 @@ from coherencelib.operations import LEFT, RIGHT, Operation, content, difference 
 from coherencelib.report import as_json, as_text  # noqa: E402
 from coherencelib.run import Report, Violation  # noqa: E402
 from coherencelib.schedule import VERBS, Schedule  # noqa: E402
-from coherencelib.sequential import carry_out, related  # noqa: E402
+from coherencelib.sequential import Renamed, carry_out, related  # noqa: E402
 from coherencelib.sides import Answer, Side  # noqa: E402
 
 
@@ -109,6 +109,19 @@ def test_what_has_changed_something_is_not_done_again(tmp_path: Path) -> None:
     both[LEFT].do = lambda operation: Answer(0.0, 0.0)  # type: ignore[method-assign]
     course = carry_out(wrong, both, 10.0)
     assert "success in place of EEXIST" in course.violation
+
+
+def test_a_name_that_another_side_has_taken_is_looked_at_before_it_is_renamed_onto_the_file() -> None:
+    renamed, model = Renamed(3.0), Model()
+    before = dict(model.files)
+    assert model.do(Operation(0, LEFT, "put", ("a", 3))) is not None
+    assert model.do(Operation(1, LEFT, "rename", ("a", "b"))) is not None
+    renamed.note({**before, "a": object()}, model.files, LEFT)
+    found = renamed.first(model, Operation(2, RIGHT, "rename", ("a", "b")))
+    assert found is not None
+    assert (found[0].verb, found[0].arguments, found[1].error) == ("get", ("a",), "ENOENT")
+    assert renamed.first(model, Operation(3, LEFT, "rename", ("a", "b"))) is None
+    assert renamed.first(model, Operation(4, RIGHT, "rename", ("a", "c"))) is None
 
 
 def test_what_is_related_to_the_failure() -> None:

@@ -131,7 +131,9 @@ class Renamed:
         path = str(operation.arguments[0]) if operation.arguments else ""
         # What is open goes out of sight when it is removed only if it is known by that name.
         removed = model.files[path] if operation.verb == "unlink" and path in model.files else None
-        if operation.verb not in FOLLOWING and not (removed and removed.opens):
+        # Of two names of one file rename(2) leaves both, and a name that is believed for a moment longer is one of two.
+        back = operation.verb == "rename" and path not in model.files and operation.arguments[1] in model.files
+        if operation.verb not in FOLLOWING and not (removed and removed.opens) and not back:
             return None
         when, side = self._changed.get(path, (float("-inf"), operation.side))
         if side == operation.side or time.monotonic() - when > self._bound:
