@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from benchlib.sections import OTHERS, section_of, with_others, with_section
+from pathlib import Path
+
+from benchlib.sections import OTHERS, put_section, section_of, with_others, with_section
 
 HEADING = OTHERS[0]
 OLD = f"# How fast\n\n## Rates\n\nold\n\n{HEADING}\n\na table\n\n## Memory\n\nsome\n"
@@ -23,3 +25,11 @@ def test_it_is_replaced_or_added() -> None:
 def test_the_main_report_leaves_it() -> None:
     assert with_others("# How fast\n\nnew\n", OLD) == f"# How fast\n\nnew\n\n{HEADING}\n\na table\n"
     assert with_others("# How fast\n\nnew\n", "") == "# How fast\n\nnew\n"
+
+
+def test_a_document_is_made_where_there_is_none(tmp_path: Path) -> None:
+    document = tmp_path / "new.md"
+    put_section(document, f"{HEADING}\n\na table\n")
+    assert document.read_text() == f"{HEADING}\n\na table\n"
+    put_section(document, f"{HEADING}\n\nanother\n")
+    assert "another" in document.read_text()

@@ -28,7 +28,7 @@ from lab.server import Samba
 
 from benchlib import machine
 from benchlib.cli import in_memory, say, stop
-from benchlib.sections import LINKS, with_section
+from benchlib.sections import LINKS, put_section
 from benchlib.stats import table
 
 MIB: Final = 1 << 20
@@ -323,6 +323,6 @@ def main(arguments: Sequence[str]) -> int:
         given.json.write_text(json.dumps(found, indent=1) + "\n")
     section = as_markdown(found, given)
     if given.markdown:
-        given.markdown.write_text(with_section(given.markdown.read_text(), section))
+        put_section(given.markdown, section)
     print(section)
     return 0

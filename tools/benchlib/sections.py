@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
 LEASES: Final = "## On a server with directory leases"
@@ -26,6 +27,11 @@ def with_section(document: str, section: str) -> str:
     old = section_of(document, section.splitlines()[0])
     section = section.strip()
     return document.replace(old, section) if old else f"{document.rstrip()}\n\n{section}\n"
+
+
+def put_section(path: Path, section: str) -> None:
+    """Put a section into a document, which is made if there is none."""
+    path.write_text(with_section(path.read_text() if path.exists() else "", section).lstrip())
 
 
 def with_others(document: str, before: str) -> str:

@@ -23,7 +23,7 @@ from lab.server import Samba
 from benchlib import machine
 from benchlib.cli import in_memory, say, stop
 from benchlib.clients import Smb3fs
-from benchlib.sections import COPIES, with_section
+from benchlib.sections import COPIES, put_section
 from benchlib.stats import table
 from benchlib.workload import Pattern
 
@@ -123,6 +123,6 @@ def main(arguments: Sequence[str]) -> int:
                 samples.setdefault(way, []).append(measure(server, client, command))
         section = as_markdown(samples, given.mib, given.rounds, server.version())
     if given.markdown:
-        given.markdown.write_text(with_section(given.markdown.read_text(), section))
+        put_section(given.markdown, section)
     print(section)
     return 0
