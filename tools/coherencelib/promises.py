@@ -10,6 +10,8 @@ from coherencelib.schedule import MAPPING
 
 # Within this, attributes and pages are believed where no lease is held: the mounts' default of acregmax= and acdirmax=.
 ACTIMEO: Final = 1.0
+# For so long what was written stays with the writer, and others who only ask for a size make nobody send it.
+GATHERED: Final = 2.5
 # What a machine that is busy with other things may take on top.
 SLACK: Final = 2.0
 
@@ -41,4 +43,4 @@ def actimeo(options: Sequence[str]) -> float:
 
 def bound(options: Sequence[str]) -> float:
     """After how many seconds everybody must see a change."""
-    return actimeo(options) + SLACK
+    return actimeo(options) + (0.0 if "wcache=0" in options else GATHERED) + SLACK
