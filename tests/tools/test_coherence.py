@@ -22,7 +22,7 @@ from coherencelib.operations import LEFT, RIGHT, Operation, content, difference 
 from coherencelib.report import as_json, as_text  # noqa: E402
 from coherencelib.run import Report, Violation  # noqa: E402
 from coherencelib.schedule import VERBS, Schedule  # noqa: E402
-from coherencelib.sequential import Renamed, carry_out, related  # noqa: E402
+from coherencelib.sequential import Renamed, carry_out, names, related  # noqa: E402
 from coherencelib.sides import Answer, Side  # noqa: E402
 
 
@@ -119,9 +119,21 @@ def test_a_name_that_another_side_has_taken_is_looked_at_before_it_is_renamed_on
     renamed.note({**before, "a": object()}, model.files, LEFT)
     found = renamed.first(model, Operation(2, RIGHT, "rename", ("a", "b")))
     assert found is not None
-    assert (found[0].verb, found[0].arguments, found[1].error) == ("get", ("a",), "ENOENT")
+    assert (found[0].verb, found[0].arguments, found[1].error) == ("stat", ("a",), "ENOENT")
     assert renamed.first(model, Operation(3, LEFT, "rename", ("a", "b"))) is None
     assert renamed.first(model, Operation(4, RIGHT, "rename", ("a", "c"))) is None
+
+
+def test_so_is_the_name_of_a_directory() -> None:
+    renamed, model = Renamed(3.0), Model()
+    assert model.do(Operation(0, LEFT, "mkdir", ("d0",))) is not None
+    before = names(model)
+    assert model.do(Operation(1, LEFT, "rename_directory", ("d0", "d1"))) is not None
+    renamed.note(before, names(model), LEFT)
+    found = renamed.first(model, Operation(2, RIGHT, "rename_directory", ("d0", "d1")))
+    assert found is not None
+    assert (found[0].verb, found[0].arguments, found[1].error) == ("stat", ("d0",), "ENOENT")
+    assert renamed.first(model, Operation(3, LEFT, "rename_directory", ("d0", "d1"))) is None
 
 
 def test_what_is_related_to_the_failure() -> None:

@@ -88,7 +88,7 @@ def carry_out(
     course, model, renamed = Course(), Model(), Renamed(bound)
     for place, operation in enumerate(operations):
         first = renamed.first(model, operation)
-        before = dict(model.files)
+        before = names(model)
         expected = model.do(operation)
         if expected is None:
             continue
@@ -101,12 +101,17 @@ def carry_out(
             wrong = wrong or _one(operation, expected, side, bound, course)
         except GoneError as error:
             wrong = f"{operation.side}: {error}"
-        renamed.note(before, model.files, operation.side)
+        renamed.note(before, names(model), operation.side)
         course.done[f"{operation.side} {operation.verb}"] += 1
         if wrong:
             course.violation, course.at = wrong, operation
             break
     return course
+
+
+def names(model: Model) -> dict[str, object]:
+    """What each name leads to; all directories are alike here."""
+    return {**model.files, **dict.fromkeys(model.directories, "directory")}
 
 
 class Renamed:
@@ -132,13 +137,14 @@ class Renamed:
         # What is open goes out of sight when it is removed only if it is known by that name.
         removed = model.files[path] if operation.verb == "unlink" and path in model.files else None
         # Of two names of one file rename(2) leaves both, and a name that is believed for a moment longer is one of two.
-        back = operation.verb == "rename" and path not in model.files and operation.arguments[1] in model.files
+        there = names(model)
+        back = "rename" in operation.verb and path not in there and operation.arguments[1] in there
         if operation.verb not in FOLLOWING and not (removed and removed.opens) and not back:
             return None
         when, side = self._changed.get(path, (float("-inf"), operation.side))
         if side == operation.side or time.monotonic() - when > self._bound:
             return None
-        look = Operation(operation.number, operation.side, "get", (path,))
+        look = Operation(operation.number, operation.side, "stat" if back else "get", (path,))
         expected = model.do(look)
         return (look, expected) if expected else None
 
