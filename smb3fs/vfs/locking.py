@@ -30,6 +30,7 @@ from smb3fs.errors import ConnectionLost, Smb3fsError, Status, StatusError, stat
 from smb3fs.handles.byte_ranges import Lock
 from smb3fs.handles.ledger import Ledger, Piece, PosixLedger, Step
 from smb3fs.handles.opens import Open
+from smb3fs.vfs.closing import close
 from smb3fs.vfs.files import OpenFile, Owner
 from smb3fs.vfs.inodes import Inode
 from smb3fs.vfs.locks import InodeLocks, Wait, Wish
@@ -412,7 +413,7 @@ def release(state: State, file: OpenFile) -> InodeLocks | None:
     """
     locks = state.locks.by_inode.get(file.inode.number)
     if locks is None:
-        state.close(file)
+        close(state, file)
         return None
     dropped = [locks.space(owner).drop(owner.number) for owner in file.lock_owners or ()]
     locks.bereaved -= file.lock_owners or set()
@@ -428,7 +429,7 @@ def release(state: State, file: OpenFile) -> InodeLocks | None:
             locks.ours = file.keeps_handle = True
         else:
             locks.carrier, locks.ledger = None, Ledger()
-    state.close(file)
+    close(state, file)
     if not any(dropped):
         return None
     locks.note_change()

@@ -20,6 +20,7 @@ from typing import Final, NamedTuple
 from smb3fs.errors import ConnectionLost, Smb3fsError, StatusError, describe, errno_of
 from smb3fs.handles.attributes import FileAttributes
 from smb3fs.vfs import spelling
+from smb3fs.vfs.closing import drop_handles_in
 from smb3fs.vfs.grace import to_the_end
 from smb3fs.vfs.inodes import Inode
 from smb3fs.vfs.searching import is_spelled, spelled
@@ -90,7 +91,7 @@ async def remove_directory(state: State, parent: Inode, name: bytes) -> None:
     inode = parent.child(text)
     state.cached.leave(inode)
     if inode is not None:
-        state.drop_handles_in(inode)
+        drop_handles_in(state, inode)
     try:
         known = _known(inode)
         await state.below(parent, text, lambda path: state.share.remove_directory(path, **known))

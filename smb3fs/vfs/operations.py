@@ -25,6 +25,7 @@ from smb3fs.vfs import namespace, posix, xattrs
 from smb3fs.vfs.attributes import UNTOLD, Entry, SetAttr, Settings
 from smb3fs.vfs.backend import ShareVerbs
 from smb3fs.vfs.changed import ChangedDirectories, name_of
+from smb3fs.vfs.closing import handles_of
 from smb3fs.vfs.contents import Contents
 from smb3fs.vfs.directory_verbs import DirectoryVerbs
 from smb3fs.vfs.inodes import Inode
@@ -263,7 +264,7 @@ class Vfs(DirectoryVerbs, LockVerbs, OpeningVerbs, ReadingVerbs, ServerSideVerbs
         if inode.nlink > 1:
             return None
         now, timeout = trio.current_time(), self.state.presentation.file_timeout
-        for handle in self.state.handles_of(inode):
+        for handle in handles_of(self.state, inode):
             lease, age = handle.lease, now - handle.asked_at
             if age < timeout and lease is not None and lease.state & READ:
                 if handle.asked_after != (inode.changes, inode.told):

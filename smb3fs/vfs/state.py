@@ -16,7 +16,7 @@ import errno
 import math
 import os
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from typing import Final, TypeAlias, TypeVar
 
@@ -457,62 +457,7 @@ class State:
         inode.nlink = told.links
         return told
 
-    def close(self, file: OpenFile) -> None:
-        """Take an open file out of the table and queue its CLOSE."""
-        self.files.remove(file.fh)
-        if file.stream is not None:
-            file.stream.drop()
-        if not file.keeps_handle and not self._defer(file):
-            # A file that was removed while it was open goes with its last handle.
-            self.share.close(file.handle, hurry=file.handle.writable or self.is_aside(file.inode))
-        if file.handle.writable:
-            self.cached.closed(file.inode)
-        if not self.files.of(file.inode):
-            self.not_aside(file.inode)
-            self.writes.forget(file.inode)
-            self.presentation.doubted.discard(file.inode.number)
-        for other in self.files.of(file.inode):  # what pages there are may have come under the lease that ends now
-            self.got_pages(other)
-        self.inodes.drop_unused(file.inode)
-
     def got_pages(self, file: OpenFile) -> None:
         """Take note that the kernel gets pages of a file, or has some, that it believes for an open one."""
         if self.keeps_pages and not file.direct:
             self.pages.touched(file.inode.number, file.handle.lease, trio.current_time())
-
-    def _defer(self, file: OpenFile) -> bool:
-        """Have the handle of a file wait for the next open, if nothing speaks against it."""
-        number = file.inode.number
-        return (
-            self._is_named(file)
-            and number not in self.locks.by_inode
-            and not self.is_aside(file.inode)
-            and file.handle.ledger is None
-            and file.handle.users == 1
-            # Samba 4.17 gives back no open of a file that has another one.
-            and not self.files.of(file.inode)
-            and self.share.usable(file.handle)
-            and self.deferred.put(number, file.handle, trio.current_time())
-        )
-
-    def _is_named(self, file: OpenFile) -> bool:
-        """Whether a file still has the name by which it was opened; others may be from before somebody renamed it.
-
-        One that was removed is not there any more, but while it is open its directory cannot be removed either.
-        """
-        with suppress(OSError):
-            return file.handle.path in self.inodes.paths(file.inode)
-        return False
-
-    def handles_of(self, inode: Inode) -> Iterator[Open]:
-        """Yield the handles of a file, those that are used first."""
-        for file in self.files.of(inode):
-            yield file.handle
-        waiting = self.deferred.find(inode.number)
-        if waiting is not None:
-            yield waiting
-
-    def drop_handles_in(self, directory: Inode) -> None:
-        """Close what waits of the files in a directory."""
-        for child in tuple((directory.names or {}).values()):
-            self.deferred.drop(child.number)
