@@ -32,7 +32,7 @@ from faultlib.shared_files import COUNTER_WIDTH  # noqa: E402
 from faultlib.stalls import Event, stall  # noqa: E402
 from faultlib.sums import sums  # noqa: E402
 from faultlib.trying import STUCK, Behind, LeftAsideError, Trying  # noqa: E402
-from faultlib.verdicts import KEPT, Told, read  # noqa: E402
+from faultlib.verdicts import KEPT, Told, read, stuck_in  # noqa: E402
 from faultlib.workload import Worker  # noqa: E402
 from lab.terminal import heeding_signals  # noqa: E402
 
@@ -453,6 +453,15 @@ def cleaned(number: int, inode: int = 77) -> str:
 NOT_FOUND = "smbXsrv_open_global_verify_record for %08X failed: NT_STATUS_NOT_FOUND"
 IN_USE = "file (file-id='65024:77:0', servicepath='/s', name='run/log1') is used by server 9 ==> internal error"
 STUCK_LINE = "Failed to cleanup open global for file 65024:%d:0 open 2916636206: NT_STATUS_NOT_FOUND"
+
+UNMARKED_LINE = "scavenger_add_timer: Open [0x%x] fileid [65024:%d:0] is not marked disconnected"
+
+
+def test_an_open_that_the_scavenger_takes_for_one_of_a_living_process_is_stuck() -> None:
+    line = entry(1, UNMARKED_LINE % (0x11F7B21C, 77))
+    assert stuck_in(line) == read(line).stuck == {77}
+    assert not stuck_in(line + entry(60, cleaned(0x11F7B21C))), "it was deleted after all"
+    assert stuck_in(line + entry(60, cleaned(0x11F7B21D))) == {77}, "another one of the same file was"
 
 
 def test_an_open_that_was_deleted_and_then_claimed_is_forgotten() -> None:

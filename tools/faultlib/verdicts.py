@@ -4,8 +4,9 @@ Two defects of Samba 4.25.1, both of what it does about a process that was kille
 
     forgotten   A timer of the scavenger that an earlier loss has left deletes an open that nobody has claimed yet, long
                 before its time is over, since its process is gone. The claim then hears that there is no such open.
-    stuck       A process is killed between the two places where it writes down a new open. The scavenger cannot delete
-                what is left, as one of them is empty, and nobody can open the file, or another one of its number.
+    stuck       A process is killed between the places where it writes down a new open. The scavenger cannot delete what
+                is left, as one of them is empty, or does not even try, as another does not say yet that the open is a
+                persistent one; and nobody can open the file, or another one of its number.
 
 A verdict rests on the server's word alone. That a file was stuck is tried by another client as well, when our mounts
 are gone.
@@ -24,6 +25,8 @@ CLEANED: Final = re.compile(r"cleaning up entry for file \(file-id='\d+:(\d+):\d
 IN_USE: Final = re.compile(r"file \(file-id='\d+:(\d+):\d+'.*? is used by server .* internal error")
 UNKNOWN: Final = re.compile(r"smbXsrv_open_global_verify_record for ([0-9A-F]{8}) failed: NT_STATUS_NOT_FOUND")
 STUCK: Final = re.compile(r"Failed to cleanup open global for file \d+:(\d+):\d+ open \d+: NT_STATUS_NOT_FOUND")
+# An open of which the table of share modes says that it is persistent and its process gone, while its record says neither.
+UNMARKED: Final = re.compile(r"Open \[0x([0-9a-f]+)\] fileid \[\d+:(\d+):\d+\] is not marked disconnected")
 # What the log has to tell for it.
 LOG_LEVEL: Final = "log level = 1 scavenger:10"
 # For how long an open is kept whose client has gone, in seconds; an error shows at the next use of what was lost.
@@ -73,8 +76,10 @@ def read(log: str) -> Told:
 
 
 def stuck_in(log: str) -> set[int]:
-    """The inodes of files of which a server's log says that what a killed process has left cannot be deleted."""
-    return {int(found[1]) for found in STUCK.finditer(log)}
+    """The inodes of files of which a server's log says that what a killed process has left is not deleted any more."""
+    deleted = {int(found[2]) for found in CLEANED.finditer(log)}
+    unmarked = {int(found[2]) for found in UNMARKED.finditer(log) if int(found[1], 16) not in deleted}
+    return unmarked | {int(found[1]) for found in STUCK.finditer(log)}
 
 
 def _entries(log: str) -> Iterator[tuple[float, str]]:
