@@ -20,6 +20,7 @@ TOOLS = Path(__file__).resolve().parents[2] / "tools"
 if str(TOOLS) not in sys.path:
     sys.path.insert(0, str(TOOLS))
 
+from faultlib.breaking import Breaker  # noqa: E402
 from faultlib.content import Content, GatheredContent  # noqa: E402
 from faultlib.judging import judge  # noqa: E402
 from faultlib.outcome import Happened, Report  # noqa: E402
@@ -585,6 +586,37 @@ def test_a_file_is_left_aside_by_whatever_name_it_has_since(tmp_path: Path, monk
     (said,) = trying.found.violations
     assert "other" in said
     assert ".smb3fs-0" not in said
+
+
+# -- when a fault is over ----------------------------------------------------------------------------------------------
+
+
+class Relay:
+    """What a breaker asks of the relay, and in which order."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def hold(self, way: object) -> None:
+        """Hold requests back."""
+        self.asked.append(f"hold {way}")
+
+    def cut_clients(self, later: float) -> None:
+        """Cut, and deliver later."""
+        assert later >= 0
+        self.asked.append("cut")
+
+    def holds_back(self) -> bool:
+        """Three times yes, then no."""
+        self.asked.append("ask")
+        return self.asked.count("ask") < 4
+
+
+def test_late_is_over_when_the_server_has_heard_what_was_held_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    relay = Relay()
+    Breaker(None, relay).do(Fault(1, "late", 0.1, 0.1, settle=True, seed=1))  # type: ignore[arg-type]
+    assert relay.asked == ["hold Way.TO_SERVER", "cut", "ask", "ask", "ask", "ask"]
 
 
 # -- several runs ----------------------------------------------------------------------------------------------------

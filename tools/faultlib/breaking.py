@@ -87,6 +87,9 @@ class Breaker:
         self._proxy.hold(Way.TO_SERVER)
         time.sleep(seconds)
         self._proxy.cut_clients(later)
+        # What the network still holds is part of the fault: until the server has heard it, it serves that connection.
+        while self._proxy.holds_back():
+            time.sleep(0.005)
         return f"requests of {seconds:.2f} s delivered {later:.2f} s after the cut"
 
     def kill(self, fault: Fault, chance: random.Random) -> str:

@@ -126,6 +126,11 @@ class Proxy:
                 self._close(side)
         return len(sides)
 
+    def holds_back(self) -> bool:
+        """Whether the server has yet to hear something of connections that are cut."""
+        with self._lock:
+            return bool(self._due)
+
     # -- the thread
 
     def _run(self) -> None:

@@ -25,7 +25,7 @@ CLEANED: Final = re.compile(r"cleaning up entry for file \(file-id='\d+:(\d+):\d
 IN_USE: Final = re.compile(r"file \(file-id='\d+:(\d+):\d+'.*? is used by server .* internal error")
 UNKNOWN: Final = re.compile(r"smbXsrv_open_global_verify_record for ([0-9A-F]{8}) failed: NT_STATUS_NOT_FOUND")
 STUCK: Final = re.compile(r"Failed to cleanup open global for file \d+:(\d+):\d+ open \d+: NT_STATUS_NOT_FOUND")
-# An open of which the table of share modes says that it is persistent and its process gone, while its record says neither.
+# The table of share modes says of it that it is a persistent one without a process, and its own record does not.
 UNMARKED: Final = re.compile(r"Open \[0x([0-9a-f]+)\] fileid \[\d+:(\d+):\d+\] is not marked disconnected")
 # What the log has to tell for it.
 LOG_LEVEL: Final = "log level = 1 scavenger:10"
