@@ -246,17 +246,20 @@ class GatheredWrites(Generic[T]):
         if self.dirty:
             await self._room.wait()
 
-    def send(self, file: T, cause: Cause) -> Sequence[Run]:
-        """Send what there is of a file; return what is on its way then."""
+    def send(self, file: T, cause: Cause, last: Write | None = None) -> Sequence[Run]:
+        """Send what there is of a file; return what is on its way then.
+
+        Where that is a single run, `last` writes it if given: it may do more in the same exchange.
+        """
         gathered = self._files.get(file)
         if gathered is None:
             return ()
-        self._send(gathered, cause)
+        self._send(gathered, cause, last if not gathered.sent else None)
         return tuple(gathered.sent)
 
-    async def settle(self, file: T, cause: Cause) -> None:
+    async def settle(self, file: T, cause: Cause, last: Write | None = None) -> None:
         """Do so, and wait until all of that has arrived or failed; see `failure`."""
-        for run in self.send(file, cause):
+        for run in self.send(file, cause, last):
             await run.done.wait()
 
     # -- failures
@@ -302,8 +305,8 @@ class GatheredWrites(Generic[T]):
         for run in [run for file in self for run in self.send(file, Cause.END)]:
             await run.done.wait()
 
-    def _send(self, gathered: _Gathered[T], cause: Cause) -> None:
-        """Send the run that grows."""
+    def _send(self, gathered: _Gathered[T], cause: Cause, write: Write | None = None) -> None:
+        """Send the run that grows, in the usual way if not told another."""
         run, gathered.growing = gathered.growing, None
         if run is None:
             return
@@ -312,9 +315,11 @@ class GatheredWrites(Generic[T]):
         gathered.sent.append(run)
         deadline = trio.current_time() + self._timeout
         assert self._nursery is not None  # noqa: S101 (nothing is gathered without it)
-        self._nursery.start_soon(self._carry, gathered, run, earlier, deadline)
+        self._nursery.start_soon(self._carry, gathered, run, earlier, deadline, write or self._write)
 
-    async def _carry(self, gathered: _Gathered[T], run: Run, earlier: list[trio.Event], deadline: float) -> None:
+    async def _carry(
+        self, gathered: _Gathered[T], run: Run, earlier: list[trio.Event], deadline: float, write: Write
+    ) -> None:
         """Bring a run to the server."""
         error: Exception = OSError(errno.EIO, os.strerror(errno.EIO))
         arrived = False
@@ -328,7 +333,7 @@ class GatheredWrites(Generic[T]):
                         run.check()
                     run.started = True
                     with self._pace.moving(len(run.data)):
-                        await self._write(run.handle, run.offset, run.data, check=run.check)
+                        await write(run.handle, run.offset, run.data, check=run.check)
                 arrived = True
             if scope.cancelled_caught:
                 error = OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from typing import Final
 
 from smb3fs.channels.pool import Repeat
 from smb3fs.channels.session import Session
-from smb3fs.errors import Status, StatusError
+from smb3fs.errors import Smb3fsError, Status, StatusError
 from smb3fs.handles.attributes import FileAttributes
 from smb3fs.handles.opens import Open
 from smb3fs.share.chains import CLOSE_RELATED, QUERY_INTERNAL, STAT_ACCESS, internal_id
 from smb3fs.share.files import Files, VolumeSpace
+from smb3fs.wire.codec import Buffer
 from smb3fs.wire.create import RELATED_FILE_ID, AccessMask, CreateOptions, CreateResponse
 from smb3fs.wire.header import Request
 from smb3fs.wire.posix import PERMISSIONS, POSIX_GUID, FileFsPosixInformation
@@ -137,6 +139,27 @@ class Posix(Files):
             if not self._posix or error.status != Status.OBJECT_NAME_NOT_FOUND:
                 raise
             raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP)) from error
+
+    async def write_and_set_times(
+        self,
+        handle: Open,
+        offset: int,
+        data: Buffer,
+        *,
+        accessed: int | None,
+        modified: int | None,
+        check: Callable[[], None] | None = None,
+    ) -> FileAttributes | None:
+        """Write, then set times; None if they are not set, or not all that they are with is known."""
+        told = await super().write_and_set_times(
+            handle, offset, data, accessed=accessed, modified=modified, check=check
+        )
+        if told is None:
+            return None
+        try:
+            return await self._owned(handle, told)
+        except (OSError, Smb3fsError):  # what was written has arrived whatever else fails
+            return None
 
     async def set_owned(
         self, path: str, *, expect: int | None, mode: int | None, owner: Sid | None, group: Sid | None

@@ -217,6 +217,16 @@ class SetAttr:
     atime_ns: int | None = None
     mtime_ns: int | None = None
 
+    @property
+    def sets_times(self) -> bool:
+        """Whether a time is to be set."""
+        return self.atime_ns is not None or self.mtime_ns is not None
+
+    @property
+    def only_times(self) -> bool:
+        """Whether that is all there is to be done."""
+        return self.sets_times and (self.mode, self.uid, self.gid, self.size) == (None, None, None, None)
+
 
 def itself(told: Listed) -> FileAttributes:
     """Return what an entry of a page says of a directory."""

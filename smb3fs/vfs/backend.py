@@ -187,6 +187,19 @@ class ShareVerbs(Protocol):
     ) -> FileAttributes:
         """Set times and FILE_ATTRIBUTE bits of an open file."""
 
+    async def write_and_set_times(
+        self,
+        handle: Open,
+        offset: int,
+        data: Buffer,
+        /,
+        *,
+        accessed: int | None,
+        modified: int | None,
+        check: Callable[[], None] | None = None,
+    ) -> FileAttributes | None:
+        """Write as `write` does, then set times in the same exchange; None if all is written, and they are not set."""
+
     async def extended_attributes(self, path: str, expect: int | None, /) -> Sequence[ExtendedAttribute]:
         """Return the extended attributes of the file with the id `expect`."""
 

@@ -21,8 +21,8 @@ from smb3fs.errors import StatusError, errno_of
 from smb3fs.handles.attributes import FileAttributes
 from smb3fs.handles.leases import LeaseTable
 from smb3fs.trace import Trace
-from smb3fs.vfs import namespace, posix, xattrs
-from smb3fs.vfs.attributes import UNTOLD, Entry, SetAttr, Settings
+from smb3fs.vfs import namespace, xattrs
+from smb3fs.vfs.attributes import UNTOLD, Entry, Settings
 from smb3fs.vfs.backend import ShareVerbs
 from smb3fs.vfs.changed import ChangedDirectories, name_of
 from smb3fs.vfs.closing import handles_of
@@ -33,6 +33,7 @@ from smb3fs.vfs.lock_verbs import LockVerbs
 from smb3fs.vfs.opening import OpeningVerbs
 from smb3fs.vfs.reading import ReadingVerbs
 from smb3fs.vfs.serverside_verbs import ServerSideVerbs
+from smb3fs.vfs.setting import SettingVerbs
 from smb3fs.vfs.state import DirectoryChanged
 from smb3fs.vfs.wall import Answer, answers, may_wait, waits
 from smb3fs.vfs.writing import WritingVerbs
@@ -58,7 +59,7 @@ class StatFs:
     files_free: int = UNKNOWN_COUNT
 
 
-class Vfs(DirectoryVerbs, LockVerbs, OpeningVerbs, ReadingVerbs, ServerSideVerbs, WritingVerbs):
+class Vfs(DirectoryVerbs, LockVerbs, OpeningVerbs, ReadingVerbs, ServerSideVerbs, WritingVerbs, SettingVerbs):
     """The filesystem of one mount."""
 
     def __init__(self, share: ShareVerbs, settings: Settings, trace: Trace) -> None:
@@ -278,92 +279,6 @@ class Vfs(DirectoryVerbs, LockVerbs, OpeningVerbs, ReadingVerbs, ServerSideVerbs
     def use_posix(self) -> None:
         """Go by the POSIX extensions from now on, which the share uses; before anything has been looked up."""
         self.state.use_posix()
-
-    @waits
-    async def setattr(self, number: int, changes: SetAttr, fh: int | None = None) -> Entry:
-        """Change attributes and return what they are then; what cannot be is refused before anything is changed."""
-        inode = self._inodes.get(number)
-        await self.state.settle(inode)
-        presentation = self.state.presentation
-        inode.changes += 1
-        if (changes.mode, changes.uid, changes.gid, changes.size) != (None, None, None, None):
-            self.state.deferred.drop(number)  # who may open it now, the server is to say
-        if self.state.posix:
-            return self.state.told(inode, await self._setattr_posix(inode, changes, fh))
-        presentation.check_owner(changes.uid, changes.gid)
-        readonly = None
-        if changes.mode is not None:
-            readonly = presentation.readonly_wish(changes.mode, is_directory=inode.is_directory)
-        told: FileAttributes | None = None
-        try:
-            if changes.size is not None:
-                with self._files.changing(inode):
-                    told = await self._truncate(inode, changes.size, fh)
-            attributes = 0
-            if readonly is not None:
-                told = told or await self.state.attributes(inode)
-                attributes = presentation.with_readonly(told.attributes, readonly)
-            if attributes or changes.atime_ns is not None or changes.mtime_ns is not None:
-                told = await self._set_basic(inode, changes, attributes)
-        finally:
-            self.state.directories.note_change_of(inode)
-        if told is None:
-            told = await self.state.attributes(inode)
-        self._inodes.adopt(inode, told.file_id, told.created)
-        presentation.remember(number, changes)
-        return self.state.told(inode, told)
-
-    async def _setattr_posix(self, inode: Inode, changes: SetAttr, fh: int | None) -> FileAttributes:
-        """Change attributes where the server keeps owners and modes."""
-        told: FileAttributes | None = None
-        try:
-            if (changes.mode, changes.uid, changes.gid) != (None, None, None):
-                told = await posix.set_owned(self.state, inode, changes)
-            if changes.size is not None:
-                with self._files.changing(inode):
-                    told = await self._truncate(inode, changes.size, fh)
-            if changes.atime_ns is not None or changes.mtime_ns is not None:
-                told = await self._set_basic(inode, changes, 0)
-        finally:
-            self.state.directories.note_change_of(inode)
-        if told is None:
-            told = await self.state.attributes(inode)
-        self._inodes.adopt(inode, told.file_id, told.created)
-        self.state.presentation.remember(inode.number, changes)
-        return told
-
-    async def _truncate(self, inode: Inode, size: int, fh: int | None) -> FileAttributes:
-        """Set a file's size through a handle that may write, or by path."""
-        given = self._files.get(fh) if fh is not None else None
-        if given is not None and given.handle.writable:
-            return await self._share.truncate(self.state.locks.handle_for(given, write=True), size)
-        told = await self.state.through_writer(inode, lambda handle: self._share.truncate(handle, size))
-        if told is None:
-            told = await self.state.by_path(
-                inode, lambda path: self._share.truncate_path(path, size, expect=inode.expect)
-            )
-        return told
-
-    async def _set_basic(self, inode: Inode, changes: SetAttr, attributes: int) -> FileAttributes:
-        """Set times and FILE_ATTRIBUTE bits through a handle that may write, or by path."""
-        accessed, modified = changes.atime_ns, changes.mtime_ns
-        # For the layers below 0 is no time; one nanosecond later is the same time in a FILETIME.
-        accessed = 1 if accessed == 0 else accessed
-        modified = 1 if modified == 0 else modified
-        told = await self.state.through_writer(
-            inode,
-            lambda handle: self._share.set_basic_open(
-                handle, accessed=accessed, modified=modified, attributes=attributes
-            ),
-        )
-        if told is None:
-            told = await self.state.by_path(
-                inode,
-                lambda path: self._share.set_basic(
-                    path, expect=inode.expect, accessed=accessed, modified=modified, attributes=attributes
-                ),
-            )
-        return told
 
     @answers
     def access(self, number: int, mask: int) -> bool:

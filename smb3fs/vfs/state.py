@@ -25,7 +25,7 @@ import trio
 from smb3fs.cache.handles import DeferredHandles
 from smb3fs.cache.pages import KeptPages
 from smb3fs.cache.read_ahead import ReadAhead
-from smb3fs.cache.writes import Cause, GatheredWrites
+from smb3fs.cache.writes import Cause, GatheredWrites, Write
 from smb3fs.errors import Smb3fsError, Status, StatusError, errno_of
 from smb3fs.handles.attributes import FileAttributes
 from smb3fs.handles.opens import Open
@@ -387,10 +387,13 @@ class State:
                 if errno_of(error) not in MOVED:
                     raise
 
-    async def settle(self, inode: Inode, cause: Cause = Cause.NEEDED) -> None:
-        """Have the server get what was written to a file until now; what fails waits to be told: see `vfs.writing`."""
+    async def settle(self, inode: Inode, cause: Cause = Cause.NEEDED, last: Write | None = None) -> None:
+        """Have the server get what was written to a file until now; what fails waits to be told: see `vfs.writing`.
+
+        `last` writes what is left, if given: see `GatheredWrites.send`.
+        """
         if inode in self.writes:
-            await self.writes.settle(inode, cause)
+            await self.writes.settle(inode, cause, last)
 
     async def settle_for(self, file: OpenFile) -> None:
         """Do the same before what is shown to whoever has opened a file, unless less has arrived than he knows of."""

@@ -137,6 +137,19 @@ async def test_so_are_other_changes_of_it(lost: str, size: int) -> None:
 
 @LOST
 @trio_test
+async def test_so_is_a_write_with_times_behind_it(lost: str) -> None:
+    async with losing() as made:
+        handle = await opened(made)
+        made.lose(lost, "WRITE")
+        told = await made.share.write_and_set_times(handle, 2, b"NEW", accessed=None, modified=1_700_000_000 * 10**9)
+        assert told is not None
+        assert told.modified == 1_700_000_000 * 10**9
+        assert bytes(made.tree.nodes["f"].data) == b"coNEWnts of f"
+        assert not handle.in_doubt
+
+
+@LOST
+@trio_test
 async def test_what_was_sent_on_an_open_that_is_not_kept_is_in_doubt(lost: str) -> None:
     async with losing(keeps=False) as made:
         handle = await opened(made)

@@ -13,6 +13,7 @@ from world import agreed
 
 from smb3fs.errors import ConnectionLost, Status, StatusError, errno_of
 from smb3fs.handles.attributes import FileAttributes
+from smb3fs.share.data import AT_ONCE
 from smb3fs.share.files import VolumeSpace
 from smb3fs.wire.codec import EPOCH_AS_FILETIME, filetime_to_ns
 from smb3fs.wire.create import FileAttribute
@@ -318,6 +319,27 @@ class TestAttributes:
             with stage.costs(1):
                 told = await stage.share.set_basic_open(handle, created=1 * DAY_NS, accessed=2 * DAY_NS)
             assert (told.created, told.accessed) == (DAY_NS, 2 * DAY_NS)
+
+    @trio_test
+    async def test_times_go_with_what_was_written_before_them(self) -> None:
+        async with staged() as stage:
+            node = stage.tree.nodes["f"]
+            handle = await stage.share.open("f", read=False, write=True, expect=None)
+            with stage.costs(1):
+                told = await stage.share.write_and_set_times(handle, 2, b"NEW", accessed=None, modified=5 * DAY_NS)
+            assert told is not None
+            assert (told.modified, bytes(node.data)) == (5 * DAY_NS, b"coNEWnts of f")
+            assert handle.seen == told
+
+    @trio_test
+    async def test_what_no_single_request_takes_is_written_alone(self) -> None:
+        async with staged() as stage:
+            node = stage.tree.nodes["f"]
+            before = list(node.times)
+            handle = await stage.share.open("f", read=False, write=True, expect=None)
+            data = bytes(AT_ONCE + 1)
+            assert await stage.share.write_and_set_times(handle, 0, data, accessed=None, modified=DAY_NS) is None
+            assert (bytes(node.data), node.times[2]) == (data, before[2])
 
     @trio_test
     async def test_attributes(self) -> None:

@@ -151,6 +151,7 @@ class FakeShare(FakeLocks, FakeAttached, FakeServerSide):
         self.attributes_asked: list[tuple[str, Callable[[FileAttributes | None], None]]] | None = None
         self.listings: list[FakeListing] = []
         self.server_dots = True
+        self.times_refused = False
         self.points_refused = False
         self.points_renamed = 0
         self.before: Callable[[str], None] = lambda call: None
@@ -451,6 +452,21 @@ class FakeShare(FakeLocks, FakeAttached, FakeServerSide):
     ) -> FileAttributes:
         await self.exchange("set_basic_open")
         return self._set(self._node(handle), created, accessed, modified, attributes)
+
+    async def write_and_set_times(
+        self,
+        handle: Open,
+        offset: int,
+        data: Buffer,
+        *,
+        accessed: int | None,
+        modified: int | None,
+        check: Callable[[], None] | None = None,
+    ) -> FileAttributes | None:
+        await self.write(handle, offset, data, check=check)
+        if self.times_refused:
+            return None
+        return self._set(self._node(handle), None, accessed, modified, 0)
 
     async def make_directory(self, path: str, mode: int = 0o777) -> FileAttributes:
         await self.exchange("make_directory")

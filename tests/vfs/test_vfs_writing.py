@@ -171,6 +171,63 @@ async def test_nothing_is_gathered_where_it_must_not_be(options: dict[str, int])
 
 
 @in_trio
+async def test_times_go_along_with_what_was_written() -> None:
+    async with gathering() as world:
+        fh = await writer(world)
+        number = world.state.files.get(fh).inode.number
+        world.vfs.write(fh, 0, b"gathered")
+        del world.share.calls[:]
+        told = await settle(world.vfs.setattr(number, SetAttr(mtime_ns=10**18), fh))
+        assert (told.attr.mtime_ns, told.attr.size) == (10**18, 8)
+        assert (content(world), world.state.writes.dirty) == (b"gathered", 0)
+        assert world.share.calls == ["write"]
+
+
+@pytest.mark.parametrize("refused", ["write", "times"])
+@in_trio
+async def test_times_that_did_not_go_along_are_set_alone(refused: str) -> None:
+    async with gathering() as world:
+        fh = await writer(world)
+        number = world.state.files.get(fh).inode.number
+        world.vfs.write(fh, 0, b"gathered")
+        if refused == "write":
+            world.share.fail("write", Status.DISK_FULL)
+        world.share.times_refused = refused == "times"
+        told = await settle(world.vfs.setattr(number, SetAttr(mtime_ns=10**18), fh))
+        assert told.attr.mtime_ns == 10**18
+        assert "set_basic_open" in world.share.calls
+        assert content(world) == (b"gathered" if refused == "times" else b"")
+        if refused == "write":
+            with fails(errno.ENOSPC):
+                await settle(world.vfs.flush(fh, 7))
+
+
+@pytest.mark.parametrize("changes", [SetAttr(mtime_ns=10**18, size=3), SetAttr(mtime_ns=10**18, mode=0o555)])
+@in_trio
+async def test_times_are_set_behind_other_changes(changes: SetAttr) -> None:
+    async with gathering() as world:
+        fh = await writer(world)
+        number = world.state.files.get(fh).inode.number
+        world.vfs.write(fh, 0, b"gathered")
+        told = await settle(world.vfs.setattr(number, changes, fh))
+        assert told.attr.mtime_ns == 10**18
+        assert content(world) == (b"gat" if changes.size else b"gathered")
+        assert "set_basic_open" in world.share.calls
+
+
+@in_trio
+async def test_times_are_set_when_all_that_is_on_its_way_has_arrived() -> None:
+    async with gathering() as world:
+        fh = await writer(world)
+        number = world.state.files.get(fh).inode.number
+        world.vfs.write(fh, 100, b"elsewhere")
+        world.vfs.write(fh, 0, b"gathered")  # which sends the other, to arrive whenever it does
+        told = await settle(world.vfs.setattr(number, SetAttr(mtime_ns=10**18), fh))
+        assert told.attr.mtime_ns == 10**18
+        assert world.share.calls[-1] == "set_basic_open"
+
+
+@in_trio
 async def test_a_failure_is_told_to_each_open_file_once() -> None:
     async with gathering() as world:
         first = await writer(world)
