@@ -72,6 +72,12 @@ def kill_session(samba: Samba, noticed: Callable[[], bool]) -> None:
     assert wait_until(noticed, 60)
 
 
+def crash(samba: Samba, noticed: Callable[[], bool]) -> None:
+    samba.kill()
+    assert wait_until(noticed, 60)
+    samba.start()
+
+
 def stop_and_start(samba: Samba, noticed: Callable[[], bool]) -> None:
     samba.stop()
     assert wait_until(noticed, 60)
@@ -124,7 +130,7 @@ def write_through(mount: Mount, name: str, accident: Callable[[Callable[[], bool
     assert (mount.path / name).read_bytes() == whole
 
 
-@pytest.mark.parametrize("accident", [cut_link, swallow, kill_session, stop_and_start])
+@pytest.mark.parametrize("accident", [cut_link, swallow, kill_session, stop_and_start, crash])
 def test_an_open_file_goes_on_on_a_persistent_share(later_samba: Samba, mounted: Mounter, accident: Accident) -> None:
     mount = mounted(*PATIENT, server=later_samba, share=PERSISTENT)
     with healthy(later_samba):
@@ -256,7 +262,7 @@ def test_a_copy_survives_five_deaths_of_its_session(later_samba: Samba, mounted:
 
 
 @pytest.mark.parametrize("options", [(), ("noposix",)], ids=["posix", "noposix"])
-@pytest.mark.parametrize("accident", [cut_link, swallow, kill_session])
+@pytest.mark.parametrize("accident", [cut_link, swallow, kill_session, crash])
 def test_locks_outlive_their_connection(
     later_samba: Samba, mounted: Mounter, accident: Accident, options: tuple[str, ...]
 ) -> None:
