@@ -136,6 +136,18 @@ async def test_two_names_are_one_inode() -> None:
 
 
 @in_trio
+async def test_a_second_name_for_a_file_whose_time_of_creation_the_server_makes_up() -> None:
+    """Samba takes the oldest of the other times where none is stored, so reading a file can move it."""
+    world = World()
+    node = world.share.put("file", b"content")
+    number = await world.number("file")
+    node.created += 1
+    entry = await settle(world.vfs.link(number, ROOT, b"second"))
+    assert (entry.attr.ino, entry.attr.nlink) == (number, 2)
+    assert (await world.look("second")).attr.ino == number
+
+
+@in_trio
 async def test_a_second_name_for_what_is_another_file_by_now() -> None:
     world = World()
     world.share.put("file", b"one")
