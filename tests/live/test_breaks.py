@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from lab.mounting import Mount
 from lab.server import Samba
 
 from .conftest import Mounter
@@ -45,13 +48,14 @@ def test_many_dirty_bytes_are_there_before_their_time_is_over(own_samba: Samba, 
     mounted.finish()
 
 
-def test_what_waits_is_given_back_by_a_busy_mount(later_samba: Samba, mounted: Mounter) -> None:
-    """Another client removes what is kept here, while programs read and write as fast as they can."""
-    here, there = mounted(server=later_samba), mounted(server=later_samba)
+@contextmanager
+def busy(here: Mount, there: Mount) -> Iterator[Path]:
+    """A directory, below both mounts, in which programs of the first read and write as fast as they can meanwhile.
+
+    In the end, no write has failed there, and no break was answered too late.
+    """
     folder = Path(f"busy-{os.urandom(4).hex()}")
     (there.path / folder).mkdir()
-    for number in range(40):
-        (there.path / folder / f"{number}").write_bytes(b"x" * 1000)
     (there.path / folder / "large").write_bytes(bytes(32 * MIB))
     over = threading.Event()
 
@@ -64,59 +68,47 @@ def test_what_waits_is_given_back_by_a_busy_mount(later_samba: Samba, mounted: M
     for thread in threads:
         thread.start()
     try:
-        for number in range(40):
-            assert (here.path / folder / f"{number}").read_bytes() == b"x" * 1000
-            (there.path / folder / f"{number}").unlink()
-        until(lambda: not any((here.path / folder / f"{number}").exists() for number in range(40)))
+        yield folder
     finally:
         over.set()
         for thread in threads:
             thread.join()
     told = here.status()
-    assert told["break_causes"]["in_the_way"] >= 30
     assert (told["writes"]["failed"], told["overdue_breaks"]) == (0, 0)
     print(f"the slowest acknowledgement took {told['slowest_acknowledgement']:.3f} s")
     for path in (there.path / folder).iterdir():
         path.unlink()
     (there.path / folder).rmdir()
+
+
+def test_what_waits_is_given_back_by_a_busy_mount(later_samba: Samba, mounted: Mounter) -> None:
+    """Another client removes what is kept here."""
+    here, there = mounted(server=later_samba), mounted(server=later_samba)
+    with busy(here, there) as folder:
+        names = [folder / f"{number}" for number in range(40)]
+        for name in names:
+            (there.path / name).write_bytes(b"x" * 1000)
+        for name in names:
+            assert (here.path / name).read_bytes() == b"x" * 1000
+            (there.path / name).unlink()
+        until(lambda: not any((here.path / name).exists() for name in names))
+    assert here.status()["break_causes"]["in_the_way"] >= 30
     mounted.finish()
 
 
 def test_what_was_read_is_given_back_by_a_busy_mount(later_samba: Samba, mounted: Mounter) -> None:
-    """Another client writes to what is open and mapped here, while programs read and write as fast as they can."""
+    """Another client writes to what is open here."""
     here, there = mounted(server=later_samba), mounted("wcache=0", server=later_samba)
-    folder = Path(f"read-{os.urandom(4).hex()}")
-    (there.path / folder).mkdir()
-    for number in range(20):
-        (there.path / folder / f"{number}").write_bytes(b"old" * 1000)
-    (there.path / folder / "large").write_bytes(bytes(32 * MIB))
-    over = threading.Event()
-
-    def load(number: int) -> None:
-        while not over.is_set():
-            data = (here.path / folder / "large").read_bytes()
-            (here.path / folder / f"load-{number}").write_bytes(data[: 8 * MIB])
-
-    threads = [threading.Thread(target=load, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    try:
-        for number in range(20):
-            descriptor = os.open(here.path / folder / f"{number}", os.O_RDONLY)
+    with busy(here, there) as folder:
+        names = [folder / f"{number}" for number in range(20)]
+        for name in names:
+            (there.path / name).write_bytes(b"old" * 1000)
+        for name in names:
+            descriptor = os.open(here.path / name, os.O_RDONLY)
             assert os.pread(descriptor, 3000, 0) == b"old" * 1000
-            with open(there.path / folder / f"{number}", "r+b", buffering=0) as other:
+            with open(there.path / name, "r+b", buffering=0) as other:
                 other.write(b"new" * 1000)
             until(lambda descriptor=descriptor: os.pread(descriptor, 3000, 0) == b"new" * 1000)
             os.close(descriptor)
-    finally:
-        over.set()
-        for thread in threads:
-            thread.join()
-    told = here.status()
-    assert told["break_causes"]["changed"] >= 15
-    assert (told["writes"]["failed"], told["overdue_breaks"]) == (0, 0)
-    print(f"the slowest acknowledgement took {told['slowest_acknowledgement']:.3f} s")
-    for path in (there.path / folder).iterdir():
-        path.unlink()
-    (there.path / folder).rmdir()
+    assert here.status()["break_causes"]["changed"] >= 15
     mounted.finish()
