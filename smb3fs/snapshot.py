@@ -58,6 +58,7 @@ class Snapshots:
         mount = self._mount
         session, trace, options = mount.line.pool.session, mount.trace, mount.options
         state, lines = mount.vfs.state, mount.lines()
+        kept = mount.vfs.cached.counts()
         return {
             "server": options.server,
             "share": options.share,
@@ -83,7 +84,7 @@ class Snapshots:
             },
             "read_ahead": {"used": state.ahead.used, "wasted": state.ahead.wasted, "held": state.ahead.held},
             "caches": self._caches(),
-            "open_handles": sum(len(line.opens) for line in lines) - len(state.deferred),
+            "open_handles": sum(len(line.opens) for line in lines) - len(state.deferred) - kept["directories"],
             "deferred_handles": len(state.deferred),
             "opens": {
                 "reused": state.deferred.reused,
@@ -99,7 +100,7 @@ class Snapshots:
             "locks": state.locks.counts(),
             "leases": _leases(lines),
             "directory_leases": sum(line.opens.leases.directories() for line in lines),
-            "directories": mount.vfs.cached.counts(),
+            "directories": kept,
             "breaks": dict(trace.breaks),
             "break_causes": dict(trace.break_causes),
             "slowest_acknowledgement": trace.slowest_acknowledgement,

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,15 +20,20 @@ from .conftest import Mounter, Work
 
 
 def leases(mount: Mount) -> dict[str, int]:
-    """How many files have which lease."""
-    found: dict[str, int] = mount.status()["leases"]
-    return found
+    """How many files have which lease, but for those that nobody here has open any more: such wait under R and H."""
+    status = mount.status()
+    found = Counter(status["leases"])
+    found.subtract({"RH": status["deferred_handles"]})
+    return dict(+found)
 
 
 def breaks(mount: Mount) -> dict[str, int]:
-    """What was taken back, by what it was and became."""
-    found: dict[str, int] = mount.status()["breaks"]
-    return found
+    """What was taken back of files, by what it was and became; of directories it is all that they had."""
+    status = mount.status()
+    found = Counter(status["breaks"])
+    found.subtract({"RH to none": status["break_causes"].get("directory", 0)})
+    assert all(count >= 0 for count in found.values())
+    return dict(+found)
 
 
 def acknowledged(mount: Mount) -> int:
@@ -295,7 +301,8 @@ def test_two_mounts_on_the_same_files_end_without_an_error(work: Work, samba: Sa
     for program in programs:
         _, complaint = program.communicate(timeout=120)
         assert program.returncode == 0, complaint
-    until(lambda: samba.open_files() == [])
+    # What waits after its close does so for seconds; the module's own mount keeps directories of other tests.
+    until(lambda: not any(name.startswith(work.name) for name in samba.open_files()))
     for mount in (here, there):
         assert leases(mount) == {}
         assert mount.status()["reconnects"] == 0

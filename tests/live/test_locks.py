@@ -363,7 +363,7 @@ def test_writing_through_any_descriptor_of_the_file(scene: Scene) -> None:
             if descriptor >= 0:
                 os.close(descriptor)
     status = scene.here.status()
-    assert status["open_handles"] - status["directories"]["directories"] == 0  # directories are kept with a lease
+    assert status["open_handles"] == 0
 
 
 def test_what_else_is_done_to_a_locked_file(scene: Scene) -> None:
