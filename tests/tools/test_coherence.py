@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,12 +19,15 @@ if str(TOOLS) not in sys.path:
 from coherencelib.actor import Actor  # noqa: E402
 from coherencelib.minimise import minimised  # noqa: E402
 from coherencelib.model import Model  # noqa: E402
-from coherencelib.operations import LEFT, RIGHT, Operation, content, difference  # noqa: E402
+from coherencelib.operations import FAULT, LEFT, RIGHT, Operation, content, difference  # noqa: E402
+from coherencelib.outages import Felt, Outages, with_faults  # noqa: E402
 from coherencelib.report import as_json, as_text  # noqa: E402
 from coherencelib.run import Report, Violation  # noqa: E402
 from coherencelib.schedule import VERBS, Schedule  # noqa: E402
-from coherencelib.sequential import Renamed, carry_out, names, related  # noqa: E402
+from coherencelib.sequential import Course, Renamed, carry_out, names, related  # noqa: E402
+from coherencelib.settling import Settling  # noqa: E402
 from coherencelib.sides import Answer, Side  # noqa: E402
+from faultlib.plan import KINDS  # noqa: E402
 
 
 class Directly(Side):
@@ -172,3 +176,217 @@ def test_a_report_is_for_people_and_for_programs() -> None:
     told = json.loads(json.dumps(as_json(report)))
     assert told["done"] == {"left stat": 2, "right read": 5}
     assert (told["passed"], told["violations"][0]["words"]) == (False, "it is old")
+
+
+# -- faults
+
+
+class Broken(Outages):
+    """Faults of which nothing is known but that one has been; the server's disk is a directory here."""
+
+    def __init__(self, *, active: bool, excused: bool = True) -> None:
+        self.felt = Felt()
+        self.is_active, self.is_excused = active, excused
+        self.settled = 0
+
+    @property
+    def active(self) -> bool:
+        """As it was said."""
+        return self.is_active
+
+    @property
+    def going_on(self) -> bool:
+        """It is over."""
+        return False
+
+    @property
+    def extra(self) -> float:
+        """No more than the bound."""
+        return 0.0
+
+    def due(self) -> bool:
+        """Whatever comes is beside it."""
+        return False
+
+    def wait(self) -> str:
+        """Nothing is going on."""
+        return ""
+
+    def over(self) -> None:
+        """Count."""
+        self.is_active, self.settled = False, self.settled + 1
+
+    def note(self, operation: Operation) -> None:
+        """Not needed."""
+
+    def excused(self, operation: Operation, model: Model, error: str) -> bool:
+        """As it was said."""
+        return self.is_excused
+
+    def healed(self, tries: Any, patience: float) -> str:
+        """At once."""
+        return ""
+
+
+class Failing(Directly):
+    """A side of which some operations fail, after they were done or without."""
+
+    def __init__(self, name: str, root: Path, failures: dict[int, bool], error: str = "EIO") -> None:
+        super().__init__(name, root)
+        self._failures, self._error = failures, error
+
+    def do(self, operation: Operation) -> Answer:
+        """Fail if it shall."""
+        if operation.number in self._failures:
+            if self._failures[operation.number]:
+                super().do(operation)
+            return Answer(0.0, 0.0, error=self._error)
+        return super().do(operation)
+
+
+def under_faults(
+    root: Path, failures: dict[int, bool], *history: Operation, excused: bool = True, error: str = "EIO"
+) -> tuple[Course, Broken]:
+    """Do a history of which some operations fail on the left."""
+    both: dict[str, Side] = {LEFT: Failing(LEFT, root, failures, error), RIGHT: Directly(RIGHT, root)}
+    outages = Broken(active=True, excused=excused)
+    settling = Settling(outages, both, root, lambda: None)
+    return carry_out(history, both, -1.0, settling=settling, gathers=True), outages
+
+
+CHANGES = [
+    Operation(3, LEFT, "put", ("f0", 20)),
+    Operation(3, LEFT, "truncate", ("f0", 3)),
+    Operation(3, LEFT, "unlink", ("f0",)),
+    Operation(3, LEFT, "rename", ("f0", "f1")),
+    Operation(3, LEFT, "mkdir", ("d0",)),
+    Operation(3, LEFT, "create", ("f2", 1)),
+    Operation(3, LEFT, "write", (0, 5, 10)),
+    Operation(3, LEFT, "close", (0,)),
+]
+
+
+@pytest.mark.parametrize("done", [True, False])
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.verb)
+def test_what_failed_was_done_or_not_and_the_model_goes_on_from_there(
+    tmp_path: Path, change: Operation, done: bool
+) -> None:
+    before = [Operation(1, LEFT, "put", ("f0", 10)), Operation(2, LEFT, "open", ("f0", 0, "rw"))]
+    after = [Operation(number, RIGHT, "get", (f"f{number - 4}",)) for number in (4, 5, 6)]
+    course, outages = under_faults(tmp_path, {3: done}, *before, change, *after, Operation(7, RIGHT, "list", ("",)))
+    assert not course.violation, course.violation
+    assert outages.felt.settled == {f"{change.verb} {'done' if done or change.verb == 'close' else 'not done'}": 1}
+
+
+def test_what_failed_in_another_way_than_a_lost_server_is_wrong(tmp_path: Path) -> None:
+    course, _ = under_faults(tmp_path, {1: True}, Operation(1, LEFT, "put", ("f0", 10)), error="EACCES")
+    assert "EACCES in place of success" in course.violation
+
+
+def test_what_the_share_promises_not_to_fail_is_wrong(tmp_path: Path) -> None:
+    course, _ = under_faults(tmp_path, {1: True}, Operation(1, LEFT, "put", ("f0", 10)), excused=False)
+    assert course.violation.startswith("EIO in place of success")
+
+
+def test_what_is_neither_done_nor_left_alone_is_wrong(tmp_path: Path) -> None:
+    class Half(Failing):
+        """Leaves something that nobody asked for."""
+
+        def do(self, operation: Operation) -> Answer:
+            if operation.number == 2:
+                (tmp_path / "f0").write_bytes(content(9, 10))
+            return super().do(operation)
+
+    both: dict[str, Side] = {LEFT: Half(LEFT, tmp_path, {2: False}), RIGHT: Directly(RIGHT, tmp_path)}
+    history = [Operation(1, LEFT, "put", ("f0", 10)), Operation(2, LEFT, "rename", ("f0", "f1"))]
+    settling = Settling(Broken(active=True), both, tmp_path, lambda: None)
+    course = carry_out(history, both, 0.2, settling=settling)
+    assert "f0: at 5 bytes of 9 in place of bytes of 1" in course.violation
+
+
+def test_what_was_written_and_synced_must_be_there_in_the_end(tmp_path: Path) -> None:
+    class Forgetful(Failing):
+        """Forgets a write when it is asked to keep it."""
+
+        def do(self, operation: Operation) -> Answer:
+            answer = super().do(operation)
+            if operation.number == 4:
+                (tmp_path / "f0").write_bytes(content(1, 10))
+            return answer
+
+    both: dict[str, Side] = {LEFT: Forgetful(LEFT, tmp_path, {}), RIGHT: Directly(RIGHT, tmp_path)}
+    history = [
+        Operation(1, LEFT, "put", ("f0", 10)),
+        Operation(2, LEFT, "open", ("f0", 0, "rw")),
+        Operation(3, LEFT, "write", (0, 0, 10)),
+        Operation(4, LEFT, "fsync", (0,)),
+    ]
+    settling = Settling(Broken(active=False), both, tmp_path, lambda: None)
+    course = carry_out(history, both, 0.2, settling=settling, gathers=True)
+    assert "the server has of f0: at 5 bytes of 1 in place of bytes of 3" in course.violation
+
+
+def test_what_is_gathered_may_be_there_or_not_until_somebody_is_told() -> None:
+    model = Model(gathers=True)
+    for operation in (
+        Operation(1, LEFT, "put", ("f0", 10)),
+        Operation(2, LEFT, "open", ("f0", 0, "rw")),
+        Operation(3, LEFT, "write", (0, 5, 10)),
+        Operation(4, LEFT, "write", (0, 20, 7)),
+    ):
+        model.do(operation)
+    file, gap = model.files["f0"], bytes(5)
+    old = content(1, 10)
+    first = old[:5] + content(3, 10)
+    for held in (old, first, first + gap + content(4, 7), old + bytes(10) + content(4, 7)):
+        assert file.may_hold(held)
+    assert not file.may_hold(first[:12])
+    assert not file.may_hold(old + gap + content(9, 12))
+    assert file.may_hold(old[2:8], 2, 6)
+    model.do(Operation(5, LEFT, "fsync", (0,)))
+    assert file.may_hold(first + gap + content(4, 7))
+    assert not file.may_hold(old)
+
+
+def test_faults_leave_the_numbers_of_a_history_as_they_are() -> None:
+    history = Schedule(3, [LEFT, RIGHT]).draw(60)
+    faulty = with_faults(history, 3, 8, KINDS, 0.5)
+    assert [operation for operation in faulty if operation.side != FAULT] == history
+    assert sorted(operation.number for operation in faulty if operation.side == FAULT) == list(range(61, 69))
+    assert faulty == with_faults(history, 3, 8, KINDS, 0.5)
+    assert all(operation.arguments[1] <= 0.5 for operation in faulty if operation.side == FAULT)
+
+
+@pytest.mark.parametrize(
+    ("share", "kind", "verb", "shared", "fine"),
+    [
+        ("neither", "reset", "write", False, True),
+        ("share", "reset", "write", False, True),
+        ("durable", "reset", "write", False, False),
+        ("durable", "reset", "write", True, True),
+        ("durable", "kill", "write", False, True),
+        ("durable", "reset", "append", False, True),
+        ("persistent", "kill", "write", True, False),
+    ],
+)
+def test_which_errors_the_share_promises(share: str, kind: str, verb: str, shared: bool, fine: bool) -> None:
+    server = SimpleNamespace(panics=lambda: 0)
+    mount = SimpleNamespace(status=lambda: {"recovery": {"robbed": 0}})
+    outages = Outages(server, share, SimpleNamespace(to_be_delivered=lambda: 0), [mount])  # type: ignore[arg-type, list-item]
+    model = Model()
+    model.do(Operation(1, LEFT, "put", ("f0", 10)))
+    opened = Operation(2, LEFT, "open", ("f0", 0, "append" if verb == "append" else "rw"))
+    model.do(opened)
+    outages.note(opened)
+    operation = Operation(3, LEFT, verb, (0, 1) if verb == "append" else (0, 0, 1))
+    assert not outages.excused(operation, model, "EIO"), "nothing has happened"
+    if shared:
+        model.do(Operation(4, RIGHT, "get", ("f0",)))
+    outages._breaker = SimpleNamespace(do=lambda fault: kind)  # type: ignore[assignment]
+    outages.begin(Operation(9, FAULT, "fault", (kind, 0.0, 0, 1)))
+    assert outages.wait() == kind
+    assert outages.excused(operation, model, "EIO") is fine
+    outages.over()
+    # By name it is not excused when all is over.
+    assert outages.excused(operation, model, "EIO") is fine
+    assert not outages.excused(Operation(5, LEFT, "put", ("f0", 1)), model, "EIO")

@@ -11,10 +11,13 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
+from faultlib.cli import INTERRUPTED, kinds
+from faultlib.plan import KINDS
 from lab.root import RootError, build, found
-from lab.server import Samba
+from lab.server import PERSISTENT, Samba
 from lab.terminal import end_line, heeding_signals, say
 
+from coherencelib.outages import Plan
 from coherencelib.promises import MODES, bound
 from coherencelib.report import as_json, as_text
 from coherencelib.run import TRIES, Report, Run
@@ -43,6 +46,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--share", default="share", help="of the private server (default share)")
     made.add_argument("--later", action="store_true", help="on the later Samba of tools/lab/samba.py root")
     made.add_argument("--server-disk", action="store_true", help="with a process on the server's own disk as well")
+    made.add_argument("--faults", type=int, default=0, metavar="N", help="so many of tools/faults in each history")
+    made.add_argument("--kinds", type=kinds, default=KINDS, metavar="KIND,...", help=f"of them: {', '.join(KINDS)}")
+    made.add_argument("--longest", type=float, default=1.0, metavar="S", help="no outage is longer (default 1)")
     made.add_argument("--tries", type=int, default=TRIES, metavar="N", help=f"to shorten a history (default {TRIES})")
     made.add_argument("--stop", action="store_true", help="end at the first violation")
     made.add_argument("--json", type=Path, metavar="FILE", help="write everything there")
@@ -64,8 +70,10 @@ def main() -> int:
     promise = MODES[arguments.cache]
     if arguments.server_disk and not promise.server_disk:
         stop(f"with --cache {arguments.cache} nothing is promised about the server's own disk (none, nolease)")
+    if arguments.faults and arguments.server_disk:
+        stop("while a fault lasts nobody can say when the server's own disk is seen: --faults or --server-disk")
     root = ""
-    if arguments.later:
+    if arguments.later or arguments.share == PERSISTENT:
         try:
             root = found() or (build() and found()) or ""
         except RootError as error:
@@ -73,15 +81,13 @@ def main() -> int:
     with heeding_signals(), Samba(root=root) as server:
         if arguments.share not in server.shares:
             stop(f"{server.version()} has no share {arguments.share}")
-        try:
-            report = run(server, arguments)
-        except KeyboardInterrupt:
-            print("\n==> interrupted; everything is taken down", file=sys.stderr)
-            return 130
+        report = run(server, arguments)
     end_line()
     print(as_text(report))
     if arguments.json:
         arguments.json.write_text(json.dumps(as_json(report), indent=1) + "\n")
+    if report.interrupted:
+        return INTERRUPTED
     return 0 if report.passed else 1
 
 
@@ -99,10 +105,16 @@ def run(server: Samba, arguments: argparse.Namespace) -> Report:
         options=options,
         share=arguments.share,
         disk=arguments.server_disk,
+        plan=Plan(arguments.faults, arguments.kinds, arguments.longest) if arguments.faults else None,
         say=(lambda _: None) if arguments.quiet else say,
     ) as running:
-        for each in range(seed, seed + count):
-            right = running.sequential(each, arguments.operations, only=arguments.only, tries=arguments.tries)
-            if (arguments.seconds and time.monotonic() - began > arguments.seconds) or (arguments.stop and not right):
-                break
+        try:
+            for each in range(seed, seed + count):
+                right = running.sequential(each, arguments.operations, only=arguments.only, tries=arguments.tries)
+                if (arguments.seconds and time.monotonic() - began > arguments.seconds) or (
+                    arguments.stop and not right
+                ):
+                    break
+        except KeyboardInterrupt:
+            running.report.interrupted = True
         return running.finish(began)

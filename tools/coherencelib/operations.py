@@ -13,6 +13,9 @@ SMBCLIENT: Final = "smbclient"
 DISK: Final = "disk"
 """A process on the server's own disk: what it does breaks no lease."""
 
+FAULT: Final = "fault"
+"""Nobody: what happens to the links and the server in the middle of a history."""
+
 PAGE: Final = 4096
 TOKEN: Final = re.compile(rb"(\d{6}):")
 

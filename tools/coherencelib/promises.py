@@ -24,14 +24,16 @@ class Promise:
     server_disk: bool
     """Whether it promises to see what changes on the server's own disk, where no lease is broken."""
     without: frozenset[str] = frozenset()
+    gathers: bool = True
+    """Whether what is written may stay with the writer for a while."""
 
 
 MODES: Final[Mapping[str, Promise]] = {
     "strict": Promise((), server_disk=False),
     "loose": Promise(("cache=loose",), server_disk=False),
     # A mapping is made of cached pages, and nothing tells of a change to what is mapped already.
-    "none": Promise(("cache=none",), server_disk=True, without=MAPPING),
-    "nolease": Promise(("nolease",), server_disk=True),
+    "none": Promise(("cache=none",), server_disk=True, without=MAPPING, gathers=False),
+    "nolease": Promise(("nolease",), server_disk=True, gathers=False),
 }
 
 

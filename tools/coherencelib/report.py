@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from coherencelib.operations import listed
+from coherencelib.outages import Felt
 from coherencelib.run import Report
 
 
@@ -19,6 +21,8 @@ def as_text(report: Report) -> str:
         f"{len(report.violations)} violations",
         f"  late: {late(report.late)}",
     ]
+    lines += ["  interrupted: more was to be done"] if report.interrupted else []
+    lines += felt(report.felt) if report.felt is not None else []
     for violation in report.violations:
         numbers = ",".join(str(operation.number) for operation in violation.history)
         lines += [
@@ -27,6 +31,20 @@ def as_text(report: Report) -> str:
             f"  again: --seed {violation.seed} --only {numbers}",
         ]
     return "\n".join(lines)
+
+
+def felt(found: Felt) -> list[str]:
+    """What the faults were, which errors the share's promise has were seen, and what had become of what failed."""
+    return [
+        f"  faults: {counts(found.kinds)}; the longest until all had got over one {found.longest:.2f} s",
+        f"  errors as promised: {counts(found.errors)}",
+        f"  what had failed was: {counts(found.settled)}",
+    ]
+
+
+def counts(found: Counter[str]) -> str:
+    """Things and how many of each."""
+    return ", ".join(f"{what} {count}" for what, count in sorted(found.items())) or "none"
 
 
 def late(found: dict[str, list[float]]) -> str:
@@ -44,4 +62,10 @@ def _longest(seconds: Sequence[float]) -> str:
 
 def as_json(report: Report) -> dict[str, Any]:
     """Everything. Of a Counter `asdict` makes one of its items."""
-    return {**asdict(report), "done": dict(report.done), "passed": report.passed}
+    felt = (
+        {name: dict(count) for name, count in vars(report.felt).items() if isinstance(count, Counter)}
+        if report.felt
+        else {}
+    )
+    told = {**asdict(replace(report, felt=None)), "done": dict(report.done), "passed": report.passed}
+    return {**told, "felt": {**felt, "longest": report.felt.longest} if report.felt else None}

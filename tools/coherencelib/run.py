@@ -11,17 +11,22 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from faultlib.proxy import PORT, Proxy
 from lab.mounting import Mount
 from lab.server import UNIX_ACCOUNT, Samba
 
 from coherencelib.minimise import minimised
 from coherencelib.operations import DISK, LEFT, RIGHT, SMBCLIENT, Operation
+from coherencelib.outages import Felt, Outages, Plan, with_faults
 from coherencelib.promises import Promise, actimeo
 from coherencelib.schedule import Schedule
 from coherencelib.sequential import Course, carry_out, related
+from coherencelib.settling import Settling
 from coherencelib.sides import GoneError, Side, Smbclient, Worker
 
 TRIES: Final = 40
+# Longer than the longest outage: what a program waits for is not over before it.
+TIMEOUT: Final = "timeout=60"
 # A shorter history counts as failing as well if it does so in one of so many attempts.
 ATTEMPTS: Final = 2
 
@@ -52,6 +57,10 @@ class Report:
     late: dict[str, list[float]] = field(default_factory=dict)
     violations: list[Violation] = field(default_factory=list)
     mounts: list[dict[str, Any]] = field(default_factory=list)
+    interrupted: bool = False
+    """Whether it was asked to end before it was through."""
+    felt: Felt | None = None
+    """What faults have done, if there were any."""
 
     @property
     def passed(self) -> bool:
@@ -78,11 +87,14 @@ class Run:
         options: Sequence[str] = (),
         share: str = "share",
         disk: bool = False,
+        plan: Plan | None = None,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._server, self._share, self._say, self._disk = server, share, say, disk
         self._promise, self._bound = promise, bound
-        self._options = [*promise.options, *options]
+        self._plan = plan
+        self._options = [*promise.options, *([TIMEOUT] if plan else []), *options]
+        self._outages: Outages | None = None
         self._stack = ExitStack()
         self._mounts: list[Mount] = []
         self.sides: dict[str, Side] = {}
@@ -90,12 +102,17 @@ class Run:
 
     def __enter__(self) -> Run:
         try:
+            proxy = self._stack.enter_context(Proxy(self._server.network)) if self._plan else None
             for name in (LEFT, RIGHT):
                 words = [f"credentials={self._server.credentials}", *self._options]
+                words += [f"port={PORT}"] if proxy and name == RIGHT else []
                 mount = Mount(self._server.source(self._share), self._server.folder / f"mnt-{name}", words)
                 self._stack.callback(mount.unmount)
                 mount.mount()
                 self._mounts.append(mount)
+            if proxy:
+                self._outages = Outages(self._server, self._share, proxy, self._mounts)
+                self.report.felt = self._outages.felt
             self._start()
         except BaseException:
             self.__exit__()
@@ -122,21 +139,26 @@ class Run:
     def sequential(self, seed: int, count: int, *, only: Sequence[int] = (), tries: int = TRIES) -> bool:
         """A history of so many operations, or of these of its; minimise it if it fails. Whether it was as promised."""
         history = Schedule(seed, list(self.sides), without=self._promise.without).draw(count)
+        if self._plan:
+            history = with_faults(history, seed, self._plan.count, self._plan.kinds, self._plan.longest)
         if only:
             history = [operation for operation in history if operation.number in set(only)]
+        if not history:
+            return True
         self.report.seeds.append(seed)
         course = self._attempt(history, seed)
         self.report.take(course)
         if not course.at:
             return True
         history = history[: history.index(course.at) + 1]
-        whole = len(history)
+        violation = Violation(seed, course.violation, history, len(history))
+        self.report.violations.append(violation)  # now, should it be interrupted
         self._say(f"seed {seed}: {course.at}: {course.violation}; looking for a shorter history of {len(history)}")
         fewer = related(history)
         if tries and len(fewer) < len(history) and self._fails(fewer, seed, course):
             history = fewer
         shortest, _ = minimised(history, lambda attempt: self._fails(attempt, seed, course), tries)
-        self.report.violations.append(Violation(seed, course.violation, shortest, whole))
+        violation.history = shortest
         return False
 
     def _fails(self, history: Sequence[Operation], seed: int, course: Course) -> bool:
@@ -167,7 +189,19 @@ class Run:
             if place % 25 == 0:
                 self._say(f"seed {seed}: {place} of {len(history)}; {len(self.report.violations)} violations so far")
 
-        return carry_out(history, self.sides, self._bound, actimeo(self._options), progress)
+        settling = None
+        if self._outages is not None:
+            self._outages.forget()
+            place = self._server.directory(self._share) / folder
+            settling = Settling(self._outages, self.sides, place, lambda: self._renew(folder))
+        gathers = "wcache=0" not in self._options and self._promise.gathers
+        return carry_out(history, self.sides, self._bound, actimeo(self._options), progress, settling, gathers=gathers)
+
+    def _renew(self, folder: str) -> None:
+        """Give smbclient, which finds no way back by itself, a new connection."""
+        self.sides.pop(SMBCLIENT).close()
+        self.sides[SMBCLIENT] = Smbclient(self._server, self._share, self._server.folder)
+        self.sides[SMBCLIENT].enter(folder)
 
     def finish(self, began: float) -> Report:
         """Ask the mounts how they are, and hand over."""
