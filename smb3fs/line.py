@@ -111,21 +111,22 @@ class Line:
                 await self.share.open_given_back()
 
     async def _remove_later(self) -> None:
-        """Try to remove files whose removal was given up, ever more seldom: somebody stands in the way."""
+        """Try to take away the names that are left, ever more seldom: somebody stands in the way."""
         pause = FIRST_REMOVAL
         while not self.pool.closed:
             await self._names.any_later()
             await trio.sleep(pause)
             pause = min(2 * pause, LAST_REMOVAL)
-            session = self.pool.session
-            if session is None:
-                continue
-            with trio.move_on_after(FAREWELL):
-                try:
-                    await self._names.remove(session)
-                    pause = FIRST_REMOVAL if not len(self._names) else pause
-                except (ConnectionLost, WireError) as error:
-                    session.fail(error)
+            for _ in range(len(self._names)):
+                session = self.pool.session
+                if session is None:
+                    break
+                with trio.move_on_after(FAREWELL):
+                    try:
+                        await self._names.take_one_away(session)
+                    except (ConnectionLost, WireError) as error:
+                        session.fail(error)
+            pause = FIRST_REMOVAL if not len(self._names) else pause
 
     async def _take_names_away(self, session: Session) -> None:
         """Take away the names that files were given to be claimed by, for so long as it may take."""
@@ -207,7 +208,8 @@ class Line:
                     heard = True
                 except (Smb3fsError, OSError) as error:
                     log.info("the server did not hear the farewell: %s", error)
-        self._journal.end(heard=heard)
+        # What is left is for the next daemon.
+        self._journal.end(heard=heard and not len(self._names))
 
 
 def _inheritance_told(counts: Mapping[str, int]) -> str:

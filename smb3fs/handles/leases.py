@@ -125,6 +125,8 @@ class Lease:
     """The state that it had when the connection was lost."""
     early: tuple[int, int] | None = None
     directory: bool = False
+    cut: bool = False
+    """Whether a CREATE that asked for it has ended with the server's process, and may be half done there for ever."""
     losses: int = 0
     """How often any of it was taken back or lost; where that is the same as before, it was held all along."""
 
@@ -160,6 +162,8 @@ class LeaseTable:
         self._subscribers: list[Subscriber] = []
         self._preparations: list[Preparation] = []
         self._held_on: set[Lease] = set()
+        self.cut_numbers: set[int] = set()
+        """The numbers of files of which a CREATE may be half done at the server for ever."""
         self._secret = os.urandom(KEY_SIZE)
 
     def __len__(self) -> int:
@@ -288,12 +292,22 @@ class LeaseTable:
 
     # -- asking
 
-    def hold_on(self, asked: Sequence[CreateContext]) -> None:
-        """Keep the lease that a CREATE has asked for as long as its file has its name, whoever closes it."""
+    def hold_on(self, asked: Sequence[CreateContext], *, cut: bool = False) -> None:
+        """Keep the lease that a CREATE has asked for as long as its file has its name, whoever closes it.
+
+        For `cut` see `Lease`.
+        """
         told = dict(asked).get(LEASE_CONTEXT)
         lease = self._by_key.get(told[:KEY_SIZE]) if told is not None else None
         if lease is not None:
+            lease.cut = lease.cut or cut
+            self._note_cut(lease)
             self.hold_on_to(lease)
+
+    def _note_cut(self, lease: Lease) -> None:
+        """Note the number of a file of which a CREATE may be half done."""
+        if lease.cut and lease.file_id and len(self.cut_numbers) < MOST_HELD_ON:
+            self.cut_numbers.add(lease.file_id)
 
     def hold_on_to(self, lease: Lease) -> None:
         """Keep a lease as long as its file has its name, or take it up again: the server may let in its key alone."""
@@ -345,6 +359,7 @@ class LeaseTable:
         if file_id and lease.file_id and file_id != lease.file_id:
             return None
         lease.file_id = lease.file_id or file_id
+        self._note_cut(lease)
         lease.guards_name, lease.numbered = self.guards_names, isinstance(answer, LeaseContextV2)
         held = bool(lease.opens)
         handle.lease = lease

@@ -20,7 +20,10 @@ open with the lease's own key. The price is that the key is of no use any more f
 A name is deleted only through an open that has proved to be of this file, and only if the file has another one.
 
 The same is done for a file that was to be removed, got a name that nobody else knows for that, and could not be removed
-in time: whoever asked has given up, and the name is written down here, to go whatever other name the file has.
+in time: whoever asked has given up, and the name is written down here, to go whatever other name the file has. So it is
+for one that is removed, but whose number had better not be given to another file (decision 0044).
+
+What cannot be taken away is tried again, some time and after each loss.
 """
 
 from __future__ import annotations
@@ -176,22 +179,32 @@ class SecondNames:
     def remove_later(self, name: str, file_id: int, lease: Lease | None) -> None:
         """Have a file removed by a name that nobody else knows: some time, after a loss, or by the next daemon."""
         self._note(name.replace("/", "\\"), Given(file_id, lease, last=True))
-        self._later.set()
+
+    async def keep_number(self, session: Session, name: str, folder: str, file_id: int) -> None:
+        """Give a file a name in `folder` that nobody else knows, so that it keeps its number when it loses the others.
+
+        That is taken away when the server lets us. Two round trips; raises ConnectionLost if the session dies.
+        """
+        found = await self._find(session, name.replace("/", "\\"), (file_id,))
+        if found is None:
+            return
+        aside = (f"{folder}/" if folder else "").replace("/", "\\") + f"{ASIDE}{os.urandom(8).hex()}"
+        self.remove_later(aside, file_id, None)
+        if await _set(session, found.file_id, FileLinkInformation(False, aside)) != Status.SUCCESS:
+            self._strike(aside)
 
     async def any_later(self) -> None:
-        """Wait until there is a file to be removed."""
-        if not self._doomed():
+        """Wait until there is a name to be taken away."""
+        if not self._given:
             self._later = trio.Event()
             await self._later.wait()
 
-    async def remove(self, session: Session) -> None:
-        """Try to remove those files; raises ConnectionLost if the session dies."""
-        for name in self._doomed():
+    async def take_one_away(self, session: Session) -> None:
+        """Try to take away the name that was tried longest ago; raises ConnectionLost if the session dies."""
+        name = next(iter(self._given), None)
+        if name is not None:
+            self._given[name] = self._given.pop(name)  # the others are not kept from their turn if this one takes long
             await self._take_away(session, name)
-
-    def _doomed(self) -> list[str]:
-        """Return the names of those files."""
-        return [name for name, given in self._given.items() if given.last]
 
     # -- one name
 
@@ -305,6 +318,7 @@ class SecondNames:
     def _note(self, name: str, given: Given) -> None:
         """Write a name down before it is there."""
         self._given[name] = given
+        self._later.set()
         if self._journal is not None:
             self._journal.keep(("name", name), LeftName(name, given.file_id, given.last))
 

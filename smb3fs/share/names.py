@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from smb3fs.channels.pool import Repeat
-from smb3fs.errors import Status, StatusError
+from smb3fs.errors import ConnectionLost, Status, StatusError, WireError
 from smb3fs.handles.attributes import KIND_OF_TAG, FileAttributes
 from smb3fs.share.chains import (
     CLOSE_RELATED,
@@ -60,6 +60,7 @@ class Names(Opening):
 
     async def remove_file(self, path: str, *, expect: int | None = None, born: int | None = None) -> None:
         """Delete a file, read-only or not (as POSIX has it); the name goes, never what a link behind it points to."""
+        await self._keep_number(path, expect)
         await self._remove_file(path, expect, born)
         self._leases.removed(path)
 
@@ -137,6 +138,8 @@ class Names(Opening):
                 return True
             raise unknown()
 
+        if replace:
+            await self._keep_number(new, None)
         with self._opens.moving(old, self._full(new)):
             try:
                 await self._once([request, rename, CLOSE_RELATED], renamed)
@@ -148,6 +151,24 @@ class Names(Opening):
                 await self._once([request, rename], renamed)
         self._moved(old, new)
         await self._open_renamed(new)
+
+    async def _keep_number(self, path: str, expect: int | None) -> None:
+        """Keep the number of a file that loses a name from being given to another one, if that could not be opened.
+
+        What the end of its process has left of a CREATE at Samba 4.25 stands in everybody's way who opens a file of
+        that number and does not come with the key of this lease (decision 0044). As far as the server lets us: to be
+        without is no worse than the file is now.
+        """
+        lease = self._leases.find(path)
+        number = expect or (lease.file_id if lease is not None else 0)
+        if number not in self._leases.cut_numbers or self.second_names is None:
+            return
+        self._leases.cut_numbers.discard(number)
+        session = await self._pool.ready()
+        try:
+            await self.second_names.keep_number(session, self._full(path), self._full(""), number)
+        except (ConnectionLost, WireError) as error:
+            session.fail(error)
 
     async def _is_gone(self, path: str, expect: int | None, born: int | None) -> bool:
         """Whether a name is gone, by whomever; ConnectionLost if what has it may be another file."""

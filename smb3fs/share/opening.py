@@ -16,7 +16,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
-from smb3fs.channels.pool import Repeat
+from smb3fs.channels.pool import UNDECIDED, Repeat
 from smb3fs.channels.session import Session
 from smb3fs.connection import Answer
 from smb3fs.errors import ConnectionLost, Status, StatusError
@@ -98,7 +98,7 @@ class Opening(Recognising):
             raise unknown()
         if repeated and self.persists(session):
             # A process that was killed over the first one leaves an open that nobody can end, and only this key passes.
-            self._leases.hold_on(request.contexts)
+            self._leases.hold_on(request.contexts, cut=answer.status in UNDECIDED)
         if repeated and answer.status != Status.SUCCESS:
             if request.disposition not in OPENING:
                 return await self._open_made(asked, path, session, writable=writable)

@@ -354,12 +354,70 @@ async def test_a_file_that_was_to_be_removed_goes_with_its_last_name_and_no_othe
         second = journal(tmp_path)
         heir = SecondNames(second, made.stage.opens.leases)
         heir.inherit(second.take_over().names)
-        await heir.remove(session)
+        for _ in range(len(heir)):
+            await heir.take_one_away(session)
         assert made.names == {"protected", "another"}
         assert (len(heir), len(second)) == (0, 0)
         with trio.move_on_after(1) as scope:
             await heir.any_later()
         assert scope.cancelled_caught
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+@trio_test
+async def test_a_number_that_stands_in_everybodys_way_is_kept_from_other_files(replaced: bool) -> None:
+    """A CREATE ended with its process: whoever opens the file, or another one of its number, is put off."""
+    async with renamed() as made:
+        tree, share, leases = made.stage.tree, made.stage.share, made.stage.opens.leases
+        assert isinstance(made.stage.server, RecordingServer)
+        tree.add("other", b"another")
+        made.stage.server.refuse = lambda message, index: (
+            Status.SHARING_VIOLATION
+            if stuck
+            and isinstance(request := message.elements[index].request, CreateRequest)
+            and request.name.startswith(ASIDE)
+            and request.desired_access & AccessMask.DELETE
+            else None
+        )
+        stuck, number = [True], tree.nodes["f"].number
+        share.second_names = names = SecondNames(None, leases)
+        lease = leases.make("f", "", number)
+        leases.hold_on([leases.context(lease, RWH)], cut=True)
+        if replaced:
+            await share.rename("other", "f", replace=True)
+        else:
+            await share.remove_file("f", expect=number)
+            await share.remove_file("other", expect=tree.nodes["other"].number)
+        (aside,) = made.names - {"f", "protected"}
+        assert aside.startswith(ASIDE)
+        assert tree.nodes[aside].number == number
+        session = made.stage.world.pool.session
+        assert isinstance(session, Session)
+        await names.take_one_away(session)
+        assert aside in made.names, "the server does not let us"
+        stuck.clear()
+        await names.take_one_away(session)
+        assert aside not in made.names
+        assert not names
+
+
+@trio_test
+async def test_names_that_are_left_have_their_turns() -> None:
+    async with renamed() as made:
+        made.stage.share.second_names = names = SecondNames(None, made.stage.opens.leases)
+        session = made.stage.world.pool.session
+        assert isinstance(session, Session)
+        for name in ("f", "protected"):
+            await made.stage.share.remove_later(name, expect=made.stage.tree.nodes[name].number)
+        tried: list[str] = []
+
+        async def take_away(_: Session, name: str) -> None:
+            tried.append(name)
+
+        names._take_away = take_away  # type: ignore[method-assign]
+        for _ in range(3):
+            await names.take_one_away(session)
+        assert tried == ["f", "protected", "f"]
 
 
 @trio_test
