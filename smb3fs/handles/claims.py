@@ -381,6 +381,8 @@ class Claims:
         handle.request, handle.create_guid, handle.durability = fresh.request, fresh.create_guid, fresh.durability
         handle.posix, handle.seen, handle.kept_as = fresh.posix, fresh.seen, ""
         self._opens.note(handle)
+        if handle.closed:
+            session.post([CloseRequest(handle.file_id)], lambda: self._opens.forget(handle))
         return ""
 
 

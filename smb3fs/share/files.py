@@ -14,7 +14,8 @@ from smb3fs.connection import Answer
 from smb3fs.errors import Smb3fsError, Status, StatusError
 from smb3fs.handles.attributes import FileAttributes
 from smb3fs.handles.leases import Lease
-from smb3fs.handles.opens import Open
+from smb3fs.handles.lock_requests import sure_of_locks
+from smb3fs.handles.opens import Durability, Open
 from smb3fs.share.chains import (
     CLOSE_RELATED,
     FS_ATTRIBUTE_ROOM,
@@ -176,8 +177,9 @@ class Files(Links, Sharing, Data):
         expect: int | None,
         head: int,
         plain: bool = False,
+        lasting: bool = True,
     ) -> Open:
-        """Open an existing file with that lease or none; `plain` without the POSIX extensions."""
+        """Open an existing file with that lease or none; `plain` without the POSIX extensions, `lasting` to be kept."""
         request = self._create(
             path,
             _access(read, write),
@@ -194,9 +196,12 @@ class Files(Links, Sharing, Data):
             chain: list[Request] = [request, ReadRequest(RELATED_FILE_ID, 0, head)]
             session, answers = await self._pool.call(chain, repeat=Repeat.SAFE)
             handle = self._opened(request, answers[0], path, session, writable=write)
-        else:
+        elif lasting:
             answers = []
             handle = await self._open_alone(request, path, writable=write)
+        else:
+            session, (answer,) = await self._pool.call([request], repeat=Repeat.SAFE)
+            answers, handle = [], self._opened(request, answer, path, session, writable=write)
         try:
             if not handle.attributes_at_open.file_id:  # some servers do not tell it with the answer
                 handle.attributes_at_open = await self.attributes(handle)
@@ -265,23 +270,36 @@ class Files(Links, Sharing, Data):
         return handle
 
     def keeps_locks(self, handle: Open) -> bool:
-        """Whether what is locked through a handle stays so if the handle outlives its connection.
+        """Whether a handle that outlives its connection may carry locks.
 
         Samba gives back an open of the POSIX extensions as one without them: what it has locked can then be neither
-        used nor unlocked.
+        used nor unlocked. And some of its versions die of an open that was refused a lock: see decision 0045.
         """
-        return not (handle.durability and is_posix(handle.request))
+        if not handle.durability:
+            return True
+        if is_posix(handle.request):
+            return False
+        return handle.durability == Durability.PERSISTENT or sure_of_locks(handle) or not self._miscounts_locks()
+
+    def _miscounts_locks(self) -> bool:
+        """Whether the server may be a Samba that counts what it refuses to lock: one that leases no directories."""
+        session = self._pool.session
+        return session is None or not session.agreed.capabilities & DIRECTORY_LEASING
 
     async def open_for_locks(self, path: str, *, expect: int | None) -> Open:
         """Open a file as `open` does, to read and write, so that what is locked through the handle outlives a loss.
 
-        EOPNOTSUPP for a path that only opens by the POSIX extensions know.
+        It ends with the connection where `keeps_locks` is not sure of it. EOPNOTSUPP for a path that only opens by the
+        POSIX extensions know.
         """
         if self._posix and POSIX_ALONE.search(self._full(path)):
             raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+        lasting = self.persists(await self._pool.ready()) or not self._miscounts_locks()
 
         async def open_it(lease: Lease | None) -> Open:
-            return await self._open(path, lease, read=True, write=True, expect=expect, head=0, plain=True)
+            return await self._open(
+                path, lease, read=True, write=True, expect=expect, head=0, plain=True, lasting=lasting
+            )
 
         return await self.leased(path, expect, open_it)
 

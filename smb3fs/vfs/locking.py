@@ -84,28 +84,33 @@ async def set_lock(state: State, file: OpenFile, wish: Wish, *, wait: bool) -> N
     granted: list[Piece] = []
     try:
         while True:
-            changed = locks.changed
-            holders = {lock.owner for lock in locks.conflicts(wish)}
-            if not holders:
-                async with locks.turn:
-                    holders = {lock.owner for lock in locks.conflicts(wish)}
-                    if not holders and await _cover(state, locks, file, wish):
-                        await _enter(state, locks, file, wish)
-                        return
-            if trio.current_time() >= give_up_at:
-                locks.refused[wish.owner] = trio.current_time()
-                raise error(errno.EAGAIN)
-            if holders and wait and state.locks.would_deadlock(wish, holders):
-                raise error(errno.EDEADLK)
-            with trio.CancelScope(deadline=give_up_at):
-                if holders and wait:
-                    await state.locks.wait_here(wish, holders, changed)
-                elif holders:
-                    await changed.wait()
-                elif not await _wait_at_server(state, locks, wish.piece, changed, granted):
-                    with trio.move_on_after(pause):
+            try:
+                changed = locks.changed
+                holders = {lock.owner for lock in locks.conflicts(wish)}
+                if not holders:
+                    async with locks.turn:
+                        holders = {lock.owner for lock in locks.conflicts(wish)}
+                        if not holders and await _cover(state, locks, file, wish):
+                            await _enter(state, locks, file, wish)
+                            return
+                if trio.current_time() >= give_up_at:
+                    locks.refused[wish.owner] = trio.current_time()
+                    raise error(errno.EAGAIN)
+                if holders and wait and state.locks.would_deadlock(wish, holders):
+                    raise error(errno.EDEADLK)
+                with trio.CancelScope(deadline=give_up_at):
+                    if holders and wait:
+                        await state.locks.wait_here(wish, holders, changed)
+                    elif holders:
                         await changed.wait()
-                    pause = min(2 * pause, LONGEST_PAUSE)
+                    elif not await _wait_at_server(state, locks, wish.piece, changed, granted):
+                        with trio.move_on_after(pause):
+                            await changed.wait()
+                        pause = min(2 * pause, LONGEST_PAUSE)
+            except ConnectionLost as loss:
+                if _is_loss(state, locks, loss):
+                    raise
+                state.locks.lose_carrier(locks)
             _alive(state, file)
     finally:
         for piece in granted:
@@ -135,6 +140,8 @@ async def test_lock(state: State, file: OpenFile, wish: Wish) -> Lock | None:
         # What is locked shared here may be so elsewhere too, which cannot be found out without giving it up.
         missing = locks.ledger.gaps(wish.piece)
         handle = locks.carrier or file.handle
+        if not state.share.keeps_locks(handle):
+            handle = await _carrier(state, locks, file)
         if not missing or await state.share.is_lockable(handle, missing):
             return None
         exclusive = not wish.piece.exclusive or not await state.share.is_lockable(
@@ -302,6 +309,19 @@ async def _wait_at_server(
     return True
 
 
+def _is_loss(state: State, locks: InodeLocks, loss: ConnectionLost) -> bool:
+    """Whether anybody has lost anything by the loss of a request for a lock, which cannot simply be asked for anew.
+
+    Nobody has by that of a handle of our own by which nothing is locked and which ends with its connection: what it was
+    granted at last has ended as well.
+    """
+    carrier = locks.carrier
+    if carrier is None or not locks.ours or carrier.durability or locks.ledger.pieces or any(True for _ in locks):
+        return True
+    in_time = loss.sent or not state.share.usable(carrier)
+    return not in_time
+
+
 async def _end_waits(locks: InodeLocks, piece: Piece) -> None:
     """Take back the requests for shared locks on parts of a range, and see how they have ended."""
     for wait in list(locks.waits):
@@ -334,9 +354,15 @@ async def _shrink(state: State, locks: InodeLocks) -> None:
 
 
 async def _carrier(state: State, locks: InodeLocks, file: OpenFile) -> Open:
-    """Return the handle that has the locks, or choose one: it should be able to do whatever any descriptor may do."""
+    """Return the handle that has the locks, or choose one: it should be able to do whatever any descriptor may do.
+
+    One that has none any more, and should not have others since its lease was broken, is no carrier any longer.
+    """
     if locks.carrier is not None:
-        return locks.carrier
+        if locks.ours or locks.ledger.pieces or locks.waits or state.share.keeps_locks(locks.carrier):
+            return locks.carrier
+        locks.carrier.ledger = None
+        locks.carrier, locks.ledger = None, Ledger()
     carrier = await _choose(state, locks, file)
     locks.ledger = PosixLedger() if await _goes_by_posix(state, carrier) else Ledger()
     carrier.ledger = locks.ledger
