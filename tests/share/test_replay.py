@@ -288,6 +288,23 @@ async def test_one_that_waits_at_the_server_and_finds_its_name_taken_may_be_ours
             await made.share.create("new", read=True, write=True, exclusive=True)
 
 
+@pytest.mark.parametrize("why", ["", "kept for good", "directories are leased"])
+@trio_test
+async def test_what_carries_locks_that_others_may_hold_too_ends_with_its_connection(why: str) -> None:
+    """Samba before 4.23 miscounts what it refuses to durable opens. It leases no directories and keeps none for good."""
+    async with losing(available=why == "kept for good") as made:
+        session = made.stage.world.pool.session
+        assert session is not None
+        if why == "directories are leased":
+            session.agreed.capabilities |= Capability.DIRECTORY_LEASING
+        handle = await made.share.open("f", read=True, write=True, expect=None)
+        assert handle.durability == (Durability.PERSISTENT if why == "kept for good" else Durability.DURABLE_V2)
+        assert made.share.keeps_locks(handle) == bool(why)
+        carrier = await made.share.open_for_locks("f", expect=None)
+        assert carrier.durability == (handle.durability if why else Durability.NONE)
+        assert made.share.keeps_locks(carrier)
+
+
 @trio_test
 async def test_no_two_locks_in_a_row_have_the_same_number() -> None:
     async with losing() as made:

@@ -22,6 +22,8 @@ class FakeLocks:
         self.locks: dict[Any, MandatoryLocks] = {}
         self.unlocked = trio.Event()
         self.waiting: list[Piece] = []
+        self.keeping = True
+        """Whether a handle that somebody has opened for other things may carry locks."""
 
     async def exchange(self, call: str) -> None:
         raise NotImplementedError
@@ -33,7 +35,7 @@ class FakeLocks:
         return not handle.closed and handle.generation == self.generation
 
     def keeps_locks(self, handle: Open) -> bool:
-        return True
+        return self.keeping
 
     def locks_of(self, node: Any) -> MandatoryLocks:
         """The locks of a file."""

@@ -15,9 +15,10 @@ from fake_share import FakeShare
 from mandatory_locks import PosixLocks
 from vfs_world import World, fails, in_trio
 
-from smb3fs.errors import Status, StatusError
+from smb3fs.errors import ConnectionLost, Status, StatusError
 from smb3fs.handles.byte_ranges import END, Lock
 from smb3fs.handles.ledger import Piece
+from smb3fs.handles.opens import Durability
 from smb3fs.vfs.files import Owner
 from smb3fs.vfs.locking import BRIEFLY, RECENTLY
 from smb3fs.vfs.names import NameMapping
@@ -422,6 +423,76 @@ async def test_what_is_lost_with_the_connection(expect_log: Callable[[str], None
     await w.release(new)
     assert len(w.state.locks) == 0
     assert w.state.locks.by_inode == {}
+
+
+@in_trio
+async def test_a_handle_that_should_not_carry_locks_any_more_does_so_until_it_has_none() -> None:
+    """As its lease was broken by another client, who may be in the way from now on."""
+    w = Locking()
+    fh = await w.open("f", os.O_RDWR)
+    handle = w.state.files.get(fh).handle
+    await w.lock(fh, A, 0, 10)
+    (locks,) = w.state.locks.by_inode.values()
+    assert (locks.carrier, locks.ours) == (handle, False)
+    w.share.keeping = False
+    await w.lock(fh, B, 10, 20)
+    assert locks.carrier is handle
+    await w.unlock(fh, A)
+    await w.unlock(fh, B)
+    assert await w.test(fh, A, 0, 10) is None
+    assert locks.ours
+    assert handle.ledger is None
+    await w.lock(fh, A, 0, 10)
+    assert w.share.locks_of(w.share.find("f")).held == [(locks.carrier, Piece(0, 10, True))]
+    await w.write(fh, 0, b"written")
+    await w.release(fh)
+    w.nothing_left()
+
+
+@pytest.mark.parametrize("wait", [False, True])
+@in_trio
+async def test_a_lock_whose_request_is_lost_is_asked_for_by_another_handle(wait: bool) -> None:
+    """What the one was granted has ended with it, and nobody had locked anything by it."""
+    w = Locking()
+    w.share.keeping = False
+    fh = await w.open("f", os.O_RDWR)
+    if wait:
+        other = Foreign(w).world
+        theirs = await other.open("f", os.O_RDWR)
+        await other.lock(theirs, B, 0, 10)
+        w.share.fail("wait_for_lock", ConnectionLost("gone"))
+    else:
+        w.share.fail("lock", ConnectionLost("gone"), ConnectionLost("gone"))
+    opened = w.share.calls.count("open")
+    async with trio.open_nursery() as nursery:
+        done = await runs(nursery, w.lock, fh, A, 0, 10, wait=wait)
+        if wait:
+            assert not done
+            await other.unlock(theirs, B)
+    assert done == ["done"]
+    assert w.share.calls.count("open") == opened + (2 if wait else 3)
+    assert w.pieces() == [Piece(0, 10, True)]
+    await w.release(fh)
+
+
+@pytest.mark.parametrize("why", ["held", "not ours", "no connection", "kept"])
+@in_trio
+async def test_it_is_an_error_where_something_may_be_lost_by_it(why: str, expect_log: Callable[[str], None]) -> None:
+    expect_log("ConnectionLost")
+    w = Locking()
+    w.share.keeping = why == "not ours"
+    fh = await w.open("f", os.O_RDWR)
+    if why == "held":
+        await w.lock(fh, B, 10, 20)
+    if why == "kept":
+        await w.lock(fh, B, 10, 20)
+        await w.unlock(fh, B)
+        (locks,) = w.state.locks.by_inode.values()
+        assert locks.carrier is not None
+        locks.carrier.durability = Durability.PERSISTENT
+    w.share.fail("lock", ConnectionLost("gone", sent=why != "no connection"))
+    with fails(errno.EIO):
+        await w.lock(fh, A, 0, 10)
 
 
 @in_trio
