@@ -291,7 +291,7 @@ async def test_one_that_waits_at_the_server_and_finds_its_name_taken_may_be_ours
 @pytest.mark.parametrize("why", ["", "kept for good", "directories are leased"])
 @trio_test
 async def test_what_carries_locks_that_others_may_hold_too_ends_with_its_connection(why: str) -> None:
-    """Samba before 4.23 miscounts what it refuses to durable opens. It leases no directories and keeps none for good."""
+    """Samba before 4.23 miscounts what it refuses to durable opens; it leases no directories, keeps none for good."""
     async with losing(available=why == "kept for good") as made:
         session = made.stage.world.pool.session
         assert session is not None

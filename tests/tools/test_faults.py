@@ -496,6 +496,24 @@ def test_nothing_less_is_enough(log: str) -> None:
     assert not read(log).forgotten(77, [(hour(100), True)], hour(103))
 
 
+SWEEP = "cleaning up 2 entries for file (file-id='65024:77:0', servicepath='/s', name='run/log1') from open_persistent"
+    "cleaning up 2 entries for file (file-id='65024:77:0', servicepath='/s', name='run/log1') from open_persistent_id 5"
+)
+DISCONNECT = "mark file 65024:77:0 as disconnected at 2026/11/22 04:01:40.25 with timeout at 2026/11/22 04:02:40.25"
+
+
+def test_opens_that_a_timer_of_an_earlier_loss_has_deleted_are_forgotten() -> None:
+    """Samba 4.17 looks only whether all opens of the file are without their connection, not for how long."""
+    told = read(entry(41, DISCONNECT) + entry(100, DISCONNECT) + entry(101, SWEEP) + entry(110, DISCONNECT))
+    assert told.swept_early(77, hour(101.5))
+    assert not told.swept_early(78, hour(101.5)), "another file"
+    assert not told.swept_early(77, hour(100.5)), "it was there still"
+    assert not told.swept_early(77, hour(111)), "other opens were lost since"
+    assert not read(entry(40, DISCONNECT) + entry(101, SWEEP)).swept_early(77, hour(102)), "its time was over"
+    assert not read(entry(101, SWEEP) + entry(102, DISCONNECT)).swept_early(77, hour(101.5)), "nothing was lost before"
+    assert not read(entry(100, DISCONNECT)).swept_early(77, hour(101.5)), "nothing was deleted"
+
+
 def failing(number: int) -> int:
     """What a call on a mount comes to."""
     raise OSError(number, "x")

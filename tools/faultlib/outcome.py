@@ -117,7 +117,8 @@ class Report:
         if event.error.endswith(STUCK):
             return STUCK_FILE
         deadly = [(to_clock + one.begun, one.fault.kind in OF_THE_SERVER or one.panics > 0) for one in before]
-        if told.forgotten(event.inode, deadly, to_clock + event.ended):
+        ended = to_clock + event.ended
+        if told.forgotten(event.inode, deadly, ended) or told.swept_early(event.inode, ended):
             return FORGOTTEN
         # An error may come to light when the next fault has begun already.
         kinds = {one.fault.kind for one in before[-2:]} or {"no fault"}

@@ -4,6 +4,7 @@ Two defects of Samba 4.25.1, both of what it does about a process that was kille
 
     forgotten   A timer of the scavenger that an earlier loss has left deletes an open that nobody has claimed yet, long
                 before its time is over, since its process is gone. The claim then hears that there is no such open.
+                Samba 4.17.12 does so after each loss, whether a process was killed or not.
     stuck       A process is killed between the places where it writes down a new open. The scavenger cannot delete what
                 is left, as one of them is empty, or does not even try, as another does not say yet that the open is a
                 persistent one; and nobody can open the file, or another one of its number.
@@ -14,6 +15,7 @@ are gone.
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Iterator, Sequence
@@ -22,6 +24,9 @@ from typing import Final
 
 HEADER: Final = re.compile(r"^\[(\d+/\d+/\d+ \d+:\d+:\d+)(\.\d+)?,.*?\]", re.MULTILINE)
 CLEANED: Final = re.compile(r"cleaning up entry for file \(file-id='\d+:(\d+):\d+'.*?from open_persistent_id (\d+)")
+# What 4.17 says instead, of all opens of a file; and when they lost their connection.
+SWEPT: Final = re.compile(r"cleaning up \d+ entries for file \(file-id='\d+:(\d+):\d+'")
+DISCONNECTED: Final = re.compile(r"mark file \d+:(\d+):\d+ as disconnected at")
 IN_USE: Final = re.compile(r"file \(file-id='\d+:(\d+):\d+'.*? is used by server .* internal error")
 UNKNOWN: Final = re.compile(r"smbXsrv_open_global_verify_record for ([0-9A-F]{8}) failed: NT_STATUS_NOT_FOUND")
 STUCK: Final = re.compile(r"Failed to cleanup open global for file \d+:(\d+):\d+ open \d+: NT_STATUS_NOT_FOUND")
@@ -43,6 +48,20 @@ class Told:
     """By the number of an open: when it was claimed last, and not found."""
     stuck: set[int] = field(default_factory=set)
     """Inodes of files of which the scavenger cannot delete what a killed process has left."""
+    disconnected: dict[int, list[float]] = field(default_factory=dict)
+    """By inode: when its opens have lost their connection, in order."""
+    swept: list[tuple[int, float]] = field(default_factory=list)
+    """Inodes of files all of whose opens the scavenger has deleted, and when."""
+
+    def swept_early(self, inode: int, now: float) -> bool:
+        """Whether the opens of a file were deleted in their time since a loss; the next one is about other opens."""
+        losses = self.disconnected.get(inode, [])
+        for of, deleted in self.swept:
+            before = max((when for when in losses if when <= deleted), default=-math.inf)
+            after = min((when for when in losses if when > deleted), default=math.inf)
+            if of == inode and deleted < before + KEPT and deleted <= now < after:
+                return True
+        return False
 
     def forgotten(self, inode: int, faults: Sequence[tuple[float, bool]], now: float) -> bool:
         """Whether an open of a file was deleted within its time since a loss, and claimed in vain after that.
@@ -69,6 +88,10 @@ def read(log: str) -> Told:
         elif (found := IN_USE.search(text)) and told.cleaned.get(last, (0, 0.0))[0] == int(found[1]):
             # Its process lives. Samba forgets such opens when it has refused a claim, which is ours to avoid.
             del told.cleaned[last]
+        elif found := SWEPT.search(text):
+            told.swept.append((int(found[1]), when))
+        elif found := DISCONNECTED.search(text):
+            told.disconnected.setdefault(int(found[1]), []).append(when)
         elif found := UNKNOWN.search(text):
             told.unknown[int(found[1], 16)] = when
     told.stuck = stuck_in(log)
