@@ -496,9 +496,7 @@ def test_nothing_less_is_enough(log: str) -> None:
     assert not read(log).forgotten(77, [(hour(100), True)], hour(103))
 
 
-SWEEP = "cleaning up 2 entries for file (file-id='65024:77:0', servicepath='/s', name='run/log1') from open_persistent"
-    "cleaning up 2 entries for file (file-id='65024:77:0', servicepath='/s', name='run/log1') from open_persistent_id 5"
-)
+SWEEP = "cleaning up 2 entries for file (file-id='65024:77:0', servicepath='/s', name='run/log1')"
 DISCONNECT = "mark file 65024:77:0 as disconnected at 2026/11/22 04:01:40.25 with timeout at 2026/11/22 04:02:40.25"
 
 
