@@ -470,6 +470,10 @@ def test_an_open_that_was_deleted_and_then_claimed_is_forgotten() -> None:
     kill = (hour(100), True)
     assert told.forgotten(77, [(hour(50), False), kill], hour(103))
     assert told.forgotten(77, [kill, (hour(102), False)], hour(103))
+    again = entry(101.25, cleaned(0xE2D1B7F1)) + entry(102.5, NOT_FOUND % 0xE2D1B7F1) + entry(160, cleaned(0xE2D1B7F1))
+    assert read(again).forgotten(77, [kill], hour(103)), "another timer does the same later"
+    again += entry(161, NOT_FOUND % 0xE2D1B7F1)
+    assert read(again).forgotten(77, [kill], hour(103)), "and it is claimed in vain again"
     assert not told.forgotten(78, [kill], hour(103)), "another file"
     assert not told.forgotten(77, [(hour(101.5), True)], hour(103)), "it was deleted before the loss"
     assert not told.forgotten(77, [kill], hour(102)), "the error came before the claim"

@@ -42,10 +42,10 @@ KEPT: Final = 60.0
 class Told:
     """What a server's log says; times are those of the day, in seconds since the epoch."""
 
-    cleaned: dict[int, tuple[int, float]] = field(default_factory=dict)
-    """By the number of an open: the inode of its file, and when the scavenger has deleted it."""
-    unknown: dict[int, float] = field(default_factory=dict)
-    """By the number of an open: when it was claimed last, and not found."""
+    cleaned: dict[int, list[tuple[int, float]]] = field(default_factory=dict)
+    """By the number of an open: the inode of its file, and when the scavenger has deleted it; it may do so anew."""
+    unknown: dict[int, list[float]] = field(default_factory=dict)
+    """By the number of an open: when it was claimed, and not found."""
     stuck: set[int] = field(default_factory=set)
     """Inodes of files of which the scavenger cannot delete what a killed process has left."""
     disconnected: dict[int, list[float]] = field(default_factory=dict)
@@ -69,11 +69,12 @@ class Told:
         `faults` says when each began, and whether it ended a process of the server; the last one before the deletion
         must have. After others an open that is deleted may be one of which a claim was refused, which is ours to avoid.
         """
-        for number, (of, deleted) in self.cleaned.items():
-            begun, killed = max((one for one in faults if one[0] <= deleted), default=(0.0, False))
-            in_time = killed and deleted < begun + KEPT
-            if of == inode and in_time and deleted <= self.unknown.get(number, 0.0) <= now:
-                return True
+        for number, times in self.cleaned.items():
+            for of, deleted in times:
+                begun, killed = max((one for one in faults if one[0] <= deleted), default=(0.0, False))
+                in_time = killed and deleted < begun + KEPT
+                if of == inode and in_time and any(deleted <= when <= now for when in self.unknown.get(number, ())):
+                    return True
         return False
 
 
@@ -84,16 +85,16 @@ def read(log: str) -> Told:
     for when, text in _entries(log):
         if found := CLEANED.search(text):
             last = int(found[2])
-            told.cleaned[last] = (int(found[1]), when)
-        elif (found := IN_USE.search(text)) and told.cleaned.get(last, (0, 0.0))[0] == int(found[1]):
+            told.cleaned.setdefault(last, []).append((int(found[1]), when))
+        elif (found := IN_USE.search(text)) and any(of == int(found[1]) for of, _ in told.cleaned.get(last, ())[-1:]):
             # Its process lives. Samba forgets such opens when it has refused a claim, which is ours to avoid.
-            del told.cleaned[last]
+            told.cleaned[last].pop()
         elif found := SWEPT.search(text):
             told.swept.append((int(found[1]), when))
         elif found := DISCONNECTED.search(text):
             told.disconnected.setdefault(int(found[1]), []).append(when)
         elif found := UNKNOWN.search(text):
-            told.unknown[int(found[1], 16)] = when
+            told.unknown.setdefault(int(found[1], 16), []).append(when)
     told.stuck = stuck_in(log)
     return told
 
