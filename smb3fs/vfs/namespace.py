@@ -166,7 +166,7 @@ async def _remove_open(state: State, inode: Inode, parent: Inode, name: str) -> 
     try:
         await state.below(parent, hidden, lambda path: state.share.remove_file(path, **_known(inode)))
     except (OSError, Smb3fsError):
-        await _put_back(state, inode, parent, hidden, name)
+        await _put_back(state, inode, parent, hidden, name, doomed=True)
         raise
     except BaseException:
         await _remove_later(state, inode, parent, hidden, name)
@@ -213,17 +213,21 @@ async def _rename_for_certain(state: State, inode: Inode, parent: Inode, name: s
             return None
 
 
-async def _put_back(state: State, inode: Inode, parent: Inode, hidden: str, name: str) -> None:
-    """Undo `_set_aside`, as far as the server lets us."""
+async def _put_back(state: State, inode: Inode, parent: Inode, hidden: str, name: str, *, doomed: bool = False) -> None:
+    """Undo `_set_aside`, as far as the server lets us; what is `doomed` was to be removed, not only replaced."""
     new_path = state.inodes.path_below(parent, name)
     try:
         await state.below(
             parent, hidden, lambda path: state.share.rename(path, new_path, replace=False, **_known(inode))
         )
-    except BaseException as error:
+    except (OSError, Smb3fsError):
         _leave_aside(state, hidden, name)
-        if not isinstance(error, OSError | Smb3fsError):
-            raise
+    except BaseException:
+        if doomed:  # whoever asked learns only that it was not done in time
+            await _remove_later(state, inode, parent, hidden, name)
+        else:
+            _leave_aside(state, hidden, name)
+        raise
     else:
         state.aside.pop(hidden, None)
         state.inodes.rename(parent, hidden, parent, name)

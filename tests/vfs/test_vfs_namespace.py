@@ -11,7 +11,7 @@ import trio
 import trio.testing
 from vfs_world import ROOT, World, fails, in_trio
 
-from smb3fs.errors import ConnectionLost, Status
+from smb3fs.errors import ConnectionLost, Status, StatusError
 from smb3fs.vfs.namespace import RENAME_NOREPLACE
 from smb3fs.vfs.wall import settle
 from smb3fs.wire.create import FileAttribute
@@ -619,6 +619,56 @@ async def test_what_is_given_up_is_removed_later_and_not_shown(step: str) -> Non
     assert await world.listing() == ([] if step == "remove_file" else ["file"])
     await settle(world.vfs.release(fh))
     assert await world.listing() == ([] if step == "remove_file" else ["file"])
+
+
+@in_trio
+async def test_what_is_refused_and_cannot_be_put_back_in_time_is_removed_later_and_not_shown() -> None:
+    """Samba refuses after 35 s what a process that is gone stands in the way of, each time."""
+    world = World()
+    world.share.removes_later = True
+    fh, _ = await world.create("file")
+
+    def refuse(call: str) -> None:
+        if call == "remove_file":
+            world.share.hang("rename")
+            raise StatusError(Status.ACCESS_DENIED, "SET_INFO")
+
+    world.share.before = refuse
+    with trio.move_on_after(1) as scope:
+        await settle(world.vfs.unlink(ROOT, b"file"))
+    assert scope.cancelled_caught
+    ((path, number),) = world.share.to_be_removed
+    assert [path] == hidden(world)
+    assert number == world.share.find(path).file_id
+    world.share.gates.clear()
+    assert await world.listing() == []
+    await settle(world.vfs.release(fh))
+
+
+@in_trio
+async def test_what_was_only_to_be_replaced_is_never_removed_for_that(expect_log: Callable[[str], None]) -> None:
+    expect_log("may be called")
+    world = World()
+    world.share.removes_later = True
+    world.share.put("one", b"one")
+    world.share.put("two", b"two!")
+    await world.open("two", os.O_RDWR)
+    renames: list[str] = []
+
+    def refuse(call: str) -> None:
+        if call == "rename":
+            renames.append(call)
+            if len(renames) == 4:
+                world.share.hang("rename")
+            elif len(renames) != 2:
+                raise StatusError(Status.ACCESS_DENIED, "SET_INFO")
+
+    world.share.before = refuse
+    with trio.move_on_after(1):
+        await world.rename("one", "two")
+    assert len(renames) == 4, "onto it, aside, into its place, back"
+    assert not world.share.to_be_removed
+    assert len(hidden(world)) == 1
 
 
 @pytest.mark.parametrize("lost", [False, True])
