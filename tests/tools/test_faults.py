@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -606,6 +607,62 @@ def test_a_file_is_left_aside_by_whatever_name_it_has_since(tmp_path: Path, monk
     (said,) = trying.found.violations
     assert "other" in said
     assert ".smb3fs-0" not in said
+
+
+def test_a_name_of_the_mounts_own_is_no_violation_where_the_server_keeps_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second name of a file that is stuck cannot be taken away."""
+    mount, behind, log = tmp_path / "mount", tmp_path / "behind", tmp_path / "log"
+    for place in (mount, behind):
+        (place / "w0").mkdir(parents=True)
+        for name in (".smb3fs-0", ".smb3fs-1"):
+            (place / "w0" / name).touch()
+    trying = Trying(0, lambda *_: None, Behind(mount, behind, log))
+    own = OwnFiles(mount / "w0", trying, random.Random(1))
+    log.write_text(entry(1, STUCK_LINE % (behind / "w0" / ".smb3fs-0").stat().st_ino))
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    ticks = iter(range(10_000))
+    monkeypatch.setattr(time, "monotonic", lambda: next(ticks))
+    own.list()
+    (said,) = trying.found.violations
+    assert ".smb3fs-1" in said
+    assert ".smb3fs-0" not in said
+
+
+class UsedByOthers(Run):
+    """The end of a run with one stuck file, of which another client can do some things."""
+
+    def __init__(self, what: str, can: Sequence[str]) -> None:
+        self._workers = [SimpleNamespace(events=[Event(1.0, 61.0, what, "ETIMEDOUT" + STUCK, 77)])]  # type: ignore[list-item]
+        self._server = SimpleNamespace(open_inodes=dict, log=lambda: entry(1, STUCK_LINE % 77))  # type: ignore[assignment]
+        self._share, self.can = PERSISTENT, can
+        self.report = report(1, ["kill"], stuck=["one"])
+
+    def _names_of(self, inodes: set[int]) -> dict[str, int]:
+        return {"f": 77} if 77 in inodes else {}
+
+    def _opens(self, name: str) -> bool:
+        return "open" in self.can
+
+    def _removes(self, name: str) -> bool:
+        return "remove" in self.can
+
+
+@pytest.mark.parametrize(
+    ("what", "can", "fine"),
+    [
+        ("open", ["open"], False),
+        ("open", [], True),
+        ("unlink", ["open"], True),
+        ("unlink", ["open", "remove"], False),
+        ("unlink", [], True),
+    ],
+)
+def test_what_is_taken_for_stuck_has_to_be_so_for_others(what: str, can: Sequence[str], fine: bool) -> None:
+    run = UsedByOthers(what, can)
+    run._open_files()
+    assert (run.report.violations == []) == fine
 
 
 # -- when a fault is over ----------------------------------------------------------------------------------------------

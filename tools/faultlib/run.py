@@ -21,7 +21,7 @@ from faultlib.plan import Fault
 from faultlib.promises import PERSISTENT
 from faultlib.proxy import PORT, Proxy
 from faultlib.shared_files import COUNTER_WIDTH, COUNTERS
-from faultlib.trying import PATIENCE
+from faultlib.trying import PATIENCE, STUCK
 from faultlib.verdicts import KEPT, read
 from faultlib.workers import SETTLE_SECONDS, Process, settled
 
@@ -29,6 +29,8 @@ PLACE: Final = "run"
 # What a worker may take for its comparison, beside the patience that its last operation has.
 COMPARE_SECONDS: Final = 120.0
 WARM_UP: Final = 0.5
+# What takes a name from a file: of one that is stuck another client may read what it cannot remove.
+REMOVING: Final = frozenset({"unlink", "rmdir", "rename"})
 
 
 class Run:
@@ -216,18 +218,35 @@ class Run:
         told = read(self._server.log())
         if others := [name for inode, name in left.items() if inode not in told.stuck]:
             self.report.violations.append(f"left open at the server: {others[:5]}")
-        names = self._names_of(told.stuck) if self.report.stuck else []
-        if fine := [name for name in names if self._opens(name)]:
-            self.report.violations.append(f"taken for stuck, and another client can open them: {fine[:5]}")
+        names = self._names_of(told.stuck) if self.report.stuck else {}
+        opened, removed = self._stuck_at()
+        if fine := [
+            name
+            for name, inode in names.items()
+            if self._opens(name) and (inode not in removed - opened or self._removes(name))
+        ]:
+            self.report.violations.append(f"taken for stuck, and another client can use them: {fine[:5]}")
 
-    def _names_of(self, inodes: set[int]) -> list[str]:
-        """The names of some files, as clients see them."""
+    def _stuck_at(self) -> tuple[set[int], set[int]]:
+        """The inodes of files that could not be used, and of those that could not be removed or renamed."""
+        stuck = [event for worker in self._workers for event in worker.events if event.error.endswith(STUCK)]
+        removed = {event.inode for event in stuck if event.what in REMOVING}
+        return {event.inode for event in stuck if event.what not in REMOVING}, removed
+
+    def _names_of(self, inodes: set[int]) -> dict[str, int]:
+        """The names of some files, as clients see them, and their inodes."""
         top = self._server.directory(self._share)
-        found = (path for path in top.rglob("*") if path.stat().st_ino in inodes)
-        return [str(path.relative_to(top)) for path in found]
+        told = {str(path.relative_to(top)): path.stat().st_ino for path in top.rglob("*")}
+        return {name: inode for name, inode in told.items() if inode in inodes}
 
     def _opens(self, name: str) -> bool:
         """Whether another client can open a file."""
         with suppress(CommandError, subprocess.TimeoutExpired):
             return "NT_STATUS" not in self._server.client(f'get "{name}" /dev/null', self._share)
+        return False
+
+    def _removes(self, name: str) -> bool:
+        """Whether another client can remove a file."""
+        with suppress(CommandError, subprocess.TimeoutExpired):
+            return "NT_STATUS" not in self._server.client(f'rm "{name}"', self._share)
         return False

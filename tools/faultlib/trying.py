@@ -32,6 +32,8 @@ LOST: Final = frozenset(
 # What waited for so long may have been stuck, which the server's log says a moment later.
 STUCK_AFTER: Final = 30.0
 TELLING: Final = 3.0
+# How names begin that a mount gives files for a while.
+OWN_NAME: Final = ".smb3fs-"
 # How the error of something that was is told.
 STUCK: Final = " (stuck)"
 SLOW: Final = 0.05
@@ -150,8 +152,14 @@ class Trying:
         return [self._behind.inode(place) for place in arguments[:2]] if self._behind is not None else [0]
 
     def is_aside(self, path: Path) -> bool:
-        """Whether what has a name is a file that was left aside, by whatever name that was."""
-        return self._behind is not None and self._behind.inode(path) in self._stuck
+        """Whether what has a name is a file that was left aside, by whatever name that was.
+
+        So is what has a name of a mount's own, if the server does not let the mount take that away.
+        """
+        if self._behind is None:
+            return False
+        inode = self._behind.inode(path)
+        return inode in self._stuck or (path.name.startswith(OWN_NAME) and self._behind.stuck(inode))
 
     def until_done(
         self, what: str, action: Callable[..., T], *arguments: Any, explained: tuple[int, ...] = ()
