@@ -19,6 +19,8 @@ if str(TOOLS) not in sys.path:
 from benchlib import cli, kernel, machine, report, stats  # noqa: E402
 from benchlib.bulk import Read, Write  # noqa: E402
 from benchlib.delay import Delay  # noqa: E402
+from benchlib.inodes import as_markdown  # noqa: E402
+from benchlib.inodes import Step as Known  # noqa: E402
 from benchlib.memory import Step  # noqa: E402
 from benchlib.runner import Facts, Result, Results, describe_sessions, turns  # noqa: E402
 from benchlib.small import Create, List, OpenRead, Stat, Unlink, small_name  # noqa: E402
@@ -404,3 +406,19 @@ def test_a_run_that_does_not_fit_into_memory_is_refused(capsys: pytest.CaptureFi
     with pytest.raises(SystemExit):
         cli.check_memory(Sizes(1 << 30, 1, 1), [])
     assert "choose a smaller --mib" in capsys.readouterr().err
+
+
+def test_what_an_inode_costs() -> None:
+    mib = 1 << 20
+    steps = [
+        Known("the mount", 50 * mib, 1, 0),
+        Known("`find -ls`", 100 * mib, 100 * 1024, 0),
+        Known("2 directories open", 101 * mib, 100 * 1024, 0, 2),
+        Known("the kernel has forgotten them", 101 * mib, 1, 0),
+    ]
+    section = as_markdown([("Samba", steps)], 100_000, "tools/bench inodes")
+    told = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in section.splitlines() if line.startswith("| Samba")
+    ]
+    assert [line[4] for line in told] == ["–", "512", "–", "–"]
+    assert "512 KiB (Samba) each" in section

@@ -7,9 +7,10 @@ from typing import Final
 
 LEASES: Final = "## On a server with directory leases"
 COPIES: Final = "## Copies by the server"
+INODES: Final = "## Memory of what is known"
 LINKS: Final = "## Several links"
 # The headings of sections that the main report does not write.
-OTHERS: Final = (LEASES, COPIES, LINKS)
+OTHERS: Final = (INODES, LEASES, COPIES, LINKS)
 
 
 def section_of(document: str, heading: str) -> str:
