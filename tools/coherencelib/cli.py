@@ -9,7 +9,7 @@ import random
 import sys
 import time
 from pathlib import Path
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from faultlib.cli import INTERRUPTED, kinds
 from faultlib.plan import KINDS
@@ -21,6 +21,9 @@ from coherencelib.outages import Plan
 from coherencelib.promises import MODES, bound
 from coherencelib.report import as_json, as_text
 from coherencelib.run import TRIES, Report, Run
+
+# Seconds of a race.
+RACE: Final = 20.0
 
 
 def numbers(text: str) -> list[int]:
@@ -46,6 +49,14 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--share", default="share", help="of the private server (default share)")
     made.add_argument("--later", action="store_true", help="on the later Samba of tools/lab/samba.py root")
     made.add_argument("--server-disk", action="store_true", help="with a process on the server's own disk as well")
+    made.add_argument(
+        "--concurrent",
+        type=float,
+        nargs="?",
+        const=RACE,
+        metavar="S",
+        help=f"both mounts at work at the same time, for so many seconds a seed (default {RACE:.0f})",
+    )
     made.add_argument("--faults", type=int, default=0, metavar="N", help="so many of tools/faults in each history")
     made.add_argument("--kinds", type=kinds, default=KINDS, metavar="KIND,...", help=f"of them: {', '.join(KINDS)}")
     made.add_argument("--longest", type=float, default=1.0, metavar="S", help="no outage is longer (default 1)")
@@ -70,6 +81,8 @@ def main() -> int:
     promise = MODES[arguments.cache]
     if arguments.server_disk and not promise.server_disk:
         stop(f"with --cache {arguments.cache} nothing is promised about the server's own disk (none, nolease)")
+    if arguments.concurrent and (arguments.faults or arguments.server_disk or arguments.only):
+        stop("--concurrent has two mounts, no faults and no single operations")
     if arguments.faults and arguments.server_disk:
         stop("while a fault lasts nobody can say when the server's own disk is seen: --faults or --server-disk")
     root = ""
@@ -110,7 +123,10 @@ def run(server: Samba, arguments: argparse.Namespace) -> Report:
     ) as running:
         try:
             for each in range(seed, seed + count):
-                right = running.sequential(each, arguments.operations, only=arguments.only, tries=arguments.tries)
+                if arguments.concurrent:
+                    right = running.concurrent(each, arguments.concurrent)
+                else:
+                    right = running.sequential(each, arguments.operations, only=arguments.only, tries=arguments.tries)
                 if (arguments.seconds and time.monotonic() - began > arguments.seconds) or (
                     arguments.stop and not right
                 ):

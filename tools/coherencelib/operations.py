@@ -64,6 +64,6 @@ def difference(seen: Any, expected: Any) -> str:
     return f"{lengths}at {at} {described(seen, at)} in place of {described(expected, at)}"
 
 
-def listed(operations: Sequence[Operation]) -> str:
+def listed(operations: Sequence[object]) -> str:
     """A history that people can read."""
     return "\n".join(f"  {operation}" for operation in operations)

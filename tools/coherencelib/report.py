@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from coherencelib.operations import listed
+from coherencelib.operations import Operation, listed
 from coherencelib.outages import Felt
 from coherencelib.run import Report
 
@@ -24,11 +24,13 @@ def as_text(report: Report) -> str:
     lines += ["  interrupted: more was to be done"] if report.interrupted else []
     lines += felt(report.felt) if report.felt is not None else []
     for violation in report.violations:
-        numbers = ",".join(str(operation.number) for operation in violation.history)
+        again = f"--seed {violation.seed}"
+        if numbers := [str(one.number) for one in violation.history if isinstance(one, Operation)]:
+            again += f" --only {','.join(numbers)}"
         lines += [
             f"  seed {violation.seed}, after {violation.whole} operations: {violation.words}",
             listed(violation.history),
-            f"  again: --seed {violation.seed} --only {numbers}",
+            f"  again: {again}",
         ]
     return "\n".join(lines)
 

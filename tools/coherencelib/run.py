@@ -15,6 +15,8 @@ from faultlib.proxy import PORT, Proxy
 from lab.mounting import Mount
 from lab.server import UNIX_ACCOUNT, Samba
 
+from coherencelib.concurrent import race
+from coherencelib.linear import Event
 from coherencelib.minimise import minimised
 from coherencelib.operations import DISK, LEFT, RIGHT, SMBCLIENT, Operation
 from coherencelib.outages import Felt, Outages, Plan, with_faults
@@ -37,7 +39,7 @@ class Violation:
 
     seed: int
     words: str
-    history: list[Operation]
+    history: Sequence[Operation | Event]
     """As short as it was found to fail; the whole if no shorter one did."""
     whole: int
     """Of how many operations it was made."""
@@ -170,6 +172,31 @@ class Run:
                 course.violation = found.violation
                 return True
         return False
+
+    def concurrent(self, seed: int, seconds: float) -> bool:
+        """Both mounts at the same time, for so long; whether all that was seen can have been."""
+        folder = f"race-{secrets.token_hex(4)}"
+        behind = self._server.directory(self._share) / folder
+        self._stack.callback(shutil.rmtree, behind, ignore_errors=True)
+        (self._mounts[0].path / folder).mkdir()
+        places = {name: mount.path / folder for name, mount in zip((LEFT, RIGHT), self._mounts, strict=True)}
+        maps = "map_read" not in self._promise.without
+        self.report.seeds.append(seed)
+        events, verdict = race(
+            places,
+            behind,
+            seed,
+            seconds,
+            self._bound,
+            lambda left: self._say(f"seed {seed}: {left:.0f} s; {len(self.report.violations)} violations so far"),
+            maps=maps,
+        )
+        self.report.done.update(f"{event.who} {event.what}" for event in events)
+        if verdict.late:
+            self.report.late.setdefault("read beside a write", []).extend(verdict.late)
+        for wrong in verdict.wrong:
+            self.report.violations.append(Violation(seed, wrong.words, wrong.events, len(events)))
+        return not verdict.wrong
 
     def _attempt(self, history: Sequence[Operation], seed: int) -> Course:
         """Do a history in a new directory of its own."""
