@@ -19,8 +19,8 @@ if str(TOOLS) not in sys.path:
 from benchlib import cli, kernel, machine, report, stats  # noqa: E402
 from benchlib.bulk import Read, Write  # noqa: E402
 from benchlib.delay import Delay  # noqa: E402
-from benchlib.inodes import as_markdown  # noqa: E402
 from benchlib.inodes import Step as Known  # noqa: E402
+from benchlib.inodes import as_markdown  # noqa: E402
 from benchlib.memory import Step  # noqa: E402
 from benchlib.runner import Facts, Result, Results, describe_sessions, turns  # noqa: E402
 from benchlib.small import Create, List, OpenRead, Stat, Unlink, small_name  # noqa: E402
