@@ -15,17 +15,20 @@ from smb3fs.vfs.inodes import Inode
 from smb3fs.vfs.names import Hostile
 from smb3fs.vfs.spelling import Changes
 from smb3fs.vfs.state import MOVED, State
-from smb3fs.vfs.wall import Answer
+from smb3fs.vfs.wall import Answer, settle
 from smb3fs.wire.codec import filetime_to_ns
 
 
-async def begin(state: State, directory: OpenDirectory) -> None:
-    """Ask for a listing, at opendir or rewinddir."""
-    inode, listings = directory.inode, state.trace.listings
-    listings.asked += 1
-    if state.cached.list(directory):
-        return
-    listings.missed += 1
+def begin(state: State, directory: OpenDirectory) -> Answer[None]:
+    """Begin a listing, at opendir or rewinddir, from what is kept of the directory if that may be."""
+    state.trace.listings.asked += 1
+    return None if state.cached.list(directory) else _ask(state, directory)
+
+
+async def _ask(state: State, directory: OpenDirectory) -> None:
+    """Ask the server for a listing."""
+    inode = directory.inode
+    state.trace.listings.missed += 1
     # What we change from now on may or may not be in the listing; what we changed before is.
     before, directory.changed = directory.changed, Changes()
     directory.outdated = state.locks.is_crowded(inode)
@@ -55,7 +58,7 @@ def read(state: State, directory: OpenDirectory, cookie: int) -> Answer[Iterator
 
 async def _again(state: State, directory: OpenDirectory) -> Iterator[DirEntry]:
     """Begin again, after rewinddir."""
-    await begin(state, directory)
+    await settle(begin(state, directory))
     return itertools.chain(_dots(state, directory.inode), _entries(state, directory, 0))
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 
 from smb3fs.vfs import directory_entries, links, namespace
 from smb3fs.vfs.attributes import Entry
-from smb3fs.vfs.directories import DirEntry
+from smb3fs.vfs.directories import DirEntry, OpenDirectory
 from smb3fs.vfs.verbs import Verbs
 from smb3fs.vfs.wall import Answer, answers, may_wait, waits
 
@@ -14,12 +14,17 @@ from smb3fs.vfs.wall import Answer, answers, may_wait, waits
 class DirectoryVerbs(Verbs):
     """Listing directories; making, removing and renaming what is in them."""
 
-    @waits
-    async def opendir(self, number: int) -> int:
+    @may_wait
+    def opendir(self, number: int) -> Answer[int]:
         """Open a directory and begin its listing."""
         directory = self.state.directories.add(self._inodes.get(number))
+        begun = directory_entries.begin(self.state, directory)
+        return directory.fh if begun is None else self._when_begun(directory, begun)
+
+    async def _when_begun(self, directory: OpenDirectory, begun: Awaitable[None]) -> int:
+        """Wait for the beginning of a listing."""
         try:
-            await directory_entries.begin(self.state, directory)
+            await begun
         except BaseException:
             self._close_directory(directory.fh)
             raise
