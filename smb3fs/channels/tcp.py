@@ -117,6 +117,16 @@ class TcpTransport:
 
     async def receive(self) -> memoryview:
         """Return the next message."""
+        try:
+            return await self._receive()
+        except ConnectionLost:
+            # What a session is made of goes with the collector's next long round, and that may be hours away.
+            self._staging, self._large = memoryview(b""), SpareBuffers(0)
+            self._start = self._end = 0
+            raise
+
+    async def _receive(self) -> memoryview:
+        """Do so."""
         while self._end - self._start < FRAME.size:
             await self._fill()
         (size,) = FRAME.unpack_from(self._staging, self._start)

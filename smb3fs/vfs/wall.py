@@ -47,14 +47,18 @@ class Walled:
         self._told: dict[tuple[str, int], float] = {}
 
     def _as_os_error(self, verb: str, error: Exception) -> OSError:
-        """Return the OSError by which the kernel learns of `error`; tell a person what the errno does not say."""
+        """Return the OSError by which the kernel learns of `error`; tell a person what the errno does not say.
+
+        It is always another one: an error that is its own cause, or is in the group that is, keeps what its frames
+        hold, buffers of a mebibyte among it, until the collector comes by.
+        """
         while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
             error = error.exceptions[0]
         if isinstance(error, trio.TooSlowError):
             number = errno.ETIMEDOUT
             self._tell(verb, number, f"{verb}: no answer within {self._timeout:g} seconds")
         elif isinstance(error, OSError) and error.errno is not None:
-            return error
+            return OSError(error.errno, error.strerror)
         elif isinstance(error, Smb3fsError):
             number = errno_of(error)
             if number == errno.EIO:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
+import weakref
 from collections.abc import Callable
 
 import pytest
 import trio
+import trio.lowlevel
 from vfs_world import ROOT, World, fails, in_trio
 
 from smb3fs.errors import ConnectionLost, DeadlineExceeded, SecurityError, Status, StatusError, WireError
+from smb3fs.trace import Trace
 from smb3fs.vfs.attributes import SetAttr
-from smb3fs.vfs.wall import Answer, settle
+from smb3fs.vfs.wall import Answer, Walled, answers, may_wait, settle, waits
 
 # The call of the share that a verb rests on.
 RESTS_ON = {
@@ -195,3 +199,54 @@ async def test_a_hundred_calls_at_once_do_not_wait_for_each_other() -> None:
         for _ in range(100):
             nursery.start_soon(settle, calls["getattr"]())
     assert trio.current_time() - began == pytest.approx(10.0)
+
+
+class Buffer:
+    """What a caller's frame holds."""
+
+
+class Refusing(Walled):
+    """Verbs of each kind that fail, holding something meanwhile."""
+
+    held: weakref.ref[Buffer]
+
+    def _fail(self, grouped: bool) -> None:
+        buffer = Buffer()
+        self.held = weakref.ref(buffer)
+        if grouped:
+            raise ExceptionGroup("together", [OSError(errno.ENODATA, "refused")])
+        raise OSError(errno.ENODATA, "refused")
+
+    @answers
+    def at_once(self, grouped: bool) -> None:
+        """Fail before there is anything to wait for."""
+        self._fail(grouped)
+
+    @waits
+    async def later(self, grouped: bool) -> None:
+        """Fail while somebody waits."""
+        await trio.lowlevel.checkpoint()
+        self._fail(grouped)
+
+    @may_wait
+    def at_once_or_later(self, grouped: bool) -> Answer[None]:
+        """Fail as the first one does."""
+        self._fail(grouped)
+        return None
+
+
+@pytest.mark.parametrize("verb", ["at_once", "later", "at_once_or_later"])
+@pytest.mark.parametrize("grouped", [False, True])
+@in_trio
+async def test_a_failure_keeps_nothing_that_its_frames_held(verb: str, grouped: bool) -> None:
+    """Without the collector's help: requests are read into buffers of a mebibyte, of which there are few."""
+    walled, number = Refusing(30.0, Trace()), None
+    gc.disable()
+    try:
+        await settle(getattr(walled, verb)(grouped))
+    except OSError as error:
+        number = error.errno
+    finally:
+        gc.enable()
+    assert number == errno.ENODATA
+    assert walled.held() is None
