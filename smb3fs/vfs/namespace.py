@@ -220,8 +220,11 @@ async def _put_back(state: State, inode: Inode, parent: Inode, hidden: str, name
         await state.below(
             parent, hidden, lambda path: state.share.rename(path, new_path, replace=False, **_known(inode))
         )
-    except (OSError, Smb3fsError):
-        _leave_aside(state, hidden, name)
+    except (OSError, Smb3fsError) as error:
+        if doomed and isinstance(error, ConnectionLost):
+            await _remove_later(state, inode, parent, hidden, name)
+        else:
+            _leave_aside(state, hidden, name)
     except BaseException:
         if doomed:  # whoever asked learns only that it was not done in time
             await _remove_later(state, inode, parent, hidden, name)

@@ -646,6 +646,29 @@ async def test_what_is_refused_and_cannot_be_put_back_in_time_is_removed_later_a
 
 
 @in_trio
+async def test_what_can_neither_be_removed_nor_put_back_over_losses_is_removed_later_and_not_shown(
+    expect_log: Callable[[str], None],
+) -> None:
+    expect_log("unlink: ConnectionLost")
+    world = World()
+    world.share.removes_later = True
+    fh, _ = await world.create("file")
+    renames: list[str] = []
+
+    def lose(call: str) -> None:
+        renames.extend([call] * (call == "rename"))
+        if call == "remove_file" or (call == "rename" and len(renames) == 2):
+            raise ConnectionLost("the connection was lost")
+
+    world.share.before = lose
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        await settle(world.vfs.unlink(ROOT, b"file"))
+    assert [path for path, _ in world.share.to_be_removed] == hidden(world)
+    assert await world.listing() == []
+    await settle(world.vfs.release(fh))
+
+
+@in_trio
 async def test_what_was_only_to_be_replaced_is_never_removed_for_that(expect_log: Callable[[str], None]) -> None:
     expect_log("may be called")
     world = World()
