@@ -630,6 +630,26 @@ def test_a_name_of_the_mounts_own_is_no_violation_where_the_server_keeps_it(
     assert ".smb3fs-0" not in said
 
 
+def test_an_error_of_a_lock_is_about_the_file_of_its_descriptor(tmp_path: Path) -> None:
+    """And not about the one whose descriptor has the number of the lock's kind."""
+    told: list[tuple[Any, ...]] = []
+
+    class Numbers(Behind):
+        """Each descriptor is of the file of that inode."""
+
+        def inode(self, place: object) -> int:
+            """The descriptor itself."""
+            return place if isinstance(place, int) else 0
+
+    trying = Trying(0, lambda *words: told.append(words), Numbers(tmp_path, tmp_path, tmp_path / "log"))
+
+    def refuse(descriptor: int, kind: int) -> None:
+        raise OSError(errno.EIO, f"{descriptor} {kind}")
+
+    trying.once("lock", refuse, 3, 6)
+    assert [words[-1] for words in told] == [3]
+
+
 class UsedByOthers(Run):
     """The end of a run with one stuck file, of which another client can do some things."""
 

@@ -149,7 +149,9 @@ class Trying:
 
     def _inodes(self, arguments: Sequence[Any]) -> list[int]:
         """The numbers of the files that an operation is about, as far as they are known."""
-        return [self._behind.inode(place) for place in arguments[:2]] if self._behind is not None else [0]
+        # A number in the second place is none of a descriptor, but the kind of a lock, or a length.
+        places = [*arguments[:1], *(place for place in arguments[1:2] if not isinstance(place, int))]
+        return [self._behind.inode(place) for place in places] if self._behind is not None else [0]
 
     def is_aside(self, path: Path) -> bool:
         """Whether what has a name is a file that was left aside, by whatever name that was.
