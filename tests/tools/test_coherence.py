@@ -390,3 +390,22 @@ def test_which_errors_the_share_promises(share: str, kind: str, verb: str, share
     # By name it is not excused when all is over.
     assert outages.excused(operation, model, "EIO") is fine
     assert not outages.excused(Operation(5, LEFT, "put", ("f0", 1)), model, "EIO")
+
+
+def test_what_is_lost_with_the_name_of_its_file_is_counted_apart() -> None:
+    mount = SimpleNamespace(status=lambda: {"recovery": {"robbed": 0}})
+    server = SimpleNamespace(panics=lambda: 0)
+    outages = Outages(server, "persistent", SimpleNamespace(), [mount])  # type: ignore[arg-type, list-item]
+    model = Model()
+    model.do(Operation(1, LEFT, "put", ("f0", 10)))
+    model.do(Operation(2, LEFT, "open", ("f0", 0, "rw")))
+    outages.note(Operation(2, LEFT, "open", ("f0", 0, "rw")))
+    outages._breaker = SimpleNamespace(do=lambda fault: "reset")  # type: ignore[assignment]
+    outages.begin(Operation(9, FAULT, "fault", ("reset", 0.0, 0, 1)))
+    outages.wait()
+    read = Operation(3, LEFT, "read", (0, 0, 1))
+    assert not outages.excused(read, model, "EIO")
+    model.do(Operation(4, LEFT, "unlink", ("f0",)))
+    assert outages.excused(read, model, "EIO")
+    assert outages.felt.nameless == {"reset: left read EIO": 1}
+    assert not outages.felt.errors

@@ -167,6 +167,11 @@ class Model:
         slot = self.slot(operation)
         return slot is not None and slot in self.slots and slot in self.slots[slot][0].moved
 
+    def is_nameless(self, operation: Operation) -> bool:
+        """Whether an operation is about an open file that was removed or replaced."""
+        slot = self.slot(operation)
+        return slot is not None and slot in self.slots and not self.slots[slot][0].named
+
     def drop(self, slot: tuple[str, int]) -> None:
         """A file is not open there any more, whatever has become of what was written."""
         file, _ = self.slots.pop(slot, (None, ""))

@@ -53,6 +53,8 @@ class Felt:
     kinds: Counter[str] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
     """Errors that the share's promise has, by kind, verb and name."""
+    nameless: Counter[str] = field(default_factory=Counter)
+    """The same of files that were removed or replaced while they were open, where the share promises more."""
     settled: Counter[str] = field(default_factory=Counter)
     """What was found to have become of operations that failed, by verb: done, not done, in part."""
     longest: float = 0.0
@@ -163,10 +165,17 @@ class Outages:
         slot = model.slot(operation)
         since = self._opened.get(slot, len(self._past)) if slot else len(self._past) - self.active
         past = self._past[since:]
-        fine = bool(past) and (operation.side == SMBCLIENT or self._allowed(operation, model, past))
-        if fine:
-            self.felt.errors[f"{past[-1].kind}: {operation.side} {operation.verb} {error}"] += 1
-        return fine
+        if not past:
+            return False
+        what = f"{past[-1].kind}: {operation.side} {operation.verb} {error}"
+        if operation.side == SMBCLIENT or self._allowed(operation, model, past):
+            self.felt.errors[what] += 1
+            return True
+        # Open: who removes or replaces a file takes from a later Samba the name by which it gives back what is open.
+        if model.is_nameless(operation):
+            self.felt.nameless[what] += 1
+            return True
+        return False
 
     def _allowed(self, operation: Operation, model: Model, past: Sequence[_Past]) -> bool:
         """Whether after one of these faults the share allows it."""
