@@ -21,7 +21,7 @@ import errno
 import logging
 import math
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Final, TypeVar
 
 import trio
@@ -80,7 +80,7 @@ async def set_lock(state: State, file: OpenFile, wish: Wish, *, wait: bool) -> N
     give_up_at = math.inf if wait else trio.current_time() + _patience(locks, wish.owner)
     if wish.owner.flock and wish.piece.exclusive:
         await _give_up_for_conversion(state, locks, wish.owner)
-    pause = FIRST_PAUSE
+    pause, first = FIRST_PAUSE, True
     granted: list[Piece] = []
     try:
         while True:
@@ -90,9 +90,10 @@ async def set_lock(state: State, file: OpenFile, wish: Wish, *, wait: bool) -> N
                 if not holders:
                     async with locks.turn:
                         holders = {lock.owner for lock in locks.conflicts(wish)}
-                        if not holders and await _cover(state, locks, file, wish):
+                        if not holders and await _cover(state, locks, file, wish, first=first):
                             await _enter(state, locks, file, wish)
                             return
+                        first = first and bool(holders)
                 if trio.current_time() >= give_up_at:
                     locks.refused[wish.owner] = trio.current_time()
                     raise error(errno.EAGAIN)
@@ -137,6 +138,8 @@ async def test_lock(state: State, file: OpenFile, wish: Wish) -> Lock | None:
     if found:
         return found[0]
     async with locks.turn:
+        if not wish.piece.exclusive:
+            await _end_waits(locks, wish.piece, exclusive=True)
         # What is locked shared here may be so elsewhere too, which cannot be found out without giving it up.
         missing = locks.ledger.gaps(wish.piece)
         handle = locks.carrier or file.handle
@@ -185,16 +188,22 @@ async def _give_up_for_conversion(state: State, locks: InodeLocks, owner: Owner)
 # -- at the server; whoever calls these has the turn, except to wait
 
 
-async def _cover(state: State, locks: InodeLocks, file: OpenFile, wish: Wish) -> bool:
-    """Have the server lock what is not locked of a range; False if somebody else's lock is in the way."""
+async def _cover(state: State, locks: InodeLocks, file: OpenFile, wish: Wish, *, first: bool) -> bool:
+    """Have the server lock what is not locked of a range; False if somebody else's lock is in the way.
+
+    A shared lock is tried at the `first` attempt even if an exclusive one is waited for there, which is asked for anew
+    then; after that it waits behind it, or the two would take back each other's requests for ever.
+    """
     carrier = await _carrier(state, locks, file)
     missing, weak = locks.ledger.lacks(wish.piece)
     if not missing and not weak:
         return True
-    if wish.piece.exclusive:
-        # Granted after ours, and over it, a shared lock would keep us from writing.
-        await _end_waits(locks, wish.piece)
-        missing, weak = locks.ledger.lacks(wish.piece)
+    # A shared lock over an exclusive one, whichever of them is granted last, would keep us from writing, and the
+    # exclusive one would go first when the shared one is to.
+    if not wish.piece.exclusive and not first and any(_waits(locks, wish.piece, exclusive=True)):
+        return False
+    await _end_waits(locks, wish.piece, exclusive=not wish.piece.exclusive)
+    missing, weak = locks.ledger.lacks(wish.piece)
     if weak:
         return await _upgrade(state, locks, carrier, wish)
     if not missing:
@@ -322,12 +331,18 @@ def _is_loss(state: State, locks: InodeLocks, loss: ConnectionLost) -> bool:
     return not in_time
 
 
-async def _end_waits(locks: InodeLocks, piece: Piece) -> None:
-    """Take back the requests for shared locks on parts of a range, and see how they have ended."""
-    for wait in list(locks.waits):
-        if wait.piece.start < piece.end and wait.piece.end > piece.start and not wait.piece.exclusive:
-            wait.scope.cancel()
-            await wait.over.wait()
+async def _end_waits(locks: InodeLocks, piece: Piece, *, exclusive: bool) -> None:
+    """Take back the requests for locks of one kind on parts of a range, and see how they have ended."""
+    for wait in list(_waits(locks, piece, exclusive=exclusive)):
+        wait.scope.cancel()
+        await wait.over.wait()
+
+
+def _waits(locks: InodeLocks, piece: Piece, *, exclusive: bool) -> Iterator[Wait]:
+    """Yield the requests for locks of one kind on parts of a range that the server has not answered."""
+    for wait in locks.waits:
+        if wait.piece.start < piece.end and wait.piece.end > piece.start and wait.piece.exclusive == exclusive:
+            yield wait
 
 
 async def settle(state: State, locks: InodeLocks) -> None:

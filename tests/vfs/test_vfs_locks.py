@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import random
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 import pytest
@@ -17,8 +17,8 @@ from vfs_world import World, fails, in_trio
 
 from smb3fs.errors import ConnectionLost, Status, StatusError
 from smb3fs.handles.byte_ranges import END, Lock
-from smb3fs.handles.ledger import Piece
-from smb3fs.handles.opens import Durability
+from smb3fs.handles.ledger import Piece, Step
+from smb3fs.handles.opens import Durability, Open
 from smb3fs.vfs.files import Owner
 from smb3fs.vfs.locking import BRIEFLY, RECENTLY
 from smb3fs.vfs.names import NameMapping
@@ -220,6 +220,66 @@ async def test_a_wait_is_given_up_and_leaves_nothing() -> None:
     assert scope.cancelled_caught
     assert w.pieces() == []
     assert len(w.state.locks) == 0
+
+
+@in_trio
+async def test_a_shared_lock_does_not_come_over_an_exclusive_one_that_is_granted_at_the_same_time() -> None:
+    """Nobody could write then, not even who has locked exclusively; and that lock would go first."""
+    w = Locking()
+    other = Foreign(w).world
+    fh, theirs = await w.open("f", os.O_RDWR), await other.open("f", os.O_RDWR)
+    await other.lock(theirs, A, 0, 10)
+    change = w.share.change_locks
+
+    async def behind_the_other(handle: Open, steps: Sequence[Step]) -> list[int]:
+        """The other client lets go before the server hears this."""
+        w.share.change_locks = change  # type: ignore[method-assign]
+        await other.unlock(theirs, A)
+        await trio.sleep(0.1)
+        return await change(handle, steps)
+
+    async with trio.open_nursery() as nursery:
+        writer = await runs(nursery, w.lock, fh, A, 0, 10, wait=True)
+        assert w.share.count("wait_for_lock") == 1
+        w.share.change_locks = behind_the_other  # type: ignore[method-assign]
+        reader = await runs(nursery, w.lock, fh, B, 0, 10, exclusive=False, wait=True)
+        await trio.sleep(1)
+        assert (writer, reader, w.pieces()) == ([], ["done"], [Piece(0, 10, False)])
+        await w.flush(fh, B)
+        await trio.testing.wait_all_tasks_blocked()
+        await trio.sleep(2)
+        assert (writer, w.pieces()) == (["done"], [Piece(0, 10, True)])
+    await w.flush(fh, A)
+    assert w.pieces() == []
+
+
+@in_trio
+async def test_readers_and_a_writer_who_wait_for_another_client_do_not_take_back_each_others_requests_for_ever() -> (
+    None
+):
+    w = Locking()
+    other = Foreign(w).world
+    fh, theirs = await w.open("f", os.O_RDWR), await other.open("f", os.O_RDWR)
+    await other.lock(theirs, A, 0, 10)
+    async with trio.open_nursery() as nursery:
+        writer = await runs(nursery, w.lock, fh, A, 0, 10, wait=True)
+        readers = [await runs(nursery, w.lock, fh, owner, 0, 10, exclusive=False, wait=True) for owner in (B, C)]
+        await trio.testing.wait_all_tasks_blocked()
+        asked = w.share.count("wait_for_lock")
+        assert asked <= 6
+        await trio.sleep(1000)
+        assert w.share.count("wait_for_lock") == asked
+        await other.unlock(theirs, A)
+        await trio.sleep(2)
+        for owner, done in ((A, writer), (B, readers[0]), (C, readers[1])):
+            if done:
+                await w.flush(fh, owner)
+        await trio.sleep(5)
+        for owner in (A, B, C):
+            await w.flush(fh, owner)
+            await trio.sleep(5)
+        assert [writer, *readers] == [["done"]] * 3
+    await w.flush(fh, A)
 
 
 @in_trio
