@@ -168,9 +168,12 @@ class Model:
         return slot is not None and slot in self.slots and slot in self.slots[slot][0].moved
 
     def is_nameless(self, operation: Operation) -> bool:
-        """Whether an operation is about an open file that was removed or replaced."""
+        """Whether an operation is about an open file that was removed or replaced, or renamed among several clients."""
         slot = self.slot(operation)
-        return slot is not None and slot in self.slots and not self.slots[slot][0].named
+        if slot is None or slot not in self.slots:
+            return False
+        file = self.slots[slot][0]
+        return not file.named or slot in file.moved & file.shared
 
     def drop(self, slot: tuple[str, int]) -> None:
         """A file is not open there any more, whatever has become of what was written."""

@@ -54,7 +54,7 @@ class Felt:
     errors: Counter[str] = field(default_factory=Counter)
     """Errors that the share's promise has, by kind, verb and name."""
     nameless: Counter[str] = field(default_factory=Counter)
-    """The same of files that were removed or replaced while they were open, where the share promises more."""
+    """The same of files that have lost their name while they were open, where the share promises more."""
     settled: Counter[str] = field(default_factory=Counter)
     """What was found to have become of operations that failed, by verb: done, not done, in part."""
     longest: float = 0.0
@@ -171,7 +171,8 @@ class Outages:
         if operation.side == SMBCLIENT or self._allowed(operation, model, past):
             self.felt.errors[what] += 1
             return True
-        # Open: who removes or replaces a file takes from a later Samba the name by which it gives back what is open.
+        # Open: who removes or replaces a file takes from a later Samba the name by which it gives back what is open;
+        # and where another client has it open, or has renamed it, no second name is made for the claim.
         if model.is_nameless(operation):
             self.felt.nameless[what] += 1
             return True

@@ -40,7 +40,7 @@ def felt(found: Felt) -> list[str]:
     return [
         f"  faults: {counts(found.kinds)}; the longest until all had got over one {found.longest:.2f} s",
         f"  errors as promised: {counts(found.errors)}",
-        f"  of files that were removed or replaced while they were open: {counts(found.nameless)}",
+        f"  of files that have lost their name while they were open: {counts(found.nameless)}",
         f"  what had failed was: {counts(found.settled)}",
     ]
 
