@@ -6,10 +6,12 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from typing import Final
 
 from lab.commands import run
+from lab.network import Link, Network
 from lab.server import Samba
 
 from faultlib.plan import Fault
@@ -17,6 +19,9 @@ from faultlib.proxy import Proxy, Way, somewhere
 
 # How long a connection may wait for the byte that it is cut at.
 CUT_SECONDS = 1.0
+# What befalls one link of several as well as all of them, and how often the one.
+OF_A_LINK: Final = frozenset({"link", "drop", "reset", "frame", "unanswered"})
+ONE_LINK: Final = 0.6
 
 
 class Breaker:
@@ -24,6 +29,8 @@ class Breaker:
 
     def __init__(self, server: Samba, proxy: Proxy) -> None:
         self._server, self._proxy = server, proxy
+        # Of a server with several links those that the fault is about.
+        self._links: Sequence[Link | Network] = ()
         self.kinds: Mapping[str, Callable[[Fault, random.Random], str]] = {
             "link": self.link,
             "drop": self.drop,
@@ -38,28 +45,51 @@ class Breaker:
 
     def do(self, fault: Fault) -> str:
         """Do one, from its beginning to its end; what was done, in words."""
-        return self.kinds[fault.kind](fault, random.Random(fault.seed))
+        chance = random.Random(fault.seed)
+        if fault.kind in OF_A_LINK and self._server is not None and self._server.network.links:
+            return self._of_some(fault, chance)
+        return self.kinds[fault.kind](fault, chance)
+
+    def _of_some(self, fault: Fault, chance: random.Random) -> str:
+        """Do it to one of several links, or to all of them."""
+        links = self._server.network.all_links()
+        number = chance.randrange(len(links)) if chance.random() < ONE_LINK else None
+        self._links = links if number is None else [links[number]]
+        self._proxy.aim([link.server_address for link in self._links])
+        try:
+            words = self.kinds[fault.kind](fault, chance)
+        finally:
+            self._links = ()
+            self._proxy.aim(())
+        return f"{words}, {'all links' if number is None else f'link {number + 1} alone'}"
 
     def link(self, fault: Fault, chance: random.Random) -> str:
-        """Every link is down for a while, and the carrier with it."""
+        """The links are down for a while, and the carrier with them."""
         del chance
-        self._server.network.cut()
+        links = self._links or [self._server.network]
+        for link in links:
+            self._server.network.cut(link)
         time.sleep(fault.seconds)
-        self._server.network.connect()
+        for link in links:
+            self._server.network.connect(link)
         return f"link down for {fault.seconds:.2f} s"
 
     def drop(self, fault: Fault, chance: random.Random) -> str:
         """Every packet vanishes for a while, and nobody is told."""
         del chance
-        self._server.network.drop()
+        links = self._links or [None]
+        for link in links:
+            self._server.network.drop(link)
         time.sleep(fault.seconds)
-        self._server.network.pass_again()
+        for link in links:
+            self._server.network.pass_again(link)
         return f"packets dropped for {fault.seconds:.2f} s"
 
     def reset(self, fault: Fault, chance: random.Random) -> str:
         """Every connection is reset at the client's end."""
         del fault, chance
-        run("ss", "-K", "dst", self._server.address, check=False)
+        for link in self._links or [self._server.network]:
+            run("ss", "-K", "dst", link.server_address, check=False)
         return "connections reset"
 
     def frame(self, fault: Fault, chance: random.Random) -> str:

@@ -26,6 +26,8 @@ from smb3fs.options import MountOptions
 # Longer than the longest outage: what a program waits for is not over before it.
 TIMEOUT: Final = "timeout=60"
 SUM: Final = "sum"
+# What the server says of each of several links.
+GIGABIT: Final = 1_000_000_000
 # The status of what was asked to end, as shells have it.
 INTERRUPTED: Final = 130
 
@@ -69,6 +71,13 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--options", default="", metavar="OPT,...", help="further mount options")
     made.add_argument(
+        "--links",
+        type=int,
+        default=1,
+        metavar="N",
+        help="the server has so many links, each mount a connection by each; what breaks links breaks one, or all",
+    )
+    made.add_argument(
         "--later", action="store_true", help="on the later Samba of tools/lab/samba.py root; persistent is"
     )
     made.add_argument("--stop", action="store_true", help="end at the first violation")
@@ -104,8 +113,9 @@ def main() -> int:
     planned = list(faults(seed, arguments.faults, arguments.kinds, arguments.longest, arguments.long))
     options = [TIMEOUT, *(option for option in arguments.options.split(",") if option)]
     print(f"==> {len(planned)} faults on {arguments.share}, seed {seed}", file=sys.stderr)
+    speeds = (GIGABIT,) * arguments.links if arguments.links > 1 else ()
     level = " ".join((LOG_LEVEL, *filter(None, arguments.debug.split(","))))
-    with heeding_signals(), Samba(root=root, settings=level) as server:
+    with heeding_signals(), Samba(root=root, settings=level, speeds=speeds) as server:
         if arguments.share not in server.shares:
             stop(f"{server.version()} has no share {arguments.share}")
         run = Run(

@@ -64,6 +64,8 @@ class Report:
     verdicts: Counter[str] = field(default_factory=Counter)
     """Errors by the kind of the fault before and what was judged of them: `late: broken`, `kill: allowed`."""
     mounts: list[dict[str, Any]] = field(default_factory=list)
+    links: int = 1
+    """By how many links the server is reached, each mount by all of them."""
     planned: int = 0
     """How many faults there were to be."""
     interrupted: bool = False

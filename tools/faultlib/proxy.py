@@ -14,6 +14,7 @@ import socket
 import struct
 import threading
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
@@ -51,6 +52,8 @@ class Side:
     held: bool = False
     """Whether what comes out of it stays here."""
     stored: bytearray = field(default_factory=bytearray)
+    address: str = ""
+    """By which of the server's addresses the client has come."""
 
 
 class Proxy:
@@ -66,6 +69,7 @@ class Proxy:
         self._ended = False
         self._listener: socket.socket | None = None
         self._due: list[tuple[float, Side, bytes]] = []
+        self._aim: frozenset[str] = frozenset()
         self._thread = threading.Thread(target=self._run, name="proxy", daemon=True)
 
     def __enter__(self) -> Self:
@@ -83,10 +87,19 @@ class Proxy:
 
     # -- what the faults ask for
 
+    def aim(self, addresses: Iterable[str]) -> None:
+        """Do what follows to the connections that came by these addresses of the server, by any if there are none."""
+        with self._lock:
+            self._aim = frozenset(addresses)
+
+    def _aimed_at(self) -> list[Side]:
+        """The sockets that it is about."""
+        return [side for side in self._sides if not self._aim or side.address in self._aim]
+
     def cut_after(self, way: Way, count: int, *, reset: bool) -> int:
         """Cut every connection after so many more bytes in one direction; how many there are."""
         with self._lock:
-            sides = [side for side in self._sides if side.way is way]
+            sides = [side for side in self._aimed_at() if side.way is way]
             for side in sides:
                 side.left, side.reset = count, reset
         return len(sides)
@@ -105,12 +118,15 @@ class Proxy:
     def cut(self) -> int:
         """Cut every connection now."""
         with self._lock:
-            return self._close_all()
+            sides = self._aimed_at()
+            for side in sides:
+                self._close(side)
+        return len(sides)
 
     def hold(self, way: Way) -> int:
         """Keep here what goes in one direction."""
         with self._lock:
-            sides = [side for side in self._sides if side.way is way]
+            sides = [side for side in self._aimed_at() if side.way is way]
             for side in sides:
                 side.held = True
         return len(sides)
@@ -137,7 +153,8 @@ class Proxy:
         """Relay until the end."""
         try:
             self._enter()
-            self._listener = socket.create_server((self._network.server_address, PORT))
+            # On each link's address where there are several.
+            self._listener = socket.create_server(("" if self._network.links else self._network.server_address, PORT))
         except OSError as error:
             self._failure = error
             return
@@ -170,12 +187,13 @@ class Proxy:
         """Take a connection, and make the one to the server that it continues in."""
         with suppress(OSError):
             near, _ = listener.accept()
+            address = near.getsockname()[0]
             try:
-                far = socket.create_connection((self._network.server_address, 445), timeout=1)
+                far = socket.create_connection((address, 445), timeout=1)
             except OSError:
                 near.close()
                 return
-            one, two = Side(near, Way.TO_SERVER), Side(far, Way.TO_CLIENT)
+            one, two = Side(near, Way.TO_SERVER, address=address), Side(far, Way.TO_CLIENT, address=address)
             one.other, two.other = two, one
             for side in (one, two):
                 side.sock.setblocking(False)

@@ -16,7 +16,8 @@ def as_text(report: Report) -> str:
     """What a person wants to know."""
     kinds = Counter(one.fault.kind for one in report.happened)
     lines = [
-        f"share {report.share} of {report.server}, seed {report.seed}, {report.workers} workers",
+        f"share {report.share} of {report.server}, seed {report.seed}, {report.workers} workers"
+        + (f", {report.links} links" if report.links > 1 else ""),
         f"  promised: {PROMISES[report.share]}",
         *(
             ["  of what write(2) has taken that is lost, fsync or close tells before it is seen"]
@@ -99,6 +100,7 @@ def as_json(report: Report) -> dict[str, Any]:
                 "errors",
             )
         },
+        "links": report.links,
         "planned": report.planned,
         "interrupted": report.interrupted,
         "compared": report.compared,

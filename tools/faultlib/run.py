@@ -31,6 +31,8 @@ COMPARE_SECONDS: Final = 120.0
 WARM_UP: Final = 0.5
 # What takes a name from a file: of one that is stuck another client may read what it cannot remove.
 REMOVING: Final = frozenset({"unlink", "rmdir", "rename"})
+# How long the further connections of a mount may take.
+CHANNEL_SECONDS: Final = 30.0
 
 
 class Run:
@@ -68,6 +70,7 @@ class Run:
             stack.callback(self._unmount, mounts)
             for mount in mounts:
                 mount.mount()
+                self._check_channels(mount)
             self._lay_out(mounts[0].path / PLACE)
             stack.callback(self._close_workers)
             behind = self._server.directory(self._share) / PLACE
@@ -97,6 +100,15 @@ class Run:
         """One of the mounts."""
         words = [f"credentials={self._server.credentials}", *self._options, *options]
         return Mount(self._server.source(self._share), self._server.folder / f"mnt-faults-{number}", words)
+
+    def _check_channels(self, mount: Mount) -> None:
+        """Wait for a connection by each link: what several of them do is to be tried then."""
+        links = self._server.network.all_links()
+        wait_until(lambda: len(self._status(mount).get("channels", ())) >= len(links), CHANNEL_SECONDS)
+        count = len(self._status(mount).get("channels", ()))
+        if count < len(links):
+            self.report.violations.append(f"a mount has {count} connections by {len(links)} links")
+        self.report.links = len(links)
 
     def _log(self, number: int) -> str:
         """The log that a worker appends to: one for each mount, since SMB has no append that two clients share."""

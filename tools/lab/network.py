@@ -34,6 +34,15 @@ table inet {link} {{
 """
 
 
+# Both ways, whatever it is.
+LINK_RULES = """
+table inet {link} {{
+  chain input {{ type filter hook input priority 0; iifname {link} drop; }}
+  chain output {{ type filter hook output priority 0; oifname {link} drop; }}
+}}
+"""
+
+
 class Link:
     """A further link into a namespace; it goes with that."""
 
@@ -96,26 +105,31 @@ class Network:
         run("ip", "link", "del", self.near, check=False)
         run("ip", "route", "del", "unreachable", str(self.subnet), "metric", LAST_RESORT_METRIC, check=False)
 
-    def cut(self) -> None:
-        """Pull the plug at the server's end: this machine sees the carrier go."""
-        run("ip", "-n", self.namespace, "link", "set", self.far, "down")
+    def all_links(self) -> list[Link | Network]:
+        """The links, the first one first."""
+        return [self, *self.links]
 
-    def connect(self) -> None:
+    def cut(self, link: Link | Network | None = None) -> None:
+        """Pull the plug of a link, the first one unless it is said, at the server's end: this machine sees it go."""
+        run("ip", "-n", self.namespace, "link", "set", (link or self).far, "down")
+
+    def connect(self, link: Link | Network | None = None) -> None:
         """Plug in again, and wait for the carrier."""
-        run("ip", "-n", self.namespace, "link", "set", self.far, "up")
+        link = link or self
+        run("ip", "-n", self.namespace, "link", "set", link.far, "up")
         limit = time.monotonic() + 5
-        while "LOWER_UP" not in run("ip", "-o", "link", "show", self.near).stdout:
+        while "LOWER_UP" not in run("ip", "-o", "link", "show", link.near).stdout:
             if time.monotonic() > limit:
-                raise CommandError(f"the link {self.near} has no carrier after 5 s")
+                raise CommandError(f"the link {link.near} has no carrier after 5 s")
             time.sleep(0.01)
 
-    def drop(self) -> None:
-        """Let every packet vanish in silence, as behind a firewall."""
-        self.inside("nft", "-f", "-", stdin=DROP_RULES)
+    def drop(self, link: Link | Network | None = None) -> None:
+        """Let every packet vanish in silence, as behind a firewall; or those of one link."""
+        self.inside("nft", "-f", "-", stdin=LINK_RULES.format(link=link.far) if link else DROP_RULES)
 
-    def pass_again(self) -> None:
+    def pass_again(self, link: Link | Network | None = None) -> None:
         """End what `drop` began."""
-        self.inside("nft", "delete", "table", "inet", "lab")
+        self.inside("nft", "delete", "table", "inet", link.far if link else "lab")
 
     def break_path(self, link: Link | Network, verdict: str) -> None:
         """Let what comes over one link end so: `drop` has it vanish, `reject with tcp reset` has it refused."""
