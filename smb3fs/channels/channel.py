@@ -159,7 +159,6 @@ class Channel:
         unanswered = (*self.connection.exchanges(), *self._urgent, *self._queue, *self._put_off)
         self.left = {exchange: exchange in self._waiters for exchange in unanswered}
         self.connection.lost()
-        self.transport.close()
         self._queue.clear()
         self._urgent.clear()
         self._put_off.clear()
@@ -173,7 +172,10 @@ class Channel:
             if exchange.ahead is not None:
                 exchange.ahead(None)
         self._scope.cancel()
+        # Not closed before: what the kernel holds would still be sent then, when the link is back, and be carried out
+        # behind its repetition. A session that goes on without this channel resets it.
         self._on_lost(self, error)
+        self.transport.close()
 
     def submit(self, exchange: Exchange) -> None:
         """Send an exchange, or queue it until there are credits; raises ConnectionLost when the channel has ended."""

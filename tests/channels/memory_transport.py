@@ -108,7 +108,8 @@ class MemoryTransport:
         return Traffic()
 
     def reset(self) -> None:
-        self.was_reset = True
+        # What was closed before the kernel goes on to send, unless it had found out that nothing arrives.
+        self.was_reset = self.was_reset or not self.closed
         self.close()
 
     def close(self) -> None:
