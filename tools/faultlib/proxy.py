@@ -215,7 +215,9 @@ class Proxy:
         except BlockingIOError:
             return
         except OSError:
-            data = b""
+            # As a network does with a reset: what was not through before it does not come behind it.
+            self._cut_pair(side, reset=True)
+            return
         if not data:
             self._cut_pair(side, reset=False)
         elif side.held:
