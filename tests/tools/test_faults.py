@@ -9,7 +9,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -797,3 +797,46 @@ def test_a_signal_ends_a_run_after_the_present_fault_and_a_second_one_at_once(ti
         run.go()
     assert len(run.report.happened) == done
     assert run.report.interrupted == (times == 1)
+
+
+# -- several links ---------------------------------------------------------------------------------------------------
+
+
+class Wires:
+    """A network with two further links that notes what is done to which of them."""
+
+    def __init__(self) -> None:
+        self.server_address = "10.0.0.1"
+        self.links = [SimpleNamespace(server_address=f"10.0.0.{number}") for number in (5, 9)]
+        self.broken: list[str] = []
+        self.told: list[tuple[str, ...]] = []
+
+    def all_links(self) -> list[Any]:
+        return [self, *self.links]
+
+    def cut(self, link: Any = None) -> None:
+        self.broken.append((link or self).server_address)
+
+    def connect(self, link: Any = None) -> None:
+        self.broken.remove((link or self).server_address)
+
+    drop, pass_again = cut, connect
+
+    def aim(self, addresses: Iterable[str]) -> None:
+        self.told.append(tuple(addresses))
+
+
+@pytest.mark.parametrize("kind", ["link", "drop"])
+def test_of_several_links_one_breaks_or_all_and_all_are_mended(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    wires = Wires()
+    hit: list[tuple[str, ...]] = []
+    monkeypatch.setattr("faultlib.breaking.time.sleep", lambda _: hit.append(tuple(wires.broken)))
+    breaker = Breaker(SimpleNamespace(network=wires), wires)  # type: ignore[arg-type]
+    words = {breaker.do(Fault(number, kind, 0.1, 0.1, settle=True, seed=number)) for number in range(40)}
+    everything = tuple(link.server_address for link in wires.all_links())
+    assert set(hit) == {everything, *((address,) for address in everything)}
+    assert {word.rpartition(", ")[2] for word in words} == {"all links", *(f"link {n} alone" for n in (1, 2, 3))}
+    assert wires.broken == []
+    # The relay is told which connections it is about, and that it is over.
+    assert wires.told[::2] == hit
+    assert set(wires.told[1::2]) == {()}
