@@ -83,8 +83,10 @@ BRIEFLY: Final = 0.5
 SETTLING: Final = 0.15
 LONGEST_SETTLING: Final = 1.0
 SETTLING_SHARE: Final = 0.25
-# So many are claimed ahead of the others, one after the other until one is given back.
+# So many are claimed ahead of the others, one after the other until one is given back; after so many seconds of asking
+# in vain one more in each attempt, another one each time: those may be the very ones that the server has forgotten.
 SCOUTS: Final = 2
+IN_VAIN: Final = 1.5
 # Seconds before each further attempt at what is not given back while other things are.
 AGAIN: Final = (0.05, 0.2, 0.5)
 # Seconds that it may take to remove the names that files were given for their claims, for which all traffic waits.
@@ -165,6 +167,8 @@ class Claims:
         # Until when a server is given time to come to an end with the connection that was lost, if it has to.
         self._wait_until = -math.inf
         self._waiting_since: float | None = None
+        # How many attempts have been made in vain for longer than `IN_VAIN`.
+        self._long_tried = 0
 
     def suspend(self) -> None:
         """Take notice that the session is gone."""
@@ -206,7 +210,7 @@ class Claims:
             await self._check_standing(session, handles, refusals)
             tally.claimed += len(handles) - len(refusals)
             await _side_by_side(session, list(refusals), give_up)
-        self._waiting_since = None
+        self._waiting_since, self._long_tried = None, 0
         await self._take_names_away(session)
         end_other_breaks(session, self._opens.leases)
         return tally
@@ -237,9 +241,12 @@ class Claims:
         To be refused does harm: Samba 4.25 sets the time at which the open lost its connection to nothing, and forgets
         the open when the time of an earlier loss is over. So it is those that can be opened anew by their names.
         """
-        scouts = _scouts(handles)
+        scouts, others = _scouts(handles)
         if not self._patient:
             return ()
+        if others and self._waiting_since is not None and trio.current_time() > self._waiting_since + IN_VAIN:
+            scouts = [*scouts, others[self._long_tried % len(others)]]
+            self._long_tried += 1
         for number, scout in enumerate(scouts, 1):
             await _side_by_side(session, [scout], claim)
             if refusals.get(scout, LATE).status not in NOT_FOUND:
@@ -386,13 +393,17 @@ class Claims:
         return ""
 
 
-def _scouts(handles: Sequence[Open]) -> Sequence[Open]:
-    """Return those that are claimed ahead of the others, if there are enough others: what it harms least to lose."""
+def _scouts(handles: Sequence[Open]) -> tuple[Sequence[Open], Sequence[Open]]:
+    """Return those that are claimed ahead of the others, if there are enough others, and these others.
+
+    What it harms least to lose comes first.
+    """
     kept = [one for one in handles if one.durability == Durability.PERSISTENT and not (one.closed or one.moving_to)]
     kept = [one for one in kept if names_of(one) is None]
     if len(kept) <= SCOUTS:
-        return ()
-    return sorted(kept, key=lambda one: (bool(_unprovable(one)), one.writable, one.path))[:SCOUTS]
+        return (), ()
+    kept.sort(key=lambda one: (bool(_unprovable(one)), one.writable, one.path))
+    return kept[:SCOUTS], kept[SCOUTS:]
 
 
 def _given_up(session: Session, handle: Open, why: Refusal) -> Refusal:

@@ -357,6 +357,27 @@ async def test_a_server_that_is_not_ready_is_asked_for_little(expect_log: Expect
 
 
 @trio_test
+async def test_those_that_are_asked_for_first_may_be_the_ones_that_are_gone(expect_log: ExpectLog) -> None:
+    """Samba has forgotten just these two: the others, too, are asked for before the server's time is over."""
+    expect_log(UNGIVEN)
+    async with keeping() as kept:
+        names = ["f", "protected", "d\\1", "d\\2", "d\\3"]
+        handles = [await kept.open(name, Durability.PERSISTENT, write=name == "f") for name in names]
+        connect = kept.stage.world.recovery._connect
+
+        async def connected(previous: int) -> Session:
+            session = await connect(previous)
+            session.before_stood = True
+            return session
+
+        kept.stage.world.recovery._connect = connected
+        kept.desk.refuse = lambda request: REFUSED if request.name in ("d\\1", "d\\2") else None
+        await kept.lose(5)
+        assert kept.tally == (3, 2, 0)
+        assert all(handle.lost == "" for handle in handles)
+
+
+@trio_test
 async def test_one_that_is_gone_does_not_keep_the_others_waiting() -> None:
     async with keeping() as kept:
         names = ["d\\1", "d\\2", "d\\3", "d\\4"]
