@@ -268,15 +268,18 @@ class State:
 
         They are (directory, name) as the kernel has them; directories are not among them.
         """
-        names = []
-        for parent, _ in inode.links:
+        parents = dict.fromkeys(parent for parent, _ in inode.links)
+        beside, names = set(), []
+        for parent in parents:
             self.directories.outdate(parent)
             for name, child in (parent.names or {}).items():
                 if child.shown and not child.is_directory:
-                    child.shown = False
+                    beside.add(child)
                     seen = self.names.to_kernel(name)
                     if isinstance(seen, bytes):
                         names.append((parent.number, seen))
+        for child in beside:  # of two names in here, or one elsewhere, each is to be told of
+            child.shown = any(parent not in parents for parent, _ in child.links)
         return names
 
     def forget_in_kernel(self, parent: Inode, name: str) -> None:

@@ -811,6 +811,23 @@ async def test_who_gets_a_lock_sees_the_names_beside_the_file() -> None:
 
 
 @in_trio
+async def test_of_a_file_with_several_names_each_is_seen_anew() -> None:
+    """Others have renamed it, or it is linked: the kernel may believe in all of its names."""
+    w = Locking(acregmax=60.0, acdirmax=60.0)
+    w.share.put("folder", None)
+    w.share.put("g", b"content")
+    for name in ("h", "folder/i"):
+        await w.share.link("g", name.replace("/", "\\"), None)
+        await w.look(name)
+    await w.look("g")
+    fh, root = await w.open("f", os.O_RDWR), await w.number("")
+    linked = w.state.inodes.get(await w.number("g"))
+    await w.lock(fh, A, 0, 10)
+    assert sorted(w.asked_anew) == [(root, b"f"), (root, b"g"), (root, b"h")]
+    assert linked.shown  # by its name in the folder still, of which nobody has been told
+
+
+@in_trio
 async def test_where_the_kernel_takes_long_to_forget_names_it_is_given_none_to_keep_for_a_while() -> None:
     w = Locking(acregmax=60.0, acdirmax=60.0)
     w.share.put("g")
