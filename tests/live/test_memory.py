@@ -6,7 +6,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from lab.mounting import Mount
+from lab.mounting import Mount, wait_until
 
 from .conftest import Mounter, Work
 
@@ -47,3 +47,16 @@ def test_many_open_files(mounted: Mounter) -> None:
         file.close()
     subprocess.run(["rm", "-r", mount.path / "open"], check=True)
     assert mount.status()["open_handles"] == 0
+
+
+def test_what_the_kernel_forgets_is_not_known_here_any_more(work: Work, mounted: Mounter) -> None:
+    mount = mounted()
+    for number in range(1000):
+        (work.behind / f"{number}").touch()
+    before = mount.status()["inodes"]
+    with os.scandir(mount.path / work.name) as listing:
+        assert sum(1 for entry in listing if entry.stat().st_size == 0) == 1000
+    assert mount.status()["inodes"] >= before + 1000
+    # Remounted, a file system has the kernel drop all names that nobody uses.
+    subprocess.run(["mount", "-i", "-o", "remount", mount.path], check=True)
+    assert wait_until(lambda: mount.status()["inodes"] <= before + 10, 60)
