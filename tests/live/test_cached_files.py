@@ -68,7 +68,7 @@ def test_a_file_is_read_again_without_a_request(later_samba: Samba, mounted: Mou
     cold = counted(path.read_bytes)
     assert cold["CREATE"] == 1
     assert here.status()["deferred_handles"] == 1
-    assert here.status()["open_handles"] == here.status()["directories"]["directories"]
+    until(lambda: here.status()["open_handles"] == 0)  # a directory that is being listed counts until it is kept
     for _ in range(3):
         assert counted(path.read_bytes) == {}
     status = here.status()
