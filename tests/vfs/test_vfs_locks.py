@@ -810,6 +810,34 @@ async def test_who_gets_a_lock_sees_the_names_beside_the_file() -> None:
     assert (await w.look("g")).entry_timeout == 60.0
 
 
+@pytest.mark.parametrize("flags", [os.O_WRONLY, os.O_RDWR])
+@in_trio
+async def test_a_lock_that_the_server_denies_to_have_goes_with_its_handle(
+    flags: int, monkeypatch: pytest.MonkeyPatch, expect_log: Callable[[str], None]
+) -> None:
+    """As Samba 4.25 does now and then. The handle of a program is not ours to close."""
+    expect_log("a lock cannot be given up")
+    w = Locking()
+    fh = await w.open("f", flags)
+    await w.lock(fh, A, 0, 10)
+    change = w.share.change_locks
+
+    async def deny(handle: Open, steps: Sequence[Step]) -> list[int]:
+        if any(step.unlocks for step in steps):
+            return [int(Status.RANGE_NOT_LOCKED) for _ in steps]
+        return await change(handle, steps)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(w.share, "change_locks", deny)
+        await w.unlock(fh, A)
+    if flags == os.O_WRONLY:
+        assert w.pieces() == []
+        await w.lock(fh, B, 0, 10)
+        assert w.pieces() == [Piece(0, 10, True)]
+    await w.release(fh)
+    assert w.pieces() == []
+
+
 @in_trio
 async def test_of_a_file_with_several_names_each_is_seen_anew() -> None:
     """Others have renamed it, or it is linked: the kernel may believe in all of its names."""
