@@ -11,7 +11,7 @@ import trio
 from smb3fs.channels.channel import Channel
 from smb3fs.channels.pool import Repeat
 from smb3fs.connection import Answer
-from smb3fs.errors import Smb3fsError, Status, WireError
+from smb3fs.errors import Smb3fsError, Status, StatusError, WireError
 from smb3fs.handles.attributes import FileAttributes
 from smb3fs.handles.opens import Open
 from smb3fs.share.chains import Chains, basic_information, raise_first, set_info
@@ -187,9 +187,11 @@ class Data(Chains):
         if done < len(data):
             await self.write(handle, offset + done, memoryview(data)[done:], check=check)
             return None
-        if any(answer.status != Status.SUCCESS for answer in answers[1:]):
+        try:  # what was written has arrived, whatever the rest of the answer is
+            raise_first(chain, answers)
+            handle.seen = self._told(answers[2], query)
+        except (StatusError, WireError):
             return None
-        handle.seen = self._told(answers[2], query)
         return handle.seen
 
     async def flush(self, handle: Open) -> None:

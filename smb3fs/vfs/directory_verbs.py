@@ -18,7 +18,11 @@ class DirectoryVerbs(Verbs):
     def opendir(self, number: int) -> Answer[int]:
         """Open a directory and begin its listing."""
         directory = self.state.directories.add(self._inodes.get(number))
-        begun = directory_entries.begin(self.state, directory)
+        try:
+            begun = directory_entries.begin(self.state, directory)
+        except BaseException:
+            self._close_directory(directory.fh)
+            raise
         return directory.fh if begun is None else self._when_begun(directory, begun)
 
     async def _when_begun(self, directory: OpenDirectory, begun: Awaitable[None]) -> int:

@@ -11,7 +11,7 @@ from stage import staged
 from tree_server import BIRTH, Tree
 from world import agreed
 
-from smb3fs.errors import ConnectionLost, Status, StatusError, errno_of
+from smb3fs.errors import ConnectionLost, Status, StatusError, WireError, errno_of
 from smb3fs.handles.attributes import FileAttributes
 from smb3fs.share.data import AT_ONCE
 from smb3fs.share.files import VolumeSpace
@@ -330,6 +330,21 @@ class TestAttributes:
             assert told is not None
             assert (told.modified, bytes(node.data)) == (5 * DAY_NS, b"coNEWnts of f")
             assert handle.seen == told
+
+    @pytest.mark.parametrize("wrong", [StatusError(Status.ACCESS_DENIED, "SET_INFO"), WireError("cut short")])
+    @trio_test
+    async def test_what_was_written_has_arrived_whatever_comes_behind_it(
+        self, wrong: Exception, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with staged() as stage:
+            handle = await stage.share.open("f", read=False, write=True, expect=None)
+
+            def told(*_: object) -> None:
+                raise wrong
+
+            monkeypatch.setattr(stage.share, "_told", told)
+            assert await stage.share.write_and_set_times(handle, 2, b"NEW", accessed=None, modified=DAY_NS) is None
+            assert bytes(stage.tree.nodes["f"].data) == b"coNEWnts of f"
 
     @trio_test
     async def test_what_no_single_request_takes_is_written_alone(self) -> None:
