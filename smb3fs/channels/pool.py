@@ -244,18 +244,26 @@ class Pool:
             return True
         return False
 
-    async def create(self, request: Request) -> tuple[Session, Answer, bool]:
+    async def create(
+        self, request: Request, renewed: Callable[[Session], Request] | None = None
+    ) -> tuple[Session, Answer, bool]:
         """Send a CREATE by itself until it is answered; True says that it was sent more than once.
 
         If it carries a CreateGuid, the server recognises it and gives the answer of the first time ([MS-SMB2]
         3.3.5.9.10). That is so only as long as nobody has used the open: whatever else belongs to it must wait. If the
         answer is one of `UNDECIDED` after all, the session in which it was sent first is gone, and nobody knows.
         One that was put off may have made the file all the same: that its name is taken then is told as if it was lost.
+
+        `renewed` is what to send in a session in place of what was sent in the one before, if it may have arrived.
         """
         lost, repeated, replay, pause = 0, False, False, FIRST_PAUSE
-        gone, limit, put_off = False, math.inf, False
+        gone, limit, put_off, sent_in = False, math.inf, False, 0
         while True:
             session = await self.ready()
+            if repeated and renewed is not None and session.generation != sent_in:
+                again = renewed(session)
+                request, replay = again, replay and again is request
+            sent_in = session.generation
             try:
                 (answer,) = await session.call([request], replay=replay)
             except ConnectionLost as error:

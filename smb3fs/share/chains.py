@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+import trio
+
 from smb3fs.channels.channel import Channel
 from smb3fs.channels.pool import Held, Pool, Repeat
 from smb3fs.channels.session import Session
@@ -50,8 +52,10 @@ from smb3fs.wire.infoclass import (
 )
 from smb3fs.wire.io import CloseRequest
 from smb3fs.wire.lease import LEASE_CONTEXT, LeaseState
+from smb3fs.wire.negotiate import Capability
 from smb3fs.wire.posix import POSIX_GUID, FilePosixInformation, PosixCreate, PosixCreated
 from smb3fs.wire.query import InfoType, QueryInfoRequest, QueryInfoResponse, SetInfoRequest
+from smb3fs.wire.tree import ShareCapability
 
 # Room for the fixed part of FileAllInformation and the longest path that a server on Linux has (4,095 characters): smbd
 # answers STATUS_ILLEGAL_CHARACTER where a long path does not fit.
@@ -75,6 +79,9 @@ WRITE_ACCESS: Final = int(
 STAT_ACCESS: Final = int(AccessMask.READ_ATTRIBUTES | AccessMask.SYNCHRONIZE)
 SYNCHRONIZE: Final = int(AccessMask.SYNCHRONIZE)
 WRITE_DATA: Final = int(AccessMask.WRITE_DATA)
+PERSISTENT_HANDLES: Final = int(Capability.PERSISTENT_HANDLES)
+DIRECTORY_LEASING: Final = int(Capability.DIRECTORY_LEASING)
+CONTINUOUS_AVAILABILITY: Final = int(ShareCapability.CONTINUOUS_AVAILABILITY)
 WRITE: Final = int(LeaseState.WRITE)
 # Who asks for no more than this neither breaks a lease nor is granted one ([MS-SMB2] 3.3.5.9, Samba's stat opens).
 NEITHER_BREAKS: Final = int(AccessMask.READ_ATTRIBUTES | AccessMask.WRITE_ATTRIBUTES | AccessMask.SYNCHRONIZE)
@@ -158,6 +165,8 @@ class Chains:
         self.second_names: SecondNames | None = None
         # What is being opened anew under another name.
         self._following: set[Open] = set()
+        # Whose turn it is to open a file, by its path.
+        self._turns: dict[str, trio.Lock] = {}
         # Whether the server has shown that it makes no reparse points.
         self._no_points = False
         # Whether files on the volume may have blocks in common, None until it is known: see `smb3fs.share.cloning`.
@@ -165,6 +174,18 @@ class Chains:
         # Whether the POSIX extensions are in use, see `smb3fs.share.posix`.
         self._posix = False
         self._separator = "\\"
+
+    def persists(self, session: Session) -> bool:
+        """Whether opens of a session are kept for good: the server and the share must promise it."""
+        return bool(
+            self._persistent
+            and session.agreed.capabilities & PERSISTENT_HANDLES
+            and session.tree.capabilities & CONTINUOUS_AVAILABILITY
+        )
+
+    def is_forgetful(self, session: Session) -> bool:
+        """Whether the server may be a Samba of before 4.22, by what it does not announce: leases of directories."""
+        return not (session.agreed.capabilities & DIRECTORY_LEASING or self.persists(session))
 
     def _check_id(self, expected: int | None, answer: Answer) -> None:
         """Raise ESTALE if FileInternalInformation shows another file than the expected one."""

@@ -6,7 +6,7 @@ import errno
 import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext, suppress
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from smb3fs.channels.pool import Repeat
 from smb3fs.channels.session import Session
@@ -18,6 +18,7 @@ from smb3fs.handles.lock_requests import sure_of_locks
 from smb3fs.handles.opens import Durability, Open
 from smb3fs.share.chains import (
     CLOSE_RELATED,
+    DIRECTORY_LEASING,
     FS_ATTRIBUTE_ROOM,
     LIST_ACCESS,
     NAME_MAX,
@@ -56,11 +57,7 @@ from smb3fs.wire.infoclass import (
     FileFsFullSizeInformation,
 )
 from smb3fs.wire.io import ReadRequest
-from smb3fs.wire.negotiate import Capability
 from smb3fs.wire.query import InfoType, QueryInfoRequest, QueryInfoResponse
-
-# As an int: arithmetic with enum's flags costs microseconds.
-DIRECTORY_LEASING: Final = int(Capability.DIRECTORY_LEASING)
 
 
 class VolumeSpace(NamedTuple):
@@ -156,10 +153,11 @@ class Files(Links, Sharing, Data):
         handle brings along up to as many of the file's first bytes, in the same round trip, unless the share keeps
         opens for good. The number of links in its attributes is not known.
         """
-        joined = await self.joined(path, _access(read, write), expect)
-        if joined is not None:
-            return joined
-        return await self._open_apart(path, read=read, write=write, expect=expect, head=head)
+        async with self.in_turn(path) if write else nullcontext():
+            joined = await self.joined(path, _access(read, write), expect)
+            if joined is not None:
+                return joined
+            return await self._open_apart(path, read=read, write=write, expect=expect, head=head)
 
     async def _open_apart(self, path: str, *, read: bool, write: bool, expect: int | None, head: int = 0) -> Open:
         """Do as `open` does, with an open that nobody else has."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
@@ -36,8 +36,7 @@ from smb3fs.wire.durable import (
 )
 from smb3fs.wire.header import FLAG_ASYNC, Request
 from smb3fs.wire.lease import LEASE_CONTEXT, LeaseState, parse_lease
-from smb3fs.wire.negotiate import Capability, Dialect
-from smb3fs.wire.tree import ShareCapability
+from smb3fs.wire.negotiate import Dialect
 
 T = TypeVar("T")
 
@@ -49,8 +48,6 @@ WRITE: Final = int(LeaseState.WRITE)
 GONE: Final = frozenset(
     {Status.OBJECT_NAME_NOT_FOUND, Status.OBJECT_PATH_NOT_FOUND, Status.NO_SUCH_FILE, Status.DELETE_PENDING}
 )
-PERSISTENT_HANDLES: Final = int(Capability.PERSISTENT_HANDLES)
-CONTINUOUS_AVAILABILITY: Final = int(ShareCapability.CONTINUOUS_AVAILABILITY)
 # What a CREATE carries that no other one may.
 REMEMBERING: Final = frozenset({LEASE_CONTEXT, DURABLE_HANDLE, DURABLE_HANDLE_V2})
 # Dispositions of which a second execution does what the first did.
@@ -59,14 +56,6 @@ OPENING: Final = frozenset({Disposition.OPEN, Disposition.OPEN_IF})
 
 class Opening(Recognising):
     """How what is to last is opened."""
-
-    def persists(self, session: Session) -> bool:
-        """Whether opens of a session are kept for good: the server and the share must promise it."""
-        return bool(
-            self._persistent
-            and session.agreed.capabilities & PERSISTENT_HANDLES
-            and session.tree.capabilities & CONTINUOUS_AVAILABILITY
-        )
 
     def _lasting(self, request: CreateRequest, session: Session) -> CreateRequest:
         """Return a CREATE that asks the server to keep the open after a loss, and to recognise the CREATE itself."""
@@ -87,7 +76,20 @@ class Opening(Recognising):
         ConnectionLost says that nobody knows whether the file was made.
         """
         asked = self._lasting(request, await self._pool.ready())
-        session, answer, repeated = await self._pool.create(asked)
+        with ExitStack() as asking:
+
+            def renewed(session: Session) -> CreateRequest:
+                nonlocal asked
+                asked = self._renewed(asked, path, session, asking)
+                return asked
+
+            session, answer, repeated = await self._pool.create(asked, renewed)
+            return await self._entered(asked, answer, path, session, writable=writable, repeated=repeated)
+
+    async def _entered(
+        self, asked: CreateRequest, answer: Answer, path: str, session: Session, *, writable: bool, repeated: bool
+    ) -> Open:
+        """Enter what a CREATE has opened that was sent alone, once or more often."""
         if (
             answer.status == Status.OBJECT_NAME_COLLISION
             and answer.header.flags & FLAG_ASYNC
@@ -98,14 +100,49 @@ class Opening(Recognising):
             raise unknown()
         if repeated and self.persists(session):
             # A process that was killed over the first one leaves an open that nobody can end, and only this key passes.
-            self._leases.hold_on(request.contexts, cut=answer.status in UNDECIDED)
+            self._leases.hold_on(asked.contexts, cut=answer.status in UNDECIDED)
         if repeated and answer.status != Status.SUCCESS:
-            if request.disposition not in OPENING:
+            if asked.disposition not in OPENING:
                 return await self._open_made(asked, path, session, writable=writable)
             # Refused may be what was to be given back; the name is still there to be opened anew.
-            asked = self._lasting(request, session)
+            asked = self._lasting(without_asking(asked), session)
             session, answer, _ = await self._pool.create(asked)
         return self._opened(asked, answer, path, session, writable=writable)
+
+    def _renewed(self, asked: CreateRequest, path: str, session: Session, asking: ExitStack) -> CreateRequest:
+        """Return what to send in a session for a CREATE that may have been carried out in one before it.
+
+        Where the server does not know that again, it gets another lease, unless what is open with the first one was
+        given back: see `lease_anew`. Of two that open something only one is left then.
+        """
+        contexts = dict(asked.contexts)
+        lasts = DURABLE_HANDLE in contexts or DURABLE_HANDLE_V2 in contexts
+        if asked.disposition not in OPENING or not lasts or LEASE_CONTEXT not in contexts:
+            return asked
+        lease = self._leases.lease_of(parse_lease(contexts[LEASE_CONTEXT]).key)
+        other = self.lease_anew(lease, path, session) if lease is not None else None
+        if other is None or other is lease:
+            return asked
+        asking.enter_context(self._leases.asking(other))
+        told = self._leases.context(other, parse_lease(contexts[LEASE_CONTEXT]).state)
+        plain = [told if context.name == LEASE_CONTEXT else context for context in without_asking(asked).contexts]
+        return self._lasting(replace(asked, contexts=plain), session)
+
+    def lease_anew(self, lease: Lease, path: str, session: Session) -> Lease:
+        """Return the lease by which to open a file in a session where an open of before may be left at the server.
+
+        Samba before 4.22 gives no open back of a file that has two, and keeps each for a minute. What has lost its
+        connection ends there as soon as somebody comes with the key of another lease, be that ours, and never by its
+        own key. As long as something goes on with that it stays, since another one would break it.
+        """
+        if not self.is_forgetful(session) or any(
+            isinstance(one, Open) and one.generation == session.generation for one in lease.opens
+        ):
+            return lease
+        found = self._leases.find(path, lease.file_id or None)
+        if found is not None and found is not lease:
+            return found
+        return self._leases.make(path, path.rpartition(self._separator)[0], lease.file_id)
 
     async def _open_made(self, lost: CreateRequest, path: str, session: Session, *, writable: bool) -> Open:
         """Open what a CREATE has made whose answer is lost, if the server knows that; else raise ConnectionLost.
@@ -269,6 +306,12 @@ class Opening(Recognising):
             except ConnectionLost as error:
                 lost = error
         raise lost
+
+
+def without_asking(request: CreateRequest) -> CreateRequest:
+    """Return a CREATE that does not ask to be remembered."""
+    contexts = [one for one in request.contexts if one.name not in (DURABLE_HANDLE, DURABLE_HANDLE_V2)]
+    return replace(request, contexts=contexts)
 
 
 def _carries_locks(holder: object) -> bool:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 from smb3fs.channels.session import Session
 from smb3fs.errors import Status, StatusError
+from smb3fs.handles.leases import Lease
 from smb3fs.handles.opens import Open
 from smb3fs.share.chains import QUERY_ALL, QUERY_POSIX, is_leased, is_posix, raise_first, without_lease, without_posix
 from smb3fs.share.opening import Opening
@@ -21,13 +24,21 @@ class Reopening(Opening):
 
         What the server says of it is in `seen`; whether it is the same file is for the caller to judge.
         """
+        lease = handle.lease
+        if lease is not None:
+            lease = self.lease_anew(lease, handle.path, session)
+        with self._leases.asking(lease) if lease is not None else nullcontext():
+            return await self._reopen(session, handle, lease)
+
+    async def _reopen(self, session: Session, handle: Open, lease: Lease | None) -> Open:
+        """Do it with that lease or none."""
         before = handle.request
         request = self._create(
             handle.path,
             before.desired_access,
             options=before.create_options,
             contexts=(CreateContext(QUERY_ON_DISK_ID),),
-            lease=handle.lease,
+            lease=lease,
         )
         request.share_access = before.share_access
         if not is_posix(before):

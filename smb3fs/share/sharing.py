@@ -7,7 +7,11 @@ is given back by itself, and where nothing is kept there is nothing to win.
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Final
+
+import trio
 
 from smb3fs.channels.pool import Repeat
 from smb3fs.errors import Smb3fsError
@@ -23,6 +27,25 @@ KEPT_ALONE: Final = (Durability.DURABLE, Durability.DURABLE_V2)
 
 class Sharing(Leasing):
     """Who opens a file that is open already uses the same open, and is told what the server says of it now."""
+
+    @asynccontextmanager
+    async def in_turn(self, path: str) -> AsyncIterator[None]:
+        """Have who opens a file wait for who is about to, where an open is to be had by both.
+
+        Of what is kept by itself alone two would be made otherwise. What is only read can be opened anew after a loss,
+        and need not wait.
+        """
+        session = self._pool.session
+        if not self._opens.keeps or session is None or self.persists(session):
+            yield
+            return
+        turn = self._turns.setdefault(path, trio.Lock())
+        try:
+            async with turn:
+                yield
+        finally:
+            if not turn.locked() and self._turns.get(path) is turn:
+                del self._turns[path]
 
     async def attributes(self, handle: Open) -> FileAttributes:
         """Return the attributes of an open file."""
