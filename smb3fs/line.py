@@ -6,6 +6,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 from typing import Final
 
 import trio
@@ -27,7 +28,7 @@ from smb3fs.identity import ClientIdentity
 from smb3fs.recovery import Recovery
 from smb3fs.share.share import Share
 from smb3fs.trace import Trace
-from smb3fs.wire.lease import Break, LeaseBreakAcknowledgment, OplockBreakNotification
+from smb3fs.wire.lease import Break, LeaseBreakAcknowledgment, LeaseBreakNotification, OplockBreakNotification
 from smb3fs.wire.negotiate import Capability
 
 log = logging.getLogger(__name__)
@@ -71,6 +72,11 @@ class Line:
         self.siblings: Siblings | None = None
         self._trace = trace
         self._breaks = Breaks(opens.leases, nursery.start_soon, trace)
+        self._nursery = nursery
+        # Of which session channels were lost since it was last asked for breaks, and whether that is being done.
+        self._parted: Session | None = None
+        self._looking = False
+        self.recovery.parted = self._parted_with
         self._session: Session | None = None
         # Acknowledgements for breaks on a channel whose session is still being made.
         self._owed: list[tuple[Channel, LeaseBreakAcknowledgment]] = []
@@ -183,6 +189,30 @@ class Line:
             self._session.post([answer])
         elif channel.error is None:
             self._owed.append((channel, answer))
+
+    def _parted_with(self, session: Session) -> None:
+        """Take notice that a channel is lost, and perhaps breaks with it, of a session that goes on."""
+        self._parted = session
+        if not self._looking:
+            self._looking = True
+            self._nursery.start_soon(self._look_for_breaks)
+
+    async def _look_for_breaks(self) -> None:
+        """Find the breaks that were lost, until nothing more is."""
+        try:
+            while self._parted is not None and not self.pool.closed:
+                session, self._parted = self._parted, None
+                if session is not self.pool.session:
+                    continue  # what is open is claimed in another one, or is gone
+                found = await self.share.look_for_breaks(session, partial(self._found, session))
+                if found:
+                    self._trace.event(time.time(), f"a lost connection has taken breaks of {found} leases along")
+        finally:
+            self._looking = False
+
+    def _found(self, session: Session, told: LeaseBreakNotification) -> None:
+        """Take in a break that the server has told of by another way."""
+        self._breaks.take(told, lambda answer: session.post([answer]))
 
     async def _renew(self, session: Session) -> None:
         """Renew a session; for Recovery likewise."""

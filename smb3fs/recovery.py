@@ -108,6 +108,8 @@ class Recovery:
         trace: Trace,
     ) -> None:
         """`rotated` tells whether the login has changed since the last attempt."""
+        self.parted: Callable[[Session], None] = lambda _: None
+        """Is told of a session that has lost a channel and goes on by others."""
         self.tally = Tally()
         self.latest = 0.0
         self.longest = 0.0
@@ -132,6 +134,7 @@ class Recovery:
         what = f"connection {channel.transport.description} lost: {error}"
         if session.outlives(channel):
             self._trace.event(time.time(), f"{what}; {len(session.channels)} of the session remain")
+            self.parted(session)
             return
         self._pool.detach()
         self._survivors.suspend()

@@ -439,6 +439,27 @@ class LeaseTable:
             self._break(lease, told)
         return answer if told.flags & ACK_REQUIRED else None
 
+    def compared(self, lease: Lease, told: LeaseContext | LeaseContextV2) -> LeaseBreakNotification | bool | None:
+        """Take in what the server has of a lease whose breaks may not have reached us.
+
+        Return the break that is under way there and that we have not heard of, True if it has changed otherwise, None
+        if all is as it was or a break that we have heard of is being worked on.
+        """
+        if isinstance(told, LeaseContextV2):
+            newer = later_by(told.epoch, lease.epoch)
+        else:
+            newer = int(bool(lease.state & ~told.state) or bool(told.flags & BREAKING and told.state == lease.state))
+        if newer <= 0 or not lease.known:
+            return None
+        epoch = told.epoch if isinstance(told, LeaseContextV2) else lease.epoch
+        if told.flags & BREAKING:
+            return LeaseBreakNotification(epoch, ACK_REQUIRED, lease.key, told.state, NONE)
+        lease.epoch = epoch
+        # What was kept meanwhile was kept wrongly, whatever there is again.
+        self._change(lease, NONE, Reason.MISSED)
+        self._change(lease, told.state, Reason.GRANTED)
+        return True
+
     def prepare(self, key: bytes, old: int) -> list[Awaitable[None]]:
         """Begin what is to be done now that a lease has broken from `old`; return what is left to wait for."""
         lease = self._by_key.get(key)

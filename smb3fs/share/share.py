@@ -8,7 +8,8 @@ from smb3fs.share.serverside import ServerSide
 from smb3fs.share.snapshots import Snapshots
 from smb3fs.share.space import Space
 from smb3fs.share.streams import Streams
+from smb3fs.share.unheard import Unheard
 
 
-class Share(Posix, Names, Space, Metadata, Streams, Snapshots, Reopening, ServerSide):
+class Share(Posix, Names, Space, Metadata, Streams, Snapshots, Reopening, ServerSide, Unheard):
     """The verbs on one share, as `vfs.backend.ShareVerbs` asks for them."""

@@ -212,6 +212,47 @@ def test_a_loss_suspends_and_a_claim_gives_back(version: int) -> None:
         assert not lease.state & ~after
 
 
+@pytest.mark.parametrize(
+    ("told", "epoch", "flags", "left", "comes"),
+    [
+        (RH, 0, 0, RH, None),  # nothing has happened
+        (NONE, 1, 0, NONE, True),  # R is taken without waiting for a word
+        (RH, 2, 0, RH, True),  # taken, and granted again
+        (RH, 1, 2, RH, "break"),  # others wait
+        (RH, 0, 2, RH, None),  # we have heard of it, and are at work
+        (NONE, -1, 0, RH, None),  # an answer that something has overtaken
+    ],
+)
+def test_what_the_server_has_is_compared(told: int, epoch: int, flags: int, left: int, comes: object) -> None:
+    leases, seen = table(), []
+    lease = leases.make("f", "")
+    grant(leases, lease, answer(lease, RH, HERE))
+    leases.subscribe(lambda _lease, old, new, reason: seen.append((old, new, reason)))
+    found = leases.compared(lease, answer(lease, told, HERE + epoch, flags))
+    if comes == "break":
+        expected = LeaseBreakNotification((HERE + epoch) & 0xFFFF, ACK_REQUIRED, lease.key, told, NONE)
+        assert found == expected
+    else:
+        assert found is comes
+    assert lease.state == left
+    assert [reason for _, _, reason in seen][:1] == ([Reason.MISSED] if comes is True else [])
+    assert lease.epoch == (HERE + (epoch if comes is True else 0)) & 0xFFFF
+
+
+@pytest.mark.parametrize(
+    ("told", "flags", "left", "comes"),
+    [(RH, 0, RH, None), (NONE, 0, NONE, True), (RH, 2, RH, "break"), (RWH, 2, RH, None)],
+)
+def test_without_an_epoch_only_what_is_less_shows(told: int, flags: int, left: int, comes: object) -> None:
+    leases = table(1)
+    lease = leases.make("f", "")
+    grant(leases, lease, answer(lease, RH, 0, version=1))
+    found = leases.compared(lease, answer(lease, told, 0, flags, version=1))
+    assert (found is comes) == (comes != "break")
+    assert isinstance(found, LeaseBreakNotification) == (comes == "break")
+    assert lease.state == left
+
+
 def test_what_is_granted_at_the_last_moment_can_only_be_claimed() -> None:
     leases = table()
     lease = leases.make("f", "")

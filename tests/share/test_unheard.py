@@ -1,0 +1,156 @@
+"""Breaks that a lost channel has taken along are found by asking what the server has of each lease."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+from peer import Element, settle, trio_test
+from stage import Stage
+from test_line import a_line
+from test_share_leases import leasing
+
+from smb3fs.channels.session import Session
+from smb3fs.errors import Status
+from smb3fs.handles.leases import NONE, RWH, Lease, LeaseTable, Reason
+from smb3fs.handles.opens import Open
+from smb3fs.wire.create import CreateContext, CreateRequest, CreateResponse
+from smb3fs.wire.header import Command
+from smb3fs.wire.lease import ACK_REQUIRED, LEASE_CONTEXT, LeaseBreakNotification, LeaseContextV2, LeaseFlag
+
+
+async def ask(stage: Stage) -> tuple[int, list[LeaseBreakNotification]]:
+    """Look; how many leases had changed, and the breaks that were found."""
+    session, found = stage.world.pool.session, []
+    assert session is not None
+    return await stage.share.look_for_breaks(session, found.append), found
+
+
+def noted(leases: LeaseTable) -> list[tuple[Lease, int, Reason]]:
+    """What becomes of the leases from now on."""
+    seen: list[tuple[Lease, int, Reason]] = []
+    leases.subscribe(lambda lease, _, new, reason: seen.append((lease, new, reason)))
+    return seen
+
+
+async def two_opens(stage: Stage) -> list[Open]:
+    """A file open for writing, and one for reading."""
+    handles = [await stage.share.open("f", read=True, write=True, expect=None)]
+    return [*handles, await stage.share.open("protected", read=True, write=False, expect=None)]
+
+
+@trio_test
+async def test_what_has_not_changed_costs_one_round_trip_and_nothing_else() -> None:
+    async with leasing() as (stage, server, leases):
+        handles = await two_opens(stage)
+        seen, creates = noted(leases), len(server.asked)
+        with stage.costs(2):
+            assert await ask(stage) == (0, [])
+        assert seen == []
+        # No more is asked for than there is, under the same keys, and the first about what others may wait for.
+        assert [(name, lease and (lease.key, lease.state)) for name, lease in server.asked[creates:]] == [
+            (handle.path, handle.lease and (handle.lease.key, NONE)) for handle in handles
+        ]
+        assert sorted(stage.server.open_handles) == ["f", "protected"]
+
+
+@trio_test
+async def test_what_was_taken_without_waiting_for_a_word_is_given_up() -> None:
+    async with leasing() as (stage, server, leases):
+        _, reader = await two_opens(stage)
+        assert reader.lease is not None
+        granted, seen = server.leases[reader.lease.key], noted(leases)
+        granted.state, granted.epoch = NONE, granted.epoch + 1
+        assert await ask(stage) == (1, [])
+        assert seen == [(reader.lease, NONE, Reason.MISSED)]
+        assert await ask(stage) == (0, [])
+
+
+@trio_test
+async def test_a_break_that_others_wait_for_is_taken_in() -> None:
+    async with leasing() as (stage, server, leases):
+        writer, _ = await two_opens(stage)
+        lease = writer.lease
+        assert lease is not None
+        server.leases[lease.key].epoch += 1
+
+        def breaking(element: Element, body: bytes) -> bytes:
+            if element.command != Command.CREATE or element.request.name != "f":
+                return body
+            told = CreateResponse.parse(memoryview(bytes(64) + body))
+            has = LeaseContextV2.parse(dict(told.contexts)[LEASE_CONTEXT])
+            has.flags |= int(LeaseFlag.BREAK_IN_PROGRESS)
+            told.contexts = [one for one in told.contexts if one.name != LEASE_CONTEXT]
+            told.contexts.append(CreateContext(LEASE_CONTEXT, has.encode()))
+            return told.encode()
+
+        server.distort = breaking
+        found, breaks = await ask(stage)
+        epoch = server.leases[lease.key].epoch
+        assert (found, breaks) == (1, [LeaseBreakNotification(epoch, ACK_REQUIRED, lease.key, RWH, NONE)])
+        # What is found again while it is being worked on is the same break.
+        leases.broken(breaks[0])
+        assert await ask(stage) == (0, [])
+
+
+@pytest.mark.parametrize("status", [Status.ACCESS_DENIED, Status.OBJECT_NAME_NOT_FOUND, Status.INVALID_PARAMETER])
+@trio_test
+async def test_of_what_cannot_be_told_everything_is_given_up(status: Status) -> None:
+    async with leasing() as (stage, server, _):
+        writer, _reader = await two_opens(stage)
+        assert writer.lease is not None
+
+        def refuse(message: object, index: int) -> int | None:
+            request = message.elements[index].request  # type: ignore[attr-defined]
+            return status if isinstance(request, CreateRequest) and request.name == "f" else None
+
+        server.refuse = refuse
+        found, breaks = await ask(stage)
+        assert (found, [(told.key, told.new_state) for told in breaks]) == (1, [(writer.lease.key, NONE)])
+        assert sorted(server.open_handles) == ["f", "protected"]
+
+
+@trio_test
+async def test_a_session_that_is_lost_meanwhile_is_for_the_recovery() -> None:
+    async with leasing() as (stage, server, leases):
+        await two_opens(stage)
+        seen: list[object] = []
+        server.handler = lambda _: server.transport.hang_up()
+        leases.subscribe(lambda *what: seen.append(what))
+        assert await ask(stage) == (0, [])
+        assert seen == []
+
+
+@trio_test
+async def test_each_loss_is_followed_by_a_look_and_what_is_found_is_acknowledged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with leasing() as (stage, server, _), trio.open_nursery() as nursery:
+        line = a_line(nursery)
+        session = stage.world.pool.session
+        assert session is not None
+        line.pool.attach(session)
+        lease = line.opens.leases.make("f", "")
+        told = LeaseBreakNotification(1, ACK_REQUIRED, lease.key, RWH, NONE)
+        looks: list[Session] = []
+
+        async def look(of: Session, broken: object) -> int:
+            looks.append(of)
+            if len(looks) == 1:
+                line.recovery.parted(session)  # another channel, before this look is over
+                broken(told)  # type: ignore[operator]
+            await trio.lowlevel.checkpoint()
+            return 0
+
+        monkeypatch.setattr(line.share, "look_for_breaks", look)
+        line.recovery.parted(session)
+        line.recovery.parted(session)
+        await settle()
+        assert looks == [session, session]
+        acknowledged = [one for one in server.messages if one.elements[0].command == Command.OPLOCK_BREAK]
+        assert [(one.elements[0].request.key, one.elements[0].request.state) for one in acknowledged] == [
+            (lease.key, NONE)
+        ]
+        line.recovery.parted(session)
+        line.pool.detach()
+        await settle()
+        assert len(looks) == 2
