@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from faultlib.proxy import PORT, Proxy, Way
 from lab.commands import run
 from lab.mounting import Mount, wait_until
 from lab.network import Link, Network
@@ -508,6 +510,30 @@ def test_a_lease_is_given_back_whichever_channel_the_break_comes_on(wide: Samba,
                 # For the end of R alone the server waits for nobody, so it may be on its way still.
                 assert wait_until(lambda held=held, text=text: held.seek(0) == 0 and held.read() == text, 5)  # type: ignore[misc]
     assert min(sum(mount.status()["breaks"].values()) for mount in (ours, theirs)) >= 10
+
+
+def test_a_break_that_is_lost_with_its_channel_is_found_and_acknowledged(wide: Samba, mounted: Mounter) -> None:
+    """A relay has acknowledged it, so that the server does not send it by another channel."""
+    with Proxy(wide.network) as proxy, ThreadPoolExecutor(1) as pool:
+        ours, theirs = mounted("multichannel", f"port={PORT}", server=wide), mounted("nomultichannel", server=wide)
+        assert has(ours, 2)
+        with (ours.path / "given").open("wb", buffering=0) as file:
+            file.write(b"gathered")
+            # A server sends what it has for a client by the first of its connections.
+            proxy.aim([wide.network.server_address])
+            assert proxy.hold(Way.TO_CLIENT) == 1
+            reading = pool.submit((theirs.path / "given").read_bytes)
+            assert wait_until(proxy.keeps_any, 10)
+            # Samba asks its kernel after a second at the latest how much has been acknowledged, and then believes that.
+            time.sleep(1.2)
+            assert not reading.done()
+            assert proxy.cut() == 2
+            assert reading.result(60) == b"gathered"
+        texts = [event["text"] for event in ours.status()["events"]]
+        assert [text for text in texts if "has taken breaks of 1 leases along" in text]
+        assert ours.status()["reconnects"] == 0
+        assert has(ours, 2)
+        mounted.finish()
 
 
 def test_where_there_can_be_no_more_than_one_it_is_said(samba: Samba, mounted: Mounter) -> None:

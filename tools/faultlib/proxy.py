@@ -131,6 +131,11 @@ class Proxy:
                 side.held = True
         return len(sides)
 
+    def keeps_any(self) -> bool:
+        """Whether anything is kept here."""
+        with self._lock:
+            return any(side.stored for side in self._aimed_at())
+
     def cut_clients(self, later: float) -> int:
         """Cut the clients' connections, and have the server hear `later` seconds after what was held of them."""
         with self._lock:
