@@ -29,6 +29,8 @@ epoch: an answer gives what it says, less what breaks took while it was on its w
     the open is claimed back          same           what is granted, and what was kept meanwhile is true still
     the open is claimed back          other          what is granted, as if for the first time
     ... with BREAK_IN_PROGRESS        any            NONE, acknowledged at once: that break may not come again
+    asked about, a channel being lost later          what there is, NONE in between: what was kept is worthless
+    ... with BREAK_IN_PROGRESS        later          as if that break had come, down to NONE
     the last open is closed           none           NONE, and the lease is gone unless a CREATE is on its way: to its
                                                      answer an epoch that is the same is as good as a later one
 
