@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping
 from functools import partial
 from typing import Final
@@ -28,6 +28,8 @@ from smb3fs.identity import ClientIdentity
 from smb3fs.recovery import Recovery
 from smb3fs.share.share import Share
 from smb3fs.trace import Trace
+from smb3fs.wire.create import CreateRequest
+from smb3fs.wire.header import Request
 from smb3fs.wire.lease import Break, LeaseBreakAcknowledgment, LeaseBreakNotification, OplockBreakNotification
 from smb3fs.wire.negotiate import Capability
 
@@ -38,6 +40,8 @@ FAREWELL: Final = 5.0
 # Seconds between two attempts to remove what somebody stands in the way of: first, and at most.
 FIRST_REMOVAL: Final = 2.0
 LAST_REMOVAL: Final = 60.0
+# Seconds after which a server has heard what was on its way to it by a channel that is lost.
+HEARD: Final = 5.0
 
 
 class Line:
@@ -204,11 +208,27 @@ class Line:
                 session, self._parted = self._parted, None
                 if session is not self.pool.session:
                     continue  # what is open is claimed in another one, or is gone
+                self._nursery.start_soon(self._close_late, session)
                 found = await self.share.look_for_breaks(session, partial(self._found, session))
                 if found:
                     self._trace.event(time.time(), f"a lost connection has taken breaks of {found} leases along")
         finally:
             self._looking = False
+
+    async def _close_late(self, session: Session) -> None:
+        """Close what the server may have opened behind a repetition, when it has had time to hear of it."""
+        await trio.sleep(HEARD)
+        late, others = self.pool.lost_creates, deque[tuple[Session, Request]]()
+        lost = []
+        while late:
+            of, request = late.popleft()
+            if of is session and isinstance(request, CreateRequest):
+                lost.append(request)
+            elif of is self.pool.session:
+                others.append((of, request))
+        late.extend(others)
+        if session is self.pool.session:
+            await self.share.close_late(session, lost)
 
     def _found(self, session: Session, told: LeaseBreakNotification) -> None:
         """Take in a break that the server has told of by another way."""

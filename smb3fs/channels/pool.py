@@ -7,6 +7,7 @@ generation number, by which a handle of an earlier one is recognised.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from enum import Enum, auto
 from functools import partial
@@ -31,6 +32,8 @@ UNDECIDED_PATIENCE: Final = 0.5
 # Seconds between two attempts at what the server is not ready for.
 FIRST_PAUSE: Final = 0.02
 LONGEST_PAUSE: Final = 1.0
+# Of so many CREATEs that were lost with a channel it is remembered.
+MOST_LOST: Final = 1000
 
 
 class Repeat(Enum):
@@ -76,6 +79,8 @@ class Pool:
         self.expired = False
         """Whether the session waits for a new login, which all but those who close their files must wait for."""
         self.closed = False
+        self.lost_creates: deque[tuple[Session, Request]] = deque(maxlen=MOST_LOST)
+        """CREATEs that were lost with a channel of a session that goes on: the server may carry them out yet."""
         self._late: LateReads | None = None
         self._changed = trio.Event()
 
@@ -273,6 +278,8 @@ class Pool:
                 repeated = replay = repeated or error.sent
                 await self._leave(session)
                 gone, limit = gone or not session.lives, math.inf
+                if error.sent and session.lives:
+                    self.lost_creates.append((session, request))
                 continue
             if self._refuses(session, answer.status):
                 await self._leave(session)

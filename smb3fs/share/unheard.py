@@ -1,4 +1,4 @@
-"""Breaks that a lost channel has taken along, while the session goes on by others.
+"""What a lost channel has taken along, or may still bring, while the session goes on by others.
 
 A server sends the break of a lease by one channel, and by another if that fails. What a relay or our own kernel has
 acknowledged counts as heard there, whether anybody has read it or not; and of a break that wants no acknowledgement
@@ -7,12 +7,17 @@ by opening the file once more with the lease's key, asking for no more than ther
 shows whether anything has changed; where a break is under way, that is told.
 
 It is done in the background: what goes on meanwhile is what would go on with a break on its way.
+
+A CREATE of the lost channel may be read by the server after its repetition has been answered, used and perhaps closed:
+Samba knows a CREATE again only until its open is used. What it opens then nobody knows, and the file cannot be removed
+for as long as the session lasts. It is known by its CreateGuid, since nobody uses it: so some time later the CREATE is
+sent once more as a repetition. What that gets is what has come late, or is opened by it, and is closed; or it is ours.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -22,7 +27,7 @@ from smb3fs.channels.session import Session
 from smb3fs.errors import ConnectionLost, Status, WireError
 from smb3fs.handles.leases import NONE, RWH, Lease
 from smb3fs.share.chains import CLOSE_RELATED, LIST_ACCESS, STAT_ACCESS, Chains
-from smb3fs.wire.create import CreateResponse, OplockLevel
+from smb3fs.wire.create import CreateContext, CreateOptions, CreateRequest, CreateResponse, Disposition, OplockLevel
 from smb3fs.wire.lease import ACK_REQUIRED, LEASE_CONTEXT, LeaseBreakNotification, LeaseState, parse_lease
 
 log = logging.getLogger(__name__)
@@ -69,6 +74,26 @@ class Unheard(Chains):
                     slots.release()
         return found
 
+    async def close_late(self, session: Session, lost: Sequence[CreateRequest]) -> None:
+        """Close what CREATEs may have opened that were lost with a channel; their repetitions are answered by now."""
+        for request in lost:
+            if request.create_options & CreateOptions.DELETE_ON_CLOSE:
+                continue
+            asked = replace(
+                request,
+                disposition=Disposition.OPEN,
+                contexts=[_asking_for_nothing(context) for context in request.contexts],
+            )
+            try:
+                (answer,) = await session.call([asked], replay=True)
+            except ConnectionLost:
+                return
+            if answer.status != Status.SUCCESS:
+                continue  # it is under way still, or there is no such file any more
+            file_id = tuple(CreateResponse.parse(answer.pdu).file_id)
+            if not any(tuple(handle.file_id) == file_id for handle in self._opens):
+                self._close_opened(answer, session)
+
     async def _ask_about(self, session: Session, lease: Lease) -> LeaseBreakNotification | bool | None:
         """Ask about one: the break that is under way, or True if it has changed without one, or None."""
         request = self._create(lease.path, STAT_ACCESS)
@@ -98,3 +123,10 @@ class Unheard(Chains):
             if answers[1].status != Status.SUCCESS:
                 self._close_opened(answers[0], session)
             return unknown if has is None or has.key != lease.key else self._leases.compared(lease, has)
+
+
+def _asking_for_nothing(context: CreateContext) -> CreateContext:
+    """Return a context that names the key of a lease alone, in place of one that asks for more."""
+    if context.name != LEASE_CONTEXT:
+        return context
+    return CreateContext(LEASE_CONTEXT, replace(parse_lease(context.data), state=NONE).encode())

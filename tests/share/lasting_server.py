@@ -111,6 +111,8 @@ class LastingServer(KeepingServer):
                 self._refuse(Status.FILE_NOT_AVAILABLE)
             if known is not None:
                 first, self._action = known  # type: ignore[assignment]
+                if first in self.handles:  # in the session in which it was made
+                    return first
                 given = FileId(first.persistent, 0xBACC + next(self._ids))
                 self.handles[given] = self.memory.kept[first.persistent][0]
                 return given

@@ -7,13 +7,15 @@ import trio
 from peer import Element, settle, trio_test
 from stage import Stage
 from test_line import a_line
+from test_replay import losing
 from test_share_leases import leasing
 
 from smb3fs.channels.session import Session
 from smb3fs.errors import Status
 from smb3fs.handles.leases import NONE, RWH, Lease, LeaseTable, Reason
 from smb3fs.handles.opens import Open
-from smb3fs.wire.create import CreateContext, CreateRequest, CreateResponse
+from smb3fs.line import HEARD
+from smb3fs.wire.create import CreateContext, CreateRequest, CreateResponse, Disposition
 from smb3fs.wire.header import Command
 from smb3fs.wire.lease import ACK_REQUIRED, LEASE_CONTEXT, LeaseBreakNotification, LeaseContextV2, LeaseFlag
 
@@ -154,3 +156,72 @@ async def test_each_loss_is_followed_by_a_look_and_what_is_found_is_acknowledged
         line.pool.detach()
         await settle()
         assert len(looks) == 2
+
+
+@pytest.mark.parametrize("used", [True, False])
+@pytest.mark.parametrize("late", [True, False])
+@trio_test
+async def test_an_open_that_was_made_behind_its_repetition_is_closed(late: bool, used: bool) -> None:
+    """And ours is not, which the server takes it for as long as nobody has used it."""
+    async with losing(available=False) as lost:
+        stage = lost.stage
+        handle = await stage.share.open("f", read=True, write=True, expect=None)
+        session = stage.world.pool.session
+        assert session is not None
+        if used:
+            await stage.share.read(handle, 0, 1)
+            if late:  # the server reads by now what a channel has brought that is lost
+                await session.call([handle.request])
+                assert stage.server.open_handles == ["f", "f"]
+        await stage.share.close_late(session, [handle.request])
+        await settle()
+        assert stage.server.open_handles == ["f"]
+        assert await stage.share.read(handle, 0, 8) == b"contents"
+        stage.share.close(handle)
+        await stage.nothing_open()
+
+
+@trio_test
+async def test_a_file_that_was_removed_is_not_made_again() -> None:
+    async with losing(available=False) as lost:
+        stage = lost.stage
+        handle = await stage.share.create("new", read=True, write=True, exclusive=False)
+        session = stage.world.pool.session
+        assert session is not None
+        await stage.share.read(handle, 0, 1)
+        stage.share.close(handle)
+        await settle()
+        del stage.tree.nodes["new"]
+        await stage.share.close_late(session, [handle.request])
+        assert "new" not in stage.tree.nodes
+        await stage.nothing_open()
+
+
+@trio_test
+async def test_what_was_lost_with_a_channel_is_looked_for_some_time_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with leasing() as (stage, _, _leases), trio.open_nursery() as nursery:
+        line = a_line(nursery)
+        session = stage.world.pool.session
+        assert session is not None
+        line.pool.attach(session)
+        looked: list[object] = []
+
+        async def close_late(of: Session, lost: object) -> None:
+            looked.append((of, lost))
+            await trio.lowlevel.checkpoint()
+
+        async def look(*_: object) -> int:
+            await trio.lowlevel.checkpoint()
+            return 0
+
+        monkeypatch.setattr(line.share, "close_late", close_late)
+        monkeypatch.setattr(line.share, "look_for_breaks", look)
+        request = CreateRequest("f", 0, Disposition.OPEN)
+        line.pool.lost_creates.append((session, request))
+        line.recovery.parted(session)
+        await settle()
+        assert looked == []
+        await trio.sleep(HEARD + 0.1)
+        assert looked == [(session, [request])]
+        assert not line.pool.lost_creates
+        nursery.cancel_scope.cancel()
