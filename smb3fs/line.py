@@ -40,6 +40,9 @@ FAREWELL: Final = 5.0
 # Seconds between two attempts to remove what somebody stands in the way of: first, and at most.
 FIRST_REMOVAL: Final = 2.0
 LAST_REMOVAL: Final = 60.0
+# Seconds from one look for lost breaks to the next: as long as the server believes in the channel that is lost it may
+# send further ones there.
+LOOKS: Final = (0.3, 0.7, 2.0, 7.0, 0.0)
 # Seconds after which a server has heard what was on its way to it by a channel that is lost.
 HEARD: Final = 5.0
 
@@ -77,8 +80,8 @@ class Line:
         self._trace = trace
         self._breaks = Breaks(opens.leases, nursery.start_soon, trace)
         self._nursery = nursery
-        # Of which session channels were lost since it was last asked for breaks, and whether that is being done.
-        self._parted: Session | None = None
+        # Set by the loss of a channel since the last look for breaks began, and whether such looks are being taken.
+        self._parted = trio.Event()
         self._looking = False
         self.recovery.parted = self._parted_with
         self._session: Session | None = None
@@ -195,25 +198,36 @@ class Line:
             self._owed.append((channel, answer))
 
     def _parted_with(self, session: Session) -> None:
-        """Take notice that a channel is lost, and perhaps breaks with it, of a session that goes on."""
-        self._parted = session
+        """Take notice that a channel is lost of a session that goes on, and perhaps breaks with it."""
+        self._nursery.start_soon(self._close_late, session)
+        self._parted.set()
         if not self._looking:
             self._looking = True
             self._nursery.start_soon(self._look_for_breaks)
 
     async def _look_for_breaks(self) -> None:
-        """Find the breaks that were lost, until nothing more is."""
+        """Find the breaks that were lost, again and again until the server must have noticed the loss as well."""
+        again = True
         try:
-            while self._parted is not None and not self.pool.closed:
-                session, self._parted = self._parted, None
-                if session is not self.pool.session:
-                    continue  # what is open is claimed in another one, or is gone
-                self._nursery.start_soon(self._close_late, session)
-                found = await self.share.look_for_breaks(session, partial(self._found, session))
-                if found:
-                    self._trace.event(time.time(), f"a lost connection has taken breaks of {found} leases along")
+            while again:
+                self._parted = trio.Event()
+                again = await self._look_a_few_times(self._parted)
         finally:
             self._looking = False
+
+    async def _look_a_few_times(self, parted: trio.Event) -> bool:
+        """Do so until another channel is lost (True), all that is to be done is done, or the session is."""
+        session = self.pool.session
+        for pause in LOOKS:
+            if session is None or session is not self.pool.session:
+                return parted.is_set()  # what is open is claimed, or gone
+            found = await self.share.look_for_breaks(session, partial(self._found, session))
+            if found:
+                self._trace.event(time.time(), f"a lost connection has taken breaks of {found} leases along")
+            with trio.move_on_after(pause):
+                await parted.wait()
+                return True
+        return parted.is_set()
 
     async def _close_late(self, session: Session) -> None:
         """Close what the server may have opened behind a repetition, when it has had time to hear of it."""

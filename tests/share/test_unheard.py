@@ -14,7 +14,7 @@ from smb3fs.channels.session import Session
 from smb3fs.errors import Status
 from smb3fs.handles.leases import NONE, RWH, Lease, LeaseTable, Reason
 from smb3fs.handles.opens import Open
-from smb3fs.line import HEARD
+from smb3fs.line import HEARD, LOOKS
 from smb3fs.wire.create import CreateContext, CreateRequest, CreateResponse, Disposition
 from smb3fs.wire.header import Command
 from smb3fs.wire.lease import ACK_REQUIRED, LEASE_CONTEXT, LeaseBreakNotification, LeaseContextV2, LeaseFlag
@@ -133,11 +133,12 @@ async def test_each_loss_is_followed_by_a_look_and_what_is_found_is_acknowledged
         line.pool.attach(session)
         lease = line.opens.leases.make("f", "")
         told = LeaseBreakNotification(1, ACK_REQUIRED, lease.key, RWH, NONE)
-        looks: list[Session] = []
+        looks: list[float] = []
 
         async def look(of: Session, broken: object) -> int:
-            looks.append(of)
-            if len(looks) == 1:
+            looks.append(trio.current_time())
+            assert of is session
+            if len(looks) == 2:
                 line.recovery.parted(session)  # another channel, before this look is over
                 broken(told)  # type: ignore[operator]
             await trio.lowlevel.checkpoint()
@@ -146,16 +147,21 @@ async def test_each_loss_is_followed_by_a_look_and_what_is_found_is_acknowledged
         monkeypatch.setattr(line.share, "look_for_breaks", look)
         line.recovery.parted(session)
         line.recovery.parted(session)
-        await settle()
-        assert looks == [session, session]
+        await trio.sleep(20)
+        # The second loss lets it begin anew.
+        began = looks[0]
+        later = [sum(LOOKS[:number]) for number in range(len(LOOKS))]
+        assert [when - began for when in looks] == pytest.approx([0, LOOKS[0], *(LOOKS[0] + when for when in later)])
         acknowledged = [one for one in server.messages if one.elements[0].command == Command.OPLOCK_BREAK]
         assert [(one.elements[0].request.key, one.elements[0].request.state) for one in acknowledged] == [
             (lease.key, NONE)
         ]
+        seen = len(looks)
         line.recovery.parted(session)
         line.pool.detach()
-        await settle()
-        assert len(looks) == 2
+        await trio.sleep(20)
+        assert len(looks) == seen
+        assert not line._looking
 
 
 @pytest.mark.parametrize("used", [True, False])
