@@ -159,6 +159,29 @@ def test_an_exclusive_create_happens_once_on_a_durable_share(samba: Samba, mount
 
 
 @LOST
+def test_a_file_whose_open_was_lost_on_the_way_outlives_the_next_loss(
+    samba: Samba, mounted: Mounter, lost: str
+) -> None:
+    """Samba 4.17 gives no open back of a file that has two, and the one whose answer was lost it keeps for a minute."""
+    with robbed(mounted, samba, share="durable") as (mount, thief):
+        path = mount.path / f"opened-{lost}"
+        path.write_bytes(b"........")
+        for number in range(3):
+            thief.steals = lost
+            with path.open("r+b", buffering=0) as file:
+                assert thief.stolen == 2 * number + 1
+                assert file.write(b"%d" % number) == 1
+                thief.steals = "answer"
+                os.fsync(file.fileno())
+                assert thief.stolen == 2 * number + 2
+                assert file.write(b"+") == 1
+            assert path.read_bytes() == b"%d+......" % number
+        status = mount.status()
+        assert (status["recovery"]["lost"], status["recovery"]["reopened"]) == (0, 0)
+        assert wait_until(lambda: samba.open_files() == [], 20)
+
+
+@LOST
 @pytest.mark.parametrize("options", [(), ("noposix",)], ids=["posix", "noposix"])
 def test_what_is_open_goes_on_if_its_connection_is_lost_with_a_rename(
     later_samba: Samba, mounted: Mounter, lost: str, options: tuple[str, ...]
