@@ -62,15 +62,16 @@ class Line:
         nursery: trio.Nursery,
         *,
         gathers: bool = False,
+        unlisted: set[str] | None = None,
     ) -> None:
-        """`nursery` is for what has to be waited for before a break is acknowledged; `gathers` as in `SecondNames`."""
+        """`nursery` is for what has to be waited for before a break is acknowledged; the last two: see `GivenNames`."""
         self.pool = pool
         self.share = share
         self.opens = opens
         self.inherited = Counter[str]()
         self._journal = journal
         self._patience = timeout / 3
-        self._names = SecondNames(journal, opens.leases, gathers=gathers)
+        self._names = SecondNames(journal, opens.leases, gathers=gathers, opens=opens, unlisted=unlisted)
         share.second_names = self._names
         claims = Claims(opens, share.reopen, patience=timeout / 3, second_names=self._names)
         self.client = ClientIdentity()
@@ -113,6 +114,7 @@ class Line:
             nursery.start_soon(self.recovery.run)
             nursery.start_soon(self._follow_renames)
             nursery.start_soon(self._remove_later)
+            nursery.start_soon(self._remove_closed, nursery)
             if self.siblings is not None:
                 nursery.start_soon(self.siblings.run)
 
@@ -141,13 +143,29 @@ class Line:
                         session.fail(error)
             pause = FIRST_REMOVAL if not len(self._names) else pause
 
-    async def _take_names_away(self, session: Session) -> None:
-        """Take away the names that files were given to be claimed by, for so long as it may take."""
-        if not len(self._names):
+    async def _remove_closed(self, nursery: trio.Nursery) -> None:
+        """Remove what was set aside until its last close, one beside the other, as soon as it is closed."""
+        while not self.pool.closed:
+            nursery.start_soon(self._remove_released, await self._names.next_released())
+
+    async def _remove_released(self, name: str) -> None:
+        """Try to take away one such name; what fails is left to those who try again."""
+        session = self.pool.session
+        if session is None:
             return
         with trio.move_on_after(FAREWELL):
             try:
-                await self._names.take_away(session)
+                await self._names.take_released_away(session, name)
+            except (ConnectionLost, WireError) as error:
+                session.fail(error)
+
+    async def _take_names_away(self, session: Session, *, held: bool = False) -> None:
+        """Take away the names that are left, with `held` those of open files too, for so long as it may take."""
+        if not (len(self._names) or (held and self._names.held)):
+            return
+        with trio.move_on_after(FAREWELL):
+            try:
+                await self._names.take_away(session, held=held)
             except (ConnectionLost, WireError) as error:
                 session.fail(error)
 
@@ -265,7 +283,7 @@ class Line:
         session, heard = self.pool.session, False
         self.pool.close()
         if session is not None:
-            await self._take_names_away(session)
+            await self._take_names_away(session, held=True)
             with trio.move_on_after(FAREWELL):
                 try:
                     await session.end()
@@ -273,7 +291,7 @@ class Line:
                 except (Smb3fsError, OSError) as error:
                     log.info("the server did not hear the farewell: %s", error)
         # What is left is for the next daemon.
-        self._journal.end(heard=heard and not len(self._names))
+        self._journal.end(heard=heard and not (len(self._names) or self._names.held))
 
 
 def _inheritance_told(counts: Mapping[str, int]) -> str:

@@ -61,6 +61,8 @@ class Mount:
         self.logins = _logins(options)
         self.snapshot_time = chosen_time(options.snapshot) if options.snapshot is not None else None
         self._nursery = nursery
+        # Names of ours that nobody is to see, whichever line has made them.
+        self._unlisted: set[str] = set()
         self._path = Names(NameMapping(options.name_mapping), self.trace).path_to_server(options.prefix_path)
         self.line = self._line(Place(options.server, options.share, self._path))
         self.branches: Branches | None = None
@@ -95,6 +97,7 @@ class Mount:
             self.trace,
             self._nursery,
             gathers=options.gathers,
+            unlisted=self._unlisted,
         )
         line.connector = Connector(
             self._nursery,
@@ -172,6 +175,7 @@ class Mount:
             self.vfs.watch(leases)
             if self.vfs.state.deferred.wanted and not leases.guards_names:
                 log.info("the server does not say when others remove a file: none stays open after its last close")
+            self.vfs.leave_out(self._unlisted)
             self.vfs.set_root(root)
             self.vfs.state.learn(volume)
         except trio.TooSlowError as error:  # the connection was lost right after it was made

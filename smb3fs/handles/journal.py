@@ -3,7 +3,7 @@
 Theory of operation. A persistent handle outlives the process that opened it: until its time is up, nobody else may have
 what it has locked. To close it one has to claim it, by what only its owner knows: the ClientGuid, the session before,
 the file id and the CreateGuid, the name, the key of the lease ([MS-SMB2] 3.3.5.9.12). So that is kept in a file, for
-persistent handles alone: where the server promises none there is no file, and nothing is written.
+persistent handles alone: where the server promises none there is no file until a name has to be written down.
 
 The file is a mark and then frames: the length of the payload and its CRC-32, each of 4 bytes, then the payload, whose
 first byte says what it is.
@@ -11,7 +11,7 @@ first byte says what it is.
     I   who we are: ClientGuid (16), channel sequence (2), session id (8); the last one counts
     O   an open under a number (8), all of it; replaces what had the number before
     N   a second name that a file has been given for a claim (`handles.renamed`), under a number (8): its id (8)
-    R   a name of a file that is to be removed, even if it is the last one, likewise
+    R   a name of a file that is to be removed, even if it is the last one, likewise; now, or with its last close here
     C   the open under a number is closed, or the name is taken away
 
 Frames are appended. Whatever byte the writer stops at, those before are read and the one that was cut is not. When the
@@ -276,6 +276,15 @@ class Journal:
                 self._write_anew()
         except OSError as error:
             self._give_up(f"cannot be written: {error}")
+
+    def begin(self) -> bool:
+        """Make the file if there is none, since something has to be written down; False if there will be none."""
+        try:
+            if self._descriptor < 0 and not self._given_up and self._hold(create=True):
+                self._write_anew()
+        except OSError as error:
+            self._give_up(f"cannot be written: {error}")
+        return self._descriptor >= 0
 
     def keep(self, key: Hashable, left: LeftOpen | LeftName) -> None:
         """Note an open as it is now, or a name; `key` stands for it from now on."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
@@ -130,6 +130,8 @@ class OpenTable:
         self.keeps = True
         """Whether the server keeps what is open after a loss, unless it has shown that it does not."""
         self._kept_any = False
+        self.on_closed: Callable[[Open], None] = lambda handle: None
+        """Is told of each handle that nobody here uses any more."""
 
     def __len__(self) -> int:
         return len(self._opens)
@@ -189,15 +191,19 @@ class OpenTable:
         self.leases.released(handle)
         if handle.durability and not handle.lost:
             self._leaving.add(handle)
+        self.on_closed(handle)
         return True
 
     def forget(self, handle: Open) -> None:
         """Take a handle out of which the server has nothing any more."""
+        used = handle in self._opens
         handle.closed = True
         self._opens.discard(handle)
         self.leases.released(handle)
         self._leaving.discard(handle)
         self._unnote(handle)
+        if used:
+            self.on_closed(handle)
 
     def lose(self, handle: Open, why: str) -> None:
         """Give up a handle that stands for nothing on the server any more, whose user has not closed it yet."""

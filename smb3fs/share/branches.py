@@ -36,7 +36,7 @@ NO_IDS: Final = frozenset({0, 2**64 - 1})
 # A link that could not be followed is not tried again for so many seconds: a listing with details asks for each.
 PATIENCE: Final = 10.0
 # Verbs whose second argument is a path as well.
-TWO_PATHS: Final = frozenset({"rename", "rename_point", "link"})
+TWO_PATHS: Final = frozenset({"rename", "rename_point", "link", "hold_aside"})
 # Verbs that would remove or rename the root of a branch, where they mean the link.
 OF_THE_NAME: Final = frozenset({"rename", "rename_point", "remove_file", "remove_directory"})
 DFS_TAG: Final = 0x8000000A  # [MS-FSCC] 2.1.2.1, IO_REPARSE_TAG_DFS

@@ -10,6 +10,7 @@ from smb3fs.handles.attributes import KIND_OF_TAG, FileAttributes
 from smb3fs.share.chains import (
     CLOSE_RELATED,
     DELETE_ACCESS,
+    POSIX_ALONE,
     STAT_ACCESS,
     basic_information,
     raise_first,
@@ -92,6 +93,37 @@ class Names(Opening):
             return False
         self.second_names.remove_later(self._full(path), expect, self._leases.find(path))
         return True
+
+    async def hold_aside(self, path: str, aside: str, *, expect: int | None = None) -> bool:
+        """Have a file that is open here removed with its last close, by a name `aside` that it has or is about to get.
+
+        False if that would be of no use, since what is open of it ends with its connection, or if nobody sees to it.
+        Else `settle_aside` is to be called. Neither waits for anything.
+        """
+        if self.second_names is None or expect is None:
+            return False
+        full = self._full(aside)
+        # What takes names away does so without the extensions.
+        if self._posix and POSIX_ALONE.search(full):
+            return False
+        if not any(one.path == path and one.durability and not one.lost for one in self._opens):
+            return False
+        return self.second_names.hold(full, expect, self._leases.find(path, expect))
+
+    async def settle_aside(self, aside: str, *, there: bool) -> None:
+        """Take notice that a file has the name that is held for it, or may have it; or that it has not."""
+        if self.second_names is not None:
+            self.second_names.settle(self._full(aside), there=there)
+
+    async def clear_aside(self, path: str) -> None:
+        """Have what nobody sees in a directory, and is to be removed, removed now; two round trips each."""
+        if self.second_names is None or not len(self.second_names):
+            return
+        session = await self._pool.ready()
+        try:
+            await self.second_names.take_away_in(session, self._full(path))
+        except (ConnectionLost, WireError) as error:
+            session.fail(error)
 
     async def _remove_directory_link(self, path: str) -> bool:
         """Delete one of Windows' links to directories, which are directories there; False for a real directory."""

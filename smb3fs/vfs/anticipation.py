@@ -98,7 +98,7 @@ class Anticipation:
             self._drop(watched)
             return None
         index = watched.index.get(utf16(name))
-        if index is None or name in watched.listing.changed or name in self._state.aside:
+        if index is None or name in watched.listing.changed or self._state.is_hidden(name):
             return None
         watched.count += 1
         watched.last = now

@@ -243,6 +243,18 @@ class ShareVerbs(Protocol):
         It waits for nothing.
         """
 
+    async def hold_aside(self, path: str, aside: str, /, *, expect: int | None = None) -> bool:
+        """Have an open file removed with its last close, by a name `aside` that it has or is about to get.
+
+        False if nobody sees to it, or need not. Else `settle_aside` is to be called. It waits for nothing.
+        """
+
+    async def settle_aside(self, aside: str, /, *, there: bool) -> None:
+        """Tell that a file has the name that is held for it, or may have it; or has not. It waits for nothing."""
+
+    async def clear_aside(self, path: str, /) -> None:
+        """Have what is in a directory, seen by nobody, and to be removed, removed now as far as the server lets us."""
+
     async def remove_directory(self, path: str, /, *, expect: int | None = None, born: int | None = None) -> None:
         """Delete an empty directory, known again likewise."""
 

@@ -220,7 +220,7 @@ class CachedNames(KeptDirectories):
     def look_up(self, parent: Inode, name: str) -> Entry | None:
         """Return what is under a name of a directory, None if the server has to be asked; raises ENOENT."""
         contents = self._of(parent)
-        if contents is None or name in self._state.aside:
+        if contents is None or self._state.is_hidden(name):
             return None
         learned = contents.noted.learned.get(key(name))
         if learned is not None and learned[0] == name:
@@ -305,7 +305,7 @@ class CachedNames(KeptDirectories):
         if any(file.handle.writable or not _is_watched(file.handle) for file in opens):
             return None
         parent, name = inode.links[0]
-        contents = self._of(parent)
+        contents = self._of(parent) if not self._state.is_hidden(name) else None
         known = self._attributes_in(contents, name, inode) if contents is not None else None
         if known is not None:
             self._hit(parent)

@@ -132,7 +132,7 @@ def _name(state: State, directory: OpenDirectory, index: int, told: Listed | Non
             state.names.drop(Hostile.UNDECODABLE, f"entry {index}")
         return None
     # Servers list these two as well; the kernel has had ours.
-    if told.name in (".", "..") or told.name in state.aside:
+    if told.name in (".", "..") or state.is_hidden(told.name):
         return None
     name = state.names.to_kernel(told.name)
     if isinstance(name, Hostile):

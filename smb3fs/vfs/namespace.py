@@ -5,6 +5,10 @@ open, onto a read-only one (some servers), or onto a directory. POSIX does all o
 first renamed to a name of ours in the same directory, `.smb3fs-` and 16 hexadecimal digits, and deleted under that: the
 name that the program meant is free at once, and the file goes with its last close, whatever becomes of us. Such names
 are not listed, though other clients see them until the close. All this costs requests only where it happens.
+
+Where what is open outlives its connection, a server would give it back by its name alone, or once and not again if it
+is to be deleted. There the file is deleted by us, after its last close, and has its hidden name until then (decision
+0047). What is hidden in a directory that is itself removed is moved to the top of the mount before.
 """
 
 from __future__ import annotations
@@ -92,12 +96,43 @@ async def remove_directory(state: State, parent: Inode, name: bytes) -> None:
     state.cached.leave(inode)
     if inode is not None:
         drop_handles_in(state, inode)
+        await _clear(state, inode)
     try:
         known = _known(inode)
         await state.below(parent, text, lambda path: state.share.remove_directory(path, **known))
     finally:
         state.changed(parent, text)
     state.gone(parent, text)
+
+
+async def _clear(state: State, directory: Inode) -> None:
+    """Take what is hidden in a directory, and would keep it from being removed, out of there."""
+    for name, (_, holder) in tuple(state.aside.items()):
+        inode = directory.child(name)
+        if holder is directory and inode is not None:
+            await to_the_end(_move_up(state, directory, name, inode))
+    if state.unlisted:
+        with suppress(OSError, Smb3fsError):
+            await state.by_path(directory, state.share.clear_aside)
+
+
+async def _move_up(state: State, directory: Inode, name: str, inode: Inode) -> None:
+    """Move what is hidden to the top of the mount; where that cannot be it is removed, and lost with its connection."""
+    root, known = state.inodes.root, _known(inode)
+    new_path = state.inodes.path_below(root, name)
+    try:
+        with state.moving():
+            await state.below(directory, name, lambda path: state.share.rename(path, new_path, replace=False, **known))
+            state.inodes.rename(directory, name, root, name)
+        state.aside[name] = inode.number, root
+    except (OSError, Smb3fsError) as error:
+        log.debug("%s is not moved out of a directory that is to be removed: %s", name, describe(error))
+        with suppress(OSError, Smb3fsError):
+            await state.below(directory, name, lambda path: state.share.remove_file(path, **known))
+            state.inodes.unlink(directory, name)
+    finally:
+        if name not in state.aside:  # it was closed meanwhile
+            state.inodes.unlink(root, name)
 
 
 async def remove_file(state: State, parent: Inode, name: bytes) -> None:
@@ -155,7 +190,9 @@ async def _remove_open(state: State, inode: Inode, parent: Inode, name: str) -> 
     """Remove a file that is open here; False if the server does not let us rename it for that."""
     hidden = _hidden_name()
     try:
-        await _set_aside(state, inode, parent, name, hidden)
+        if await _set_aside_until_closed(state, inode, parent, name, hidden):
+            _forget_closed(state, inode, parent, hidden)
+            return True
     except (OSError, Smb3fsError) as error:
         log.debug("an open file cannot be renamed before it is removed: %s", describe(error))
         return False
@@ -178,6 +215,29 @@ async def _remove_open(state: State, inode: Inode, parent: Inode, name: str) -> 
 def _hidden_name() -> str:
     """Return a name of ours that nobody else has."""
     return f".smb3fs-{secrets.token_hex(8)}"
+
+
+async def _set_aside_until_closed(state: State, inode: Inode, parent: Inode, name: str, hidden: str) -> bool:
+    """Rename a file that is removed to a hidden name; True if it goes from there with its last close."""
+    path = state.inodes.path_below(parent, hidden)
+    held = await state.below(parent, name, lambda old: state.share.hold_aside(old, path, expect=inode.expect))
+    there = True  # for all that is known
+    try:
+        await _set_aside(state, inode, parent, name, hidden)
+    except StatusError:
+        there = False
+        raise
+    finally:
+        if held:
+            await state.share.settle_aside(path, there=there)
+    return held
+
+
+def _forget_closed(state: State, inode: Inode, parent: Inode, hidden: str) -> None:
+    """Forget the hidden name of a file that was closed while it was given it."""
+    if not state.files.of(inode):
+        state.not_aside(inode)
+        state.inodes.unlink(parent, hidden)
 
 
 async def _set_aside(state: State, inode: Inode, parent: Inode, name: str, hidden: str) -> None:
@@ -294,7 +354,7 @@ async def _move(state: State, parent: Inode, old: str, new_parent: Inode, new: s
         elif source.is_directory != target.is_directory:
             raise _refusal(errno.ENOTDIR if source.is_directory else errno.EISDIR)
         elif source.is_directory:
-            await move.onto_directory()
+            await move.onto_directory(target)
         else:
             await move.onto_file(target)
     finally:
@@ -359,8 +419,9 @@ class Move:
                 raise stale() from error
             raise
 
-    async def onto_directory(self) -> None:
+    async def onto_directory(self, target: Inode) -> None:
         """Replace a directory, which POSIX allows if it is empty and SMB does not."""
+        await _clear(self.state, target)
         try:
             await self.rename(replace=self.state.posix)
         except (OSError, Smb3fsError) as error:
@@ -381,14 +442,19 @@ class Move:
             raise
 
     async def onto_file(self, target: Inode) -> None:
-        """Replace a file, which may be open, being opened, or read-only: none of that matters to POSIX."""
-        try:
-            await self.rename(replace=True)
-        except (OSError, Smb3fsError) as error:
-            if errno_of(error) not in IN_THE_WAY:
-                raise
-        else:
-            return
+        """Replace a file, which may be open, being opened, or read-only: none of that matters to POSIX.
+
+        What a server would keep open over a loss it must not be asked to replace: Samba refuses that, and has broken
+        the handle lease by then, without which nothing is kept.
+        """
+        if not any(file.handle.durability for file in self.state.files.of(target)):
+            try:
+                await self.rename(replace=True)
+            except (OSError, Smb3fsError) as error:
+                if errno_of(error) not in IN_THE_WAY:
+                    raise
+            else:
+                return
         await to_the_end(self._onto_open(target))
 
     async def _onto_open(self, target: Inode) -> None:
@@ -404,6 +470,9 @@ class Move:
             _leave_aside(self.state, hidden, self.new)
             raise
         try:
+            if await self._goes_when_closed(target, hidden):
+                _forget_closed(self.state, target, self.new_parent, hidden)
+                return
             await self.state.below(
                 self.new_parent, hidden, lambda path: self.state.share.remove_file(path, **_known(target))
             )
@@ -420,3 +489,14 @@ class Move:
             self.state.inodes.unlink(self.new_parent, hidden)
             if not self.state.files.of(target):
                 self.state.not_aside(target)
+
+    async def _goes_when_closed(self, target: Inode, hidden: str) -> bool:
+        """Whether a file that was replaced goes with its last close.
+
+        Not before it has been replaced is that asked for, and written down: until then it is nobody's to remove.
+        """
+        path = self.state.inodes.path_below(self.new_parent, hidden)
+        held = await self.state.share.hold_aside(path, path, expect=target.expect)
+        if held:
+            await self.state.share.settle_aside(path, there=True)
+        return held

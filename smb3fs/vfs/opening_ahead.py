@@ -197,7 +197,7 @@ class OpensAhead:
         """Ask for a file, unless it is open or waits already, or was changed here."""
         state = self._state
         position = contents.position(name)
-        if position is None or name in contents.noted or name in state.aside:
+        if position is None or name in contents.noted or state.is_hidden(name):
             return
         told, _ = contents.listing.entry(position)
         if told is None:

@@ -99,6 +99,10 @@ class Vfs(DirectoryVerbs, LockVerbs, OpeningVerbs, ReadingVerbs, ServerSideVerbs
         self.state.ahead.watch(leases)
         self.state.writes.watch(leases)
 
+    def leave_out(self, names: set[str]) -> None:
+        """Leave names out of listings, which somebody else adds to and takes from."""
+        self.state.unlisted = names
+
     def set_root(self, told: FileAttributes) -> None:
         """Take in what the server says of the root of the mount, which must be a directory."""
         if not told.is_directory:
@@ -262,7 +266,7 @@ class Vfs(DirectoryVerbs, LockVerbs, OpeningVerbs, ReadingVerbs, ServerSideVerbs
         be another one; the times may be so in any case, and are believed for no longer than without a lease. How many
         names a file has is not told at an open, so one that had several is asked about.
         """
-        if inode.nlink > 1:
+        if inode.nlink > 1 or self.state.is_aside(inode):
             return None
         now, timeout = trio.current_time(), self.state.presentation.file_timeout
         for handle in handles_of(self.state, inode):

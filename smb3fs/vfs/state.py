@@ -142,10 +142,11 @@ class State:
         # What is kept of directories while the server's leases permit it.
         self.cached = KeptDirectories()
         self.targets = self._translate_targets()
-        # Names under which the server keeps files that were removed or replaced while open here, until they are closed,
-        # with their inode numbers and directories; a file that had several names may have several of these. They are
-        # not listed.
+        # Names of files that were removed or replaced while open here, which they have until they are closed, with
+        # their inode numbers and directories; a file that had several names may have several of these. They are not
+        # listed, nor are the others of ours that are to be removed some time, which the share knows.
         self.aside: dict[str, tuple[int, Inode]] = {}
+        self.unlisted: set[str] = set()
         # Renames of ours that are under way, each with what is set when it is entered into the tables.
         self._moves: set[trio.Event] = set()
 
@@ -225,7 +226,7 @@ class State:
 
     def counted(self, inode: Inode, told: FileAttributes) -> Entry:
         """Return an entry for the kernel, which will hold one lookup more."""
-        inode.nlink = told.links
+        inode.nlink = self._seen_links(inode, told).links
         entry = self.told(inode, told)
         if not inode.is_directory and any(self.locks.is_crowded(parent) for parent, _ in inode.links):
             entry.entry_timeout = 0.0
@@ -235,7 +236,7 @@ class State:
     def told(self, inode: Inode, told: FileAttributes) -> Entry:
         """Return an inode's attributes for the kernel."""
         inode.told += 1
-        return self.presentation.entry(inode.number, told)
+        return self.presentation.entry(inode.number, self._seen_links(inode, told))
 
     def is_it(self, inode: Inode, told: FileAttributes) -> bool:
         """Whether what was found at a path of an inode is that file; if so, learn what is new about it."""
@@ -289,9 +290,10 @@ class State:
             self.on_invalidate(parent.number, seen)
 
     def not_aside(self, inode: Inode) -> None:
-        """Forget under which names an inode was set aside: the server removes them with its last handle."""
+        """Forget under which names an inode was set aside: they are removed with its last handle."""
         for name in [name for name, (number, _) in self.aside.items() if number == inode.number]:
             _, parent = self.aside.pop(name)
+            self.inodes.unlink(parent, name)
             self.directories.note_change(parent, name)
             parent.changes += 1
             self.forget_attributes(parent.number)  # the kernel knows of no change that comes with a last close
@@ -299,6 +301,17 @@ class State:
     def is_aside(self, inode: Inode) -> bool:
         """Whether a file was set aside, so that it goes with its last handle."""
         return any(number == inode.number for number, _ in self.aside.values())
+
+    def is_hidden(self, name: str) -> bool:
+        """Whether a name is one of ours that nobody is to see."""
+        return name in self.aside or name in self.unlisted
+
+    def _seen_links(self, inode: Inode, told: FileAttributes) -> FileAttributes:
+        """Return what the server says of a file without the names that it has for our sake alone."""
+        if not self.aside:
+            return told
+        hidden = sum(name in self.aside for _, name in inode.links)
+        return told._replace(links=max(0, told.links - hidden)) if hidden else told
 
     @contextmanager
     def moving(self) -> Iterator[None]:
@@ -429,7 +442,7 @@ class State:
             told = await self.share.lookup(path)
             if not self.is_it(inode, told):
                 raise stale()
-            inode.nlink = told.links
+            inode.nlink = self._seen_links(inode, told).links
             return told
 
         try:
@@ -460,7 +473,7 @@ class State:
     def _learned(self, inode: Inode, told: FileAttributes) -> FileAttributes:
         """Take over what is new about a file that was reached through a handle of its own."""
         self.inodes.adopt(inode, told.file_id, told.created)
-        inode.nlink = told.links
+        inode.nlink = self._seen_links(inode, told).links
         return told
 
     def got_pages(self, file: OpenFile) -> None:

@@ -18,10 +18,11 @@ from tree_server import Handle
 from smb3fs.channels.session import Session
 from smb3fs.errors import Status, StatusError
 from smb3fs.handles.claims import Claims
+from smb3fs.handles.given_names import ASIDE
 from smb3fs.handles.journal import Identity, Journal, LeftName, read
 from smb3fs.handles.leases import RH, RWH
 from smb3fs.handles.opens import Durability, Open
-from smb3fs.handles.renamed import ASIDE, SecondNames
+from smb3fs.handles.renamed import SecondNames
 from smb3fs.wire.create import AccessMask, CreateContext, CreateRequest, FileId
 from smb3fs.wire.durable import DURABLE_HANDLE_RECONNECT_V2
 from smb3fs.wire.infoclass import FileDispositionInformation, FileLinkInformation, FileRenameInformation

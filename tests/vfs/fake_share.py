@@ -142,6 +142,9 @@ class FakeShare(FakeLocks, FakeAttached, FakeServerSide):
         # What is asked to be removed later, and whether that is promised.
         self.to_be_removed: list[tuple[str, int | None]] = []
         self.removes_later = False
+        # Whether what is set aside goes by our own doing, after its last close; what does, by its name.
+        self.holds = False
+        self.held: dict[str, int | None] = {}
         self.doomed: dict[int, list[tuple[Node, str]]] = {}  # deleted with handles open, by id: (directory, name)
         self.failures: dict[str, deque[Exception | None]] = {}
         self.gates: dict[str, trio.Event] = {}
@@ -397,6 +400,7 @@ class FakeShare(FakeLocks, FakeAttached, FakeServerSide):
         if node is not None and node.file_id in self.doomed and not self.is_open(node):
             for directory, name in self.doomed.pop(node.file_id):
                 directory.children.pop(name, None)
+        self.remove_held()
 
     def _resize(self, node: Node, size: int) -> FileAttributes:
         node.data = bytearray(node.data[:size].ljust(size, b"\0"))
@@ -541,6 +545,32 @@ class FakeShare(FakeLocks, FakeAttached, FakeServerSide):
         self.to_be_removed.append((path, expect))
         return self.removes_later
 
+    async def hold_aside(self, path: str, aside: str, *, expect: int | None = None) -> bool:
+        if self.holds and self.is_open(self.find(path)):
+            self.held[aside] = expect
+            return True
+        return False
+
+    async def settle_aside(self, aside: str, *, there: bool) -> None:
+        if not there:
+            del self.held[aside]
+        else:
+            self.remove_held()
+
+    async def clear_aside(self, path: str) -> None:
+        await self.exchange("clear_aside")
+
+    def remove_held(self) -> None:
+        """Remove what was held and nobody has open any more."""
+        for path in list(self.held):
+            try:
+                if self.is_open(self.find(path)):
+                    continue
+                self.remove(path)
+            except StatusError:
+                pass
+            del self.held[path]
+
     async def remove_directory(self, path: str, *, expect: int | None = None, born: int | None = None) -> None:
         await self.exchange("remove_directory")
         child = self.find(path)
@@ -573,6 +603,8 @@ class FakeShare(FakeLocks, FakeAttached, FakeServerSide):
         assert spelled is not None
         del above.children[spelled]
         node.children[name] = moved
+        if old in self.held:
+            self.held[new] = self.held.pop(old)
 
     async def set_owned(
         self, path: str, *, expect: int | None, mode: int | None, owner: Sid | None, group: Sid | None
