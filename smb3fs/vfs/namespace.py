@@ -6,9 +6,7 @@ first renamed to a name of ours in the same directory, `.smb3fs-` and 16 hexadec
 name that the program meant is free at once, and the file goes with its last close, whatever becomes of us. Such names
 are not listed, though other clients see them until the close. All this costs requests only where it happens.
 
-Where what is open outlives its connection, a server would give it back by its name alone, or once and not again if it
-is to be deleted. There the file is deleted by us, after its last close, and has its hidden name until then (decision
-0047). What is hidden in a directory that is itself removed is moved to the top of the mount before.
+Which of them are deleted at once, and which when they are closed, is told in `vfs.aside`.
 """
 
 from __future__ import annotations
@@ -16,7 +14,6 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import secrets
 import stat
 from contextlib import suppress
 from typing import Final, NamedTuple
@@ -24,6 +21,17 @@ from typing import Final, NamedTuple
 from smb3fs.errors import ConnectionLost, Smb3fsError, StatusError, describe, errno_of
 from smb3fs.handles.attributes import FileAttributes
 from smb3fs.vfs import spelling
+from smb3fs.vfs.aside import (
+    clear,
+    goes_when_closed,
+    hidden_name,
+    known_by,
+    leave_aside,
+    put_back,
+    remove_later,
+    set_aside,
+    set_aside_until_closed,
+)
 from smb3fs.vfs.closing import drop_handles_in
 from smb3fs.vfs.grace import to_the_end
 from smb3fs.vfs.inodes import Inode
@@ -34,8 +42,6 @@ log = logging.getLogger(__name__)
 
 # The flags of renameat2(2), linux/fs.h.
 RENAME_NOREPLACE: Final = 1
-# In place of the number of an inode, for a name that is no inode's.
-NOBODYS: Final = 0
 # Answers to a rename that something in its way may have caused.
 IN_THE_WAY: Final = frozenset({errno.EACCES, errno.EEXIST, errno.EBUSY, errno.EPERM})
 
@@ -43,11 +49,6 @@ IN_THE_WAY: Final = frozenset({errno.EACCES, errno.EEXIST, errno.EBUSY, errno.EP
 def _refusal(number: int) -> OSError:
     """Return an OSError with its usual text."""
     return OSError(number, os.strerror(number))
-
-
-def _known(inode: Inode | None) -> dict[str, int | None]:
-    """Return by what the server can know a file again: its number, and when it was born."""
-    return {} if inode is None else {"expect": inode.expect, "born": inode.created or None}
 
 
 class Found(NamedTuple):
@@ -96,43 +97,13 @@ async def remove_directory(state: State, parent: Inode, name: bytes) -> None:
     state.cached.leave(inode)
     if inode is not None:
         drop_handles_in(state, inode)
-        await _clear(state, inode)
+        await clear(state, inode)
     try:
-        known = _known(inode)
+        known = known_by(inode)
         await state.below(parent, text, lambda path: state.share.remove_directory(path, **known))
     finally:
         state.changed(parent, text)
     state.gone(parent, text)
-
-
-async def _clear(state: State, directory: Inode) -> None:
-    """Take what is hidden in a directory, and would keep it from being removed, out of there."""
-    for name, (_, holder) in tuple(state.aside.items()):
-        inode = directory.child(name)
-        if holder is directory and inode is not None:
-            await to_the_end(_move_up(state, directory, name, inode))
-    if state.unlisted:
-        with suppress(OSError, Smb3fsError):
-            await state.by_path(directory, state.share.clear_aside)
-
-
-async def _move_up(state: State, directory: Inode, name: str, inode: Inode) -> None:
-    """Move what is hidden to the top of the mount; where that cannot be it is removed, and lost with its connection."""
-    root, known = state.inodes.root, _known(inode)
-    new_path = state.inodes.path_below(root, name)
-    try:
-        with state.moving():
-            await state.below(directory, name, lambda path: state.share.rename(path, new_path, replace=False, **known))
-            state.inodes.rename(directory, name, root, name)
-        state.aside[name] = inode.number, root
-    except (OSError, Smb3fsError) as error:
-        log.debug("%s is not moved out of a directory that is to be removed: %s", name, describe(error))
-        with suppress(OSError, Smb3fsError):
-            await state.below(directory, name, lambda path: state.share.remove_file(path, **known))
-            state.inodes.unlink(directory, name)
-    finally:
-        if name not in state.aside:  # it was closed meanwhile
-            state.inodes.unlink(root, name)
 
 
 async def remove_file(state: State, parent: Inode, name: bytes) -> None:
@@ -149,7 +120,7 @@ async def remove_file(state: State, parent: Inode, name: bytes) -> None:
             or not _is_in_the_way(state, inode)
             or not await to_the_end(_remove_open(state, inode, parent, text))
         ):
-            known = _known(parent.child(text))
+            known = known_by(parent.child(text))
             await state.below(parent, text, lambda path: state.share.remove_file(path, **known))
             state.gone(parent, text)
     finally:
@@ -188,127 +159,27 @@ async def _meant(state: State, parent: Inode, name: bytes) -> str:
 
 async def _remove_open(state: State, inode: Inode, parent: Inode, name: str) -> bool:
     """Remove a file that is open here; False if the server does not let us rename it for that."""
-    hidden = _hidden_name()
+    hidden = hidden_name()
     try:
-        if await _set_aside_until_closed(state, inode, parent, name, hidden):
-            _forget_closed(state, inode, parent, hidden)
+        if await set_aside_until_closed(state, inode, parent, name, hidden):
             return True
     except (OSError, Smb3fsError) as error:
         log.debug("an open file cannot be renamed before it is removed: %s", describe(error))
         return False
     except BaseException:
         # Perhaps it has that name by now; to remove it is what was asked for.
-        await _remove_later(state, inode, parent, hidden, name)
+        await remove_later(state, inode, parent, hidden, name)
         raise
     try:
-        await state.below(parent, hidden, lambda path: state.share.remove_file(path, **_known(inode)))
+        await state.below(parent, hidden, lambda path: state.share.remove_file(path, **known_by(inode)))
     except (OSError, Smb3fsError):
-        await _put_back(state, inode, parent, hidden, name, doomed=True)
+        await put_back(state, inode, parent, hidden, name, doomed=True)
         raise
     except BaseException:
-        await _remove_later(state, inode, parent, hidden, name)
+        await remove_later(state, inode, parent, hidden, name)
         raise
     state.inodes.unlink(parent, hidden)
     return True
-
-
-def _hidden_name() -> str:
-    """Return a name of ours that nobody else has."""
-    return f".smb3fs-{secrets.token_hex(8)}"
-
-
-async def _set_aside_until_closed(state: State, inode: Inode, parent: Inode, name: str, hidden: str) -> bool:
-    """Rename a file that is removed to a hidden name; True if it goes from there with its last close."""
-    path = state.inodes.path_below(parent, hidden)
-    held = await state.below(parent, name, lambda old: state.share.hold_aside(old, path, expect=inode.expect))
-    there = True  # for all that is known
-    try:
-        await _set_aside(state, inode, parent, name, hidden)
-    except StatusError:
-        there = False
-        raise
-    finally:
-        if held:
-            await state.share.settle_aside(path, there=there)
-    return held
-
-
-def _forget_closed(state: State, inode: Inode, parent: Inode, hidden: str) -> None:
-    """Forget the hidden name of a file that was closed while it was given it."""
-    if not state.files.of(inode):
-        state.not_aside(inode)
-        state.inodes.unlink(parent, hidden)
-
-
-async def _set_aside(state: State, inode: Inode, parent: Inode, name: str, hidden: str) -> None:
-    """Rename a file to a hidden name of ours."""
-    state.aside[hidden] = inode.number, parent
-    others = state.spellings(inode, parent, name)
-    new_path = state.inodes.path_below(parent, hidden)
-    with state.moving():
-        try:
-            await _rename_for_certain(state, inode, parent, name, new_path)
-        except BaseException:
-            state.aside.pop(hidden, None)  # its last close may have forgotten it
-            raise
-        state.forget_spellings(parent, others)
-        state.inodes.rename(parent, name, parent, hidden)
-
-
-async def _rename_for_certain(state: State, inode: Inode, parent: Inode, name: str, new_path: str) -> None:
-    """Rename to a name that nobody else has; after a loss the server is asked whether that was done."""
-    while True:
-        try:
-            return await state.below(
-                parent, name, lambda path: state.share.rename(path, new_path, replace=False, **_known(inode))
-            )
-        except ConnectionLost as error:
-            log.debug("whether a rename to %s was done is asked on the next connection: %s", new_path, describe(error))
-        try:
-            await state.share.lookup(new_path)
-        except StatusError as error:
-            if errno_of(error) != errno.ENOENT:
-                raise
-        else:
-            return None
-
-
-async def _put_back(state: State, inode: Inode, parent: Inode, hidden: str, name: str, *, doomed: bool = False) -> None:
-    """Undo `_set_aside`, as far as the server lets us; what is `doomed` was to be removed, not only replaced."""
-    new_path = state.inodes.path_below(parent, name)
-    try:
-        await state.below(
-            parent, hidden, lambda path: state.share.rename(path, new_path, replace=False, **_known(inode))
-        )
-    except (OSError, Smb3fsError) as error:
-        if doomed and isinstance(error, ConnectionLost):
-            await _remove_later(state, inode, parent, hidden, name)
-        else:
-            _leave_aside(state, hidden, name)
-    except BaseException:
-        if doomed:  # whoever asked learns only that it was not done in time
-            await _remove_later(state, inode, parent, hidden, name)
-        else:
-            _leave_aside(state, hidden, name)
-        raise
-    else:
-        state.aside.pop(hidden, None)
-        state.inodes.rename(parent, hidden, parent, name)
-
-
-async def _remove_later(state: State, inode: Inode, parent: Inode, hidden: str, name: str) -> None:
-    """Give up on removing a file that was set aside, and have it removed when the server lets us; nobody sees it."""
-    path = state.inodes.path_below(parent, hidden)
-    if await state.share.remove_later(path, expect=inode.expect):
-        state.aside[hidden] = NOBODYS, parent
-    else:
-        _leave_aside(state, hidden, name)
-
-
-def _leave_aside(state: State, hidden: str, name: str) -> None:
-    """Give up on a file that was set aside: it is listed under its hidden name from now on."""
-    state.aside.pop(hidden, None)
-    log.warning("the server did not do what was to follow: what was %r may be called %s now", name, hidden)
 
 
 async def rename(state: State, parent: Inode, name: bytes, new_parent: Inode, new_name: bytes, flags: int) -> None:
@@ -405,7 +276,7 @@ class Move:
         source = parent.child(old)
         plain = source is None or source.kind in (stat.S_IFREG, stat.S_IFDIR)
         self._rename = state.share.rename if plain else state.share.rename_point
-        self._known = _known(source)
+        self._known = known_by(source)
         self._parents_can_go = {parent, new_parent} != {state.inodes.root}
 
     async def rename(self, *, replace: bool) -> None:
@@ -421,7 +292,7 @@ class Move:
 
     async def onto_directory(self, target: Inode) -> None:
         """Replace a directory, which POSIX allows if it is empty and SMB does not."""
-        await _clear(self.state, target)
+        await clear(self.state, target)
         try:
             await self.rename(replace=self.state.posix)
         except (OSError, Smb3fsError) as error:
@@ -459,44 +330,32 @@ class Move:
 
     async def _onto_open(self, target: Inode) -> None:
         """Replace a file that is in the way as long as it has its name."""
-        hidden = _hidden_name()
-        await _set_aside(self.state, target, self.new_parent, self.new, hidden)
+        hidden = hidden_name()
+        await set_aside(self.state, target, self.new_parent, self.new, hidden)
         try:
             await self.rename(replace=False)
         except (OSError, Smb3fsError):
-            await _put_back(self.state, target, self.new_parent, hidden, self.new)
+            await put_back(self.state, target, self.new_parent, hidden, self.new)
             raise
         except BaseException:
-            _leave_aside(self.state, hidden, self.new)
+            leave_aside(self.state, hidden, self.new)
             raise
         try:
-            if await self._goes_when_closed(target, hidden):
-                _forget_closed(self.state, target, self.new_parent, hidden)
+            if await goes_when_closed(self.state, target, self.new_parent, hidden):
                 return
             await self.state.below(
-                self.new_parent, hidden, lambda path: self.state.share.remove_file(path, **_known(target))
+                self.new_parent, hidden, lambda path: self.state.share.remove_file(path, **known_by(target))
             )
         # The rename itself is done.
         except (OSError, Smb3fsError) as error:
             if isinstance(error, ConnectionLost):
-                await _remove_later(self.state, target, self.new_parent, hidden, self.new)
+                await remove_later(self.state, target, self.new_parent, hidden, self.new)
             else:
-                _leave_aside(self.state, hidden, self.new)
+                leave_aside(self.state, hidden, self.new)
         except BaseException:
-            await _remove_later(self.state, target, self.new_parent, hidden, self.new)
+            await remove_later(self.state, target, self.new_parent, hidden, self.new)
             raise
         else:
             self.state.inodes.unlink(self.new_parent, hidden)
             if not self.state.files.of(target):
                 self.state.not_aside(target)
-
-    async def _goes_when_closed(self, target: Inode, hidden: str) -> bool:
-        """Whether a file that was replaced goes with its last close.
-
-        Not before it has been replaced is that asked for, and written down: until then it is nobody's to remove.
-        """
-        path = self.state.inodes.path_below(self.new_parent, hidden)
-        held = await self.state.share.hold_aside(path, path, expect=target.expect)
-        if held:
-            await self.state.share.settle_aside(path, there=True)
-        return held

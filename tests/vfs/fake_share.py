@@ -16,7 +16,7 @@ from fake_serverside import FakeServerSide
 
 from smb3fs.errors import ConnectionLost, Status, StatusError
 from smb3fs.handles.attributes import FileAttributes
-from smb3fs.handles.opens import Open
+from smb3fs.handles.opens import Durability, Open
 from smb3fs.share.files import VolumeSpace
 from smb3fs.wire.codec import Buffer, ns_to_filetime
 from smb3fs.wire.create import CreateRequest, FileAttribute, HeldFileId
@@ -145,6 +145,7 @@ class FakeShare(FakeLocks, FakeAttached, FakeServerSide):
         # Whether what is set aside goes by our own doing, after its last close; what does, by its name.
         self.holds = False
         self.held: dict[str, int | None] = {}
+        self._pinned: set[str] = set()
         self.doomed: dict[int, list[tuple[Node, str]]] = {}  # deleted with handles open, by id: (directory, name)
         self.failures: dict[str, deque[Exception | None]] = {}
         self.gates: dict[str, trio.Event] = {}
@@ -285,6 +286,7 @@ class FakeShare(FakeLocks, FakeAttached, FakeServerSide):
         request = CreateRequest(path, 1, 1)
         handle = Open(path, HeldFileId(next(self._handles), 0), self.generation, node.told(), request, write, created)
         handle.posix = self.posix
+        handle.durability = Durability.DURABLE_V2 if self.holds else Durability.NONE
         self.opens[handle] = node
         return handle
 
@@ -548,10 +550,12 @@ class FakeShare(FakeLocks, FakeAttached, FakeServerSide):
     async def hold_aside(self, path: str, aside: str, *, expect: int | None = None) -> bool:
         if self.holds and self.is_open(self.find(path)):
             self.held[aside] = expect
+            self._pinned.add(aside)
             return True
         return False
 
     async def settle_aside(self, aside: str, *, there: bool) -> None:
+        self._pinned.discard(aside)
         if not there:
             del self.held[aside]
         else:
@@ -562,7 +566,7 @@ class FakeShare(FakeLocks, FakeAttached, FakeServerSide):
 
     def remove_held(self) -> None:
         """Remove what was held and nobody has open any more."""
-        for path in list(self.held):
+        for path in [path for path in self.held if path not in self._pinned]:
             try:
                 if self.is_open(self.find(path)):
                     continue
