@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import deque
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
@@ -57,6 +58,7 @@ from smb3fs.wire.infoclass import (
     FileRenameInformation,
 )
 from smb3fs.wire.io import CloseRequest
+from smb3fs.wire.lease import NO_KEY
 from smb3fs.wire.query import InfoType, QueryInfoRequest, QueryInfoResponse, SetInfoRequest
 
 log = logging.getLogger(__name__)
@@ -72,6 +74,8 @@ GONE: Final = frozenset(
     {Status.OBJECT_NAME_NOT_FOUND, Status.OBJECT_PATH_NOT_FOUND, Status.NO_SUCH_FILE, Status.DELETE_PENDING}
 )
 ASIDE: Final = ".smb3fs-"
+# So many names that are gone are still left out of listings: none is ever given twice.
+MOST_STRUCK: Final = 1000
 
 
 @dataclass(slots=True, frozen=True)
@@ -79,7 +83,7 @@ class Given:
     """Which file has been given a name, and the lease that we have on it, if we have one.
 
     `last`: it is to go even if the file has no other name. `held`: not before the file's last close here. `pinned`: nor
-    before it is known whether the file has got it.
+    before it is known whether the file has got it. `parent_key` is the key of the lease on the directory that it is in.
     """
 
     file_id: int
@@ -87,6 +91,7 @@ class Given:
     last: bool = False
     held: bool = False
     pinned: bool = False
+    parent_key: bytes = NO_KEY
 
 
 class GivenNames:
@@ -114,6 +119,8 @@ class GivenNames:
         # Of the files that are open here, by their numbers, what is held; and what has just been let go.
         self._held: dict[int, set[str]] = {}
         self._let_go: list[str] = []
+        # What is gone, but may be in a listing that the server has made before.
+        self._struck: deque[str] = deque()
         self._later = trio.Event()
         self._released = trio.Event()
         if opens is not None:
@@ -191,14 +198,15 @@ class GivenNames:
         if await set_and_close(session, found.file_id, FileLinkInformation(False, aside)) != Status.SUCCESS:
             self._strike(aside)
 
-    def hold(self, name: str, file_id: int, lease: Lease | None) -> bool:
+    def hold(self, name: str, file_id: int, lease: Lease | None, parent_key: bytes = NO_KEY) -> bool:
         """Have a file that is open here removed with its last close, by a name that it is about to get.
 
         `settle` is to be called when it has got it. False if it could not be written down for a next daemon.
         """
         if self._opens is None or (self._journal is not None and not self._journal.begin()):
             return False
-        self._note(name.replace("/", "\\"), Given(file_id, lease, last=True, held=True, pinned=True))
+        given = Given(file_id, lease, last=True, held=True, pinned=True, parent_key=parent_key)
+        self._note(name.replace("/", "\\"), given)
         return True
 
     def settle(self, name: str, *, there: bool = True) -> None:
@@ -213,16 +221,15 @@ class GivenNames:
         self._given[name] = replace(given, pinned=False)
         self._let_go_unused(given.file_id)
 
-    def moved(self, old: str, new: str) -> None:
-        """Take notice that a file or directory has another name."""
+    def moved(self, old: str, new: str, parent_key: bytes = NO_KEY) -> None:
+        """Take notice that a file or directory has another name, in the directory whose lease has that key."""
         if not self._given:
             return
         old, new = old.replace("/", "\\"), new.replace("/", "\\")
         for name, given in list(self._given.items()):
             if name == old or name.startswith(f"{old}\\"):
-                self._note(new + name[len(old) :], given)
-                self._strike(name)
-                self._unlist(new + name[len(old) :])
+                self._note(new + name[len(old) :], replace(given, parent_key=parent_key if name == old else NO_KEY))
+                self._drop(name)
 
     async def next_released(self) -> str:
         """Return, when there is one, a name of which the file has been closed."""
@@ -307,7 +314,7 @@ class GivenNames:
 
         With the right to write attributes the file is made one that may be deleted.
         """
-        contexts = self._key_of(given)
+        contexts = self._contexts(given)
         found = await self._open(session, name, access, contexts)
         if contexts and found == Status.INVALID_PARAMETER:  # the lease has another name at the server
             found = await self._open(session, name, access)
@@ -317,18 +324,17 @@ class GivenNames:
         before = () if access == DELETING_ACCESS else (WRITABLE,)
         return await set_and_close(session, found.file_id, *before, FileDispositionInformation(delete=True))
 
-    def _key_of(self, given: Given) -> tuple[CreateContext, ...]:
-        """Return the context by which what we have open of a file does not lose its lease to our deleting a name.
+    def _contexts(self, given: Given) -> tuple[CreateContext, ...]:
+        """Return the context by which no lease of ours is broken by our deleting a name.
 
-        Where we do not gather writes that may be. The number of a file of which a CREATE may be half done must not be
-        given to another one before that is over, which is when the server lets in who comes without the key.
+        Where we do not gather writes a second name's may be. The number of a file of which a CREATE may be half done
+        must not be given to another one before that is over, when the server lets in who comes without its key.
         """
         lease = given.lease
-        if lease is None or not lease.opens or not (self._gathers or given.last):
-            return ()
-        if given.file_id in self._leases.cut_numbers:
-            return ()
-        return (self._leases.context(lease, lease.state),)
+        if lease is not None and lease.opens and (self._gathers or given.last):
+            return () if given.file_id in self._leases.cut_numbers else (self._leases.context(lease, lease.state),)
+        named = self._leases.naming(given.parent_key)
+        return () if named is None else (named,)
 
     def _is_ours(self, session: Session, name: str, given: Given, found: _Found | int) -> bool:
         """Whether what was opened is the file that was given a name, and has another one; if not it is closed."""
@@ -342,6 +348,7 @@ class GivenNames:
         if not ours:
             # Another file has the name by now, or this one has lost all others by somebody else's doing.
             self._strike(name)
+            self._unlisted.discard(name.rpartition("\\")[2])
             session.post([CloseRequest(found.file_id)])
         return ours
 
@@ -392,10 +399,18 @@ class GivenNames:
 
     def _strike(self, name: str) -> None:
         """Strike out a name that is not there any more, or not ours."""
+        self._drop(name)
+        component = name.rpartition("\\")[2]
+        if component in self._unlisted:
+            self._struck.append(component)
+            if len(self._struck) > MOST_STRUCK:
+                self._unlisted.discard(self._struck.popleft())
+
+    def _drop(self, name: str) -> None:
+        """Keep a name in mind no more."""
         given = self._given.pop(name, None)
         if given is not None:
             self._not_held(name, given)
-        self._unlisted.discard(name.rpartition("\\")[2])
         if self._journal is not None:
             self._journal.drop(("name", name))
 

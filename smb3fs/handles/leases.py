@@ -244,7 +244,10 @@ class LeaseTable:
 
         It asks for nothing, under a key of its own. None where we have no lease on that directory to be broken.
         """
-        key = self.directory_key(parent)
+        return self.naming(self.directory_key(parent))
+
+    def naming(self, key: bytes) -> CreateContext | None:
+        """Build the same for the directory whose lease has a key."""
         if key not in self._by_key:
             return None
         told = LeaseContextV2(os.urandom(KEY_SIZE), NONE, int(LeaseFlag.PARENT_LEASE_KEY_SET), key)

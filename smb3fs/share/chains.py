@@ -253,7 +253,8 @@ class Chains:
         self._leases.renamed(old, new)
         self._opens.moved((old, self._full(old)), (new, self._full(new)), self._separator)
         if self.second_names is not None:
-            self.second_names.moved(self._full(old), self._full(new))
+            parent_key = self._leases.directory_key(new.rpartition(self._separator)[0])
+            self.second_names.moved(self._full(old), self._full(new), parent_key)
 
     def _query(self, handle: Open | None = None) -> QueryInfoRequest:
         """Build the query for the attributes of a handle, or of what the chain has opened.

@@ -108,7 +108,8 @@ class Names(Opening):
             return False
         if not any(one.path == path and one.durability and not one.lost for one in self._opens):
             return False
-        return self.second_names.hold(full, expect, self._leases.find(path, expect))
+        parent_key = self._leases.directory_key(aside.rpartition(self._separator)[0])
+        return self.second_names.hold(full, expect, self._leases.find(path, expect), parent_key)
 
     async def settle_aside(self, aside: str, *, there: bool) -> None:
         """Take notice that a file has the name that is held for it, or may have it; or that it has not."""

@@ -236,7 +236,11 @@ class State:
     def told(self, inode: Inode, told: FileAttributes) -> Entry:
         """Return an inode's attributes for the kernel."""
         inode.told += 1
-        return self.presentation.entry(inode.number, self._seen_links(inode, told))
+        seen = self._seen_links(inode, told)
+        entry = self.presentation.entry(inode.number, seen)
+        if seen is not told:  # that it has none is certain then
+            entry.attr.nlink = seen.links
+        return entry
 
     def is_it(self, inode: Inode, told: FileAttributes) -> bool:
         """Whether what was found at a path of an inode is that file; if so, learn what is new about it."""

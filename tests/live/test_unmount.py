@@ -46,13 +46,20 @@ def test_umount_leaves_nothing(own_samba: Samba, mounted: Mounter) -> None:
 
 
 def test_closed_files_are_closed_on_the_server(own_samba: Samba, mounted: Mounter) -> None:
-    """While the mount goes on: nobody waits for a CLOSE, but each is sent."""
+    """While the mount goes on: nobody waits for a CLOSE, but each is sent; a directory that is kept stays open."""
     mount = mounted(server=own_samba)
     use(mount)
+
+    def kept() -> int:
+        """How many directories are kept, which those that are open are to agree with."""
+        return int(mount.status()["directories"]["directories"])
+
     with (mount.path / "held").open("wb"):
         assert [os.path.basename(name) for name in own_samba.open_files()] == ["held"]
         assert mount.status()["open_handles"] == 1
-    assert wait_until(lambda: own_samba.open_files(directories=True) == [], 5)
+    assert wait_until(lambda: own_samba.open_files() == [], 5)
+    assert wait_until(lambda: len(own_samba.open_files(directories=True)) == kept(), 5)
+    assert kept() <= 1
     assert mount.status()["open_handles"] == 0
 
 

@@ -12,7 +12,7 @@ from stage import Stage, staged
 
 from smb3fs.channels.session import Session
 from smb3fs.errors import Status
-from smb3fs.handles.given_names import ASIDE
+from smb3fs.handles.given_names import ASIDE, MOST_STRUCK
 from smb3fs.handles.journal import Journal, LeftName, read
 from smb3fs.handles.opens import Durability, Open
 from smb3fs.handles.renamed import SecondNames
@@ -102,7 +102,8 @@ async def test_it_goes_with_the_last_close(tmp_path: Path) -> None:
         assert (len(made.names), made.names.held) == (1, 0)
         await made.released()
         assert NAME not in made.stage.tree.nodes
-        assert (len(made.names), made.names.held, made.unlisted, made.written()) == (0, 0, set(), set())
+        assert (len(made.names), made.names.held, made.written()) == (0, 0, set())
+        assert made.unlisted == {NAME}, "a listing may have been made before"
         await made.stage.nothing_open()
 
 
@@ -126,7 +127,7 @@ async def test_what_has_not_got_it_is_left_alone(tmp_path: Path) -> None:
         assert await made.stage.share.hold_aside("f", NAME, expect=made.number("f"))
         assert made.written()
         await made.stage.share.settle_aside(NAME, there=False)
-        assert (made.written(), made.unlisted, made.names.held) == (set(), set(), 0)
+        assert (made.written(), made.names.held) == (set(), 0)
         made.stage.share.close(handle)
         assert await made.nothing_released()
         assert "f" in made.stage.tree.nodes
@@ -193,7 +194,6 @@ async def test_it_follows_what_is_renamed(tmp_path: Path) -> None:
         share.close(handle)
         await made.released()
         assert f"e\\{NAME}" not in tree.nodes
-        assert not made.unlisted
 
 
 @trio_test
@@ -249,3 +249,12 @@ async def test_one_that_is_read_only_goes_too(tmp_path: Path) -> None:
         assert [bool(access & AccessMask.WRITE_ATTRIBUTES) for access in asked] == [False, True]
         assert NAME not in made.stage.tree.nodes
         assert not made.names
+
+
+@trio_test
+async def test_names_that_are_gone_are_not_remembered_for_ever(tmp_path: Path) -> None:
+    async with holding(tmp_path) as made:
+        for number in range(MOST_STRUCK + 5):
+            made.names.remove_later(f"{ASIDE}{number}", 1, None)
+            made.names.settle(f"{ASIDE}{number}", there=False)
+        assert made.unlisted == {f"{ASIDE}{number}" for number in range(5, MOST_STRUCK + 5)}
