@@ -32,10 +32,14 @@ class SlowShare(FakeShare):
 
 
 @pytest.mark.parametrize(
-    ("processes", "seconds"), [(12, 3.0), pytest.param(100, 60.0, marks=pytest.mark.slow)], ids=["short", "full"]
+    ("processes", "seconds", "holds"),
+    [(12, 3.0, False), (12, 3.0, True), pytest.param(100, 60.0, True, marks=pytest.mark.slow)],
+    ids=["short", "holding", "full"],
 )
-def test_a_storm(tmp_path: Path, processes: int, seconds: float, caplog: pytest.LogCaptureFixture) -> None:
-    m = Mounted("native", tmp_path, SlowShare(), acregmax=0.05, acdirmax=0.05, timeout=60.0)
+def test_a_storm(tmp_path: Path, processes: int, seconds: float, holds: bool, caplog: pytest.LogCaptureFixture) -> None:
+    share = SlowShare()
+    share.holds = holds
+    m = Mounted("native", tmp_path, share, acregmax=0.05, acdirmax=0.05, timeout=60.0)
     count: Counter[str] = Counter()
     try:
         began = time.monotonic()
@@ -72,6 +76,7 @@ def test_a_storm(tmp_path: Path, processes: int, seconds: float, caplog: pytest.
         assert not m.share.waiting
         assert not state.locks._waiting
         assert not state.aside
+        assert not share.held
         ahead = [one.listing for one in m.vfs._ahead._watched.values()]  # listed for lookups to come
         assert all(directory in ahead for directory in m.vfs.state.directories)
         assert not workers._parked
