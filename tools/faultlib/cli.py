@@ -15,6 +15,7 @@ from lab.root import RootError, build, found
 from lab.server import Samba
 from lab.terminal import end_line, heeding_signals, say
 
+from faultlib.outcome import DISK, MEMORY
 from faultlib.plan import KINDS, USUALLY_LONG, faults
 from faultlib.promises import PERSISTENT, PROMISES
 from faultlib.report import as_json, as_text
@@ -80,6 +81,12 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--later", action="store_true", help="on the later Samba of tools/lab/samba.py root; persistent is"
     )
+    made.add_argument(
+        "--databases",
+        choices=(MEMORY, DISK),
+        default=MEMORY,
+        help="where the server writes down what is open and locked, and syncs it (default %(default)s)",
+    )
     made.add_argument("--stop", action="store_true", help="end at the first violation")
     made.add_argument("--json", type=Path, metavar="FILE", help="write everything there")
     made.add_argument("--log", type=Path, metavar="FILE", help="keep the server's log there")
@@ -115,7 +122,8 @@ def main() -> int:
     print(f"==> {len(planned)} faults on {arguments.share}, seed {seed}", file=sys.stderr)
     speeds = (GIGABIT,) * arguments.links if arguments.links > 1 else ()
     level = " ".join((LOG_LEVEL, *filter(None, arguments.debug.split(","))))
-    with heeding_signals(), Samba(root=root, settings=level, speeds=speeds) as server:
+    in_memory = arguments.databases == MEMORY
+    with heeding_signals(), Samba(root=root, settings=level, speeds=speeds, in_memory=in_memory) as server:
         if arguments.share not in server.shares:
             stop(f"{server.version()} has no share {arguments.share}")
         run = Run(
@@ -127,6 +135,7 @@ def main() -> int:
             (lambda _: None) if arguments.quiet else say,
             wcache=arguments.wcache,
         )
+        run.report.databases = arguments.databases
         try:
             with heeding_signals(run.ask_to_end):
                 run.run(planned, stop=arguments.stop)

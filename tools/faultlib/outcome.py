@@ -19,6 +19,9 @@ ALLOWED: Final = "allowed"
 BROKEN: Final = "broken"
 FORGOTTEN: Final = "forgotten"
 STUCK_FILE: Final = "stuck"
+# Where the server's databases lie.
+MEMORY: Final = "memory"
+DISK: Final = "disk"
 
 
 @dataclass
@@ -66,6 +69,8 @@ class Report:
     mounts: list[dict[str, Any]] = field(default_factory=list)
     links: int = 1
     """By how many links the server is reached, each mount by all of them."""
+    databases: str = DISK
+    """Where the server writes down what is open."""
     planned: int = 0
     """How many faults there were to be."""
     interrupted: bool = False

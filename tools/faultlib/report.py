@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Final
 
-from faultlib.outcome import Happened, Report
+from faultlib.outcome import MEMORY, Happened, Report
 from faultlib.promises import PROMISES
 
 SHOWN: Final = 20
@@ -17,7 +17,8 @@ def as_text(report: Report) -> str:
     kinds = Counter(one.fault.kind for one in report.happened)
     lines = [
         f"share {report.share} of {report.server}, seed {report.seed}, {report.workers} workers"
-        + (f", {report.links} links" if report.links > 1 else ""),
+        + (f", {report.links} links" if report.links > 1 else "")
+        + (", its databases in memory" if report.databases == MEMORY else ""),
         f"  promised: {PROMISES[report.share]}",
         *(
             ["  of what write(2) has taken that is lost, fsync or close tells before it is seen"]
@@ -101,6 +102,7 @@ def as_json(report: Report) -> dict[str, Any]:
             )
         },
         "links": report.links,
+        "databases": report.databases,
         "planned": report.planned,
         "interrupted": report.interrupted,
         "compared": report.compared,

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from faultlib.outcome import ALLOWED, BROKEN, FORGOTTEN, STUCK_FILE
+from faultlib.outcome import ALLOWED, BROKEN, FORGOTTEN, MEMORY, STUCK_FILE
 from faultlib.plan import KINDS
 
 # A stall that is more than a pause, in seconds.
@@ -19,6 +19,7 @@ def sums(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     groups: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
     for run in runs:
         how = "gathered" if run["gathered"] else "not gathered"
+        how += ", databases in memory" if run.get("databases") == MEMORY else ""
         groups.setdefault((run["share"], run["server"], how), []).append(run)
     lines = []
     for (share, server, how), of_group in sorted(groups.items()):

@@ -48,10 +48,10 @@ GLOBAL = """
  dns proxy = no
  username map = {state}/users.map
  passdb backend = tdbsam:{state}/passdb.tdb
- private dir = {state}/private
- lock directory = {state}/lock
- state directory = {state}/state
- cache directory = {state}/cache
+ private dir = {databases}/private
+ lock directory = {databases}/lock
+ state directory = {databases}/state
+ cache directory = {databases}/cache
  pid directory = {state}/pid
  ncalrpc dir = {state}/ncalrpc
  winbindd socket directory = {state}/winbindd
@@ -87,14 +87,14 @@ PERSISTENT_LINES: Final = (*APART, "continuous availability = yes", "smb3 ca:max
 PERSISTENT_SINCE: Final = (4, 25)
 
 # What the programs of another root need around them; $1 is the root, $2 the lab's folder, then the command.
-# The machine's own mounts are let go, but for what shares lie on: a copy of them in here would keep alive what is
-# unmounted out there.
+# The machine's own mounts are let go, but for what shares and databases lie on: a copy of them in here would keep
+# alive what is unmounted out there.
 ENTER_ROOT = """
 root=$1 folder=$2; shift 2
 mount --bind "$root" "$root"
 for place in var/tmp run tmp; do mount -t tmpfs tmpfs "$root/$place"; done
 mkdir -p "$root$folder" "$root/tmp/machine"; mount --bind "$folder" "$root$folder"
-mount --rbind "$folder/shares" "$root$folder/shares"
+for place in shares databases; do mount --rbind "$folder/$place" "$root$folder/$place"; done
 mount -t proc proc "$root/proc"; mount --rbind /dev "$root/dev"
 cd "$root"; pivot_root . tmp/machine
 exec chroot . sh -ec 'umount -l /tmp/machine; exec "$@"' sh "$@"
@@ -107,11 +107,14 @@ class Samba:
     user = USER
     password = PASSWORD
 
-    def __init__(self, *, settings: str = "", root: str | None = None, speeds: Sequence[int] = ()) -> None:
+    def __init__(
+        self, *, settings: str = "", root: str | None = None, speeds: Sequence[int] = (), in_memory: bool = False
+    ) -> None:
         """`settings`: further lines for the global section; `root`: where smbd is, instead of SMB3FS_SAMBA_ROOT.
 
         `speeds`: one for each link to the server, which it says that the link has, in bits a second; without any
-        there is one link, and the server says of it what it finds.
+        there is one link, and the server says of it what it finds. `in_memory`: its databases lie on a tmpfs, where
+        to sync them takes no time; they are still there when all of its processes were killed.
         """
         self._settings = settings
         self._root = root if root is not None else os.environ.get("SMB3FS_SAMBA_ROOT", "")
@@ -119,7 +122,9 @@ class Samba:
         self.folder, self.network = claim()
         self.network.add_links(max(0, len(speeds) - 1))
         self._speeds = speeds
+        self._in_memory = in_memory
         self.state = self.folder / "samba"
+        self.databases = self.folder / "databases"
         self.credentials = self.folder / "credentials"
         self._smbd: subprocess.Popen[bytes] | None = None
         self._kept = False
@@ -157,6 +162,8 @@ class Samba:
             return
         self.stop()
         self.network.down()
+        if self._in_memory and os.path.ismount(self.databases):
+            run("umount", "--lazy", str(self.databases), check=False)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def keep(self) -> None:
@@ -166,7 +173,12 @@ class Samba:
 
     def _make_folder(self) -> None:
         """Lay out the lab's folder."""
-        for part in ("private", "lock", "state", "cache", "pid", "ncalrpc", "winbindd"):
+        self.databases.mkdir()
+        if self._in_memory:
+            run("mount", "-t", "tmpfs", "-o", "mode=755", "smb3fs-lab", str(self.databases))
+        for part in ("private", "lock", "state", "cache"):
+            (self.databases / part).mkdir()
+        for part in ("pid", "ncalrpc", "winbindd"):
             (self.state / part).mkdir(parents=True)
         for share in self.shares:
             self.directory(share).mkdir(parents=True)
@@ -177,7 +189,7 @@ class Samba:
 
     def _configure(self) -> None:
         """Write smb.conf."""
-        text = GLOBAL.format(address=self.address, state=self.state)
+        text = GLOBAL.format(address=self.address, state=self.state, databases=self.databases)
         text += self._interfaces()
         text += " persistent handles = yes\n" if PERSISTENT in self.shares else ""
         text += "".join(f" {line.strip()}\n" for line in self._settings.splitlines())
