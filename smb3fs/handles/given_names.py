@@ -6,7 +6,8 @@ Theory of operation. Files are given names that nobody asked for: a second one f
 - for a file that was removed or replaced while it is open here, until its last close: by that name its open is claimed
   after a loss, so the server must not take it away before (decision 0047). It is `held` until then;
 - for one that was to be removed, got such a name for that, and could not be removed in time;
-- for one that is removed, but whose number had better not be given to another file (decision 0044).
+- for one that is removed, but whose number had better not be given to another file (decision 0044);
+- for a directory that is made, until it gets its own (decision 0050). Its number is not known before it is there.
 
 Each is written down, here and in the journal, before it is asked for. If the session dies, the next one takes it away,
 and if we die, the next daemon does. It is deleted only through an open that has proved to be of this file: a second
@@ -24,7 +25,8 @@ from __future__ import annotations
 import logging
 import os
 from collections import deque
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
@@ -66,7 +68,7 @@ log = logging.getLogger(__name__)
 # Nobody's lease is broken by who asks for no more, and nobody's open is in the way of it.
 NAMING_ACCESS: Final = int(AccessMask.READ_ATTRIBUTES | AccessMask.WRITE_ATTRIBUTES)
 DELETING_ACCESS: Final = int(AccessMask.READ_ATTRIBUTES | AccessMask.DELETE)
-OPTIONS: Final = int(CreateOptions.NON_DIRECTORY_FILE | CreateOptions.OPEN_REPARSE_POINT)
+OPTIONS: Final = int(CreateOptions.OPEN_REPARSE_POINT)
 QUERY: Final = QueryInfoRequest(RELATED_FILE_ID, InfoType.FILE, FileAllInformation.information_class, 16 * 1024)
 WRITABLE: Final = FileBasicInformation(LEAVE_TIME, LEAVE_TIME, LEAVE_TIME, LEAVE_TIME, FileAttribute.NORMAL)
 # By these a server says that a name is gone.
@@ -74,6 +76,8 @@ GONE: Final = frozenset(
     {Status.OBJECT_NAME_NOT_FOUND, Status.OBJECT_PATH_NOT_FOUND, Status.NO_SUCH_FILE, Status.DELETE_PENDING}
 )
 ASIDE: Final = ".smb3fs-"
+# The number of what is made under a name that nobody else knows: whatever has that name is ours.
+ANY: Final = 0
 # So many names that are gone are still left out of listings: none is ever given twice.
 MOST_STRUCK: Final = 1000
 
@@ -184,6 +188,23 @@ class GivenNames:
         name = name.replace("/", "\\")
         if name not in self._given:
             self._note(name, Given(file_id, lease, last=True))
+
+    @contextmanager
+    def making(self, name: str) -> Iterator[None]:
+        """Have what is made under a name that nobody else knows removed, unless it has none of that name in the end.
+
+        It may be renamed within the block; if that fails, or we die, what has the name goes.
+        """
+        name = name.replace("/", "\\")
+        self._unlist(name)
+        if self._journal is not None:
+            self._journal.keep(("name", name), LeftName(name, ANY, last=True))
+        try:
+            yield
+        except BaseException:
+            self._note(name, Given(ANY, last=True))
+            raise
+        self._strike(name)
 
     async def keep_number(self, session: Session, name: str, folder: str, file_id: int) -> None:
         """Give a file a name in `folder` that nobody else knows, so that it keeps its number when it loses the others.
@@ -344,7 +365,8 @@ class GivenNames:
             else:
                 _complain(name, given, found)
             return False
-        ours = found.told.index_number == given.file_id and (given.last or found.told.standard.number_of_links > 1)
+        ours = given.file_id in (ANY, found.told.index_number)
+        ours = ours and (given.last or found.told.standard.number_of_links > 1)
         if not ours:
             # Another file has the name by now, or this one has lost all others by somebody else's doing.
             self._strike(name)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import nullcontext, suppress
 from typing import Final
 
 from smb3fs.channels.pool import Repeat
 from smb3fs.errors import ConnectionLost, Status, StatusError, WireError
 from smb3fs.handles.attributes import KIND_OF_TAG, FileAttributes
+from smb3fs.handles.given_names import ASIDE
 from smb3fs.share.chains import (
     CLOSE_RELATED,
     DELETE_ACCESS,
@@ -20,12 +23,10 @@ from smb3fs.share.opening import Opening, unknown
 from smb3fs.wire.create import (
     RELATED_FILE_ID,
     AccessMask,
-    CreateContext,
     CreateOptions,
     Disposition,
     FileAttribute,
 )
-from smb3fs.wire.create_contexts import QUERY_ON_DISK_ID
 from smb3fs.wire.header import Request
 from smb3fs.wire.infoclass import (
     FileAttributeTagInformation,
@@ -46,18 +47,81 @@ class Names(Opening):
     """
 
     async def make_directory(self, path: str, mode: int = 0o777) -> FileAttributes:
-        """Create a directory and return its attributes; one round trip. `mode` is for servers that keep one."""
-        options = CreateOptions.DIRECTORY_FILE
-        request = self._create(path, STAT_ACCESS, disposition=Disposition.CREATE, options=options, mode=mode)
-        request.file_attributes = FileAttribute.DIRECTORY
+        """Create a directory and return its attributes; one round trip, or two on a share that keeps opens for good.
+
+        `mode` is for servers that keep one.
+        """
         if self.persists(await self._pool.ready()):
-            # The server knows this CREATE again.
-            request.contexts = (*request.contexts, CreateContext(QUERY_ON_DISK_ID))
-            handle = await self._open_alone(request, path)
-            self.close(handle)
-            return handle.attributes_at_open
+            return await self._make_provably(path, mode)
+        request = self._create(
+            path, STAT_ACCESS, disposition=Disposition.CREATE, options=CreateOptions.DIRECTORY_FILE, mode=mode
+        )
+        request.file_attributes = FileAttribute.DIRECTORY
         _, answers = await self._chain([request, self._query(), CLOSE_RELATED], repeat=Repeat.UNIQUE)
         return self._told(answers[1])
+
+    async def _make_provably(self, path: str, mode: int) -> FileAttributes:
+        """Create a directory under a name that nobody else knows, and rename it: so whose it is shows after any loss.
+
+        A server knows no CREATE of a directory again whose process was killed over it, and grants no lease by which it
+        could (decision 0050). Two round trips.
+        """
+        folder, separator, _ = path.rpartition(self._separator)
+        aside = f"{folder}{separator}{ASIDE}{os.urandom(8).hex()}"
+        rename = FileRenameInformation(False, self._full(path))
+        with self.second_names.making(self._full(aside)) if self.second_names is not None else nullcontext():
+            request = self._create(
+                aside,
+                DELETE_ACCESS,
+                disposition=Disposition.OPEN_IF,
+                options=CreateOptions.DIRECTORY_FILE | CreateOptions.OPEN_REPARSE_POINT,
+                mode=mode,
+            )
+            request.file_attributes = FileAttribute.DIRECTORY
+            chain: list[Request] = [request, self._query()]
+            session, answers = await self._send(chain, repeat=Repeat.SAFE)
+            handle = self._opened(request, answers[0], aside, session)
+            try:
+                raise_first(chain, answers)
+                made, query = self._told(answers[1]), self._query(handle)
+            except BaseException:
+                self.close(handle)
+                raise
+            try:
+                answers = await self._and_close(handle, [set_info(rename, handle), query])
+                return self._told(answers[1], query)
+            except ConnectionLost:
+                return await self._name_made(aside, path, made)
+            except StatusError:
+                await self._remove_made(aside)
+                raise
+
+    async def _name_made(self, aside: str, path: str, made: FileAttributes) -> FileAttributes:
+        """Rename what was made aside to its name, unless that has been done; return its attributes."""
+
+        async def named() -> bool:
+            if _is(await self._found(path), made.file_id, made.created):
+                return True
+            if _is(await self._found(aside), made.file_id, made.created):
+                return False
+            raise unknown()
+
+        if not await named():
+            request = self._create(aside, DELETE_ACCESS, options=CreateOptions.OPEN_REPARSE_POINT)
+            rename = set_info(FileRenameInformation(False, self._full(path)))
+            try:
+                await self._once([request, rename, CLOSE_RELATED], named)
+            except StatusError:
+                await self._remove_made(aside)
+                raise
+        return await self._found(path) or made
+
+    async def _remove_made(self, aside: str) -> None:
+        """Remove what was made aside and has not got its name; what is not removed now is so later."""
+        options = CreateOptions.DIRECTORY_FILE | CreateOptions.OPEN_REPARSE_POINT
+        delete = set_info(FileDispositionInformation(delete=True))
+        with suppress(StatusError, ConnectionLost):
+            await self._chain([self._create(aside, DELETE_ACCESS, options=options), delete, CLOSE_RELATED])
 
     async def remove_file(self, path: str, *, expect: int | None = None, born: int | None = None) -> None:
         """Delete a file, read-only or not (as POSIX has it); the name goes, never what a link behind it points to."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from tree_server import Handle
 from smb3fs.channels.session import Session
 from smb3fs.errors import Status, StatusError
 from smb3fs.handles.claims import Claims
-from smb3fs.handles.given_names import ASIDE
+from smb3fs.handles.given_names import ANY, ASIDE
 from smb3fs.handles.journal import Identity, Journal, LeftName, read
 from smb3fs.handles.leases import RH, RWH
 from smb3fs.handles.opens import Durability, Open
@@ -362,6 +362,37 @@ async def test_a_file_that_was_to_be_removed_goes_with_its_last_name_and_no_othe
         with trio.move_on_after(1) as scope:
             await heir.any_later()
         assert scope.cancelled_caught
+
+
+@pytest.mark.parametrize("way", ["done", "killed before it is there", "killed", "refused"])
+@trio_test
+async def test_what_is_made_under_a_name_of_ours_is_left_by_nobody(tmp_path: Path, way: str) -> None:
+    async with renamed() as made:
+        tree, journalled = made.stage.tree, journal(tmp_path)
+        journalled.identify(Identity(b"G" * 16, 1, 2))
+        names = SecondNames(journalled, made.stage.opens.leases)
+        session = made.stage.world.pool.session
+        assert isinstance(session, Session)
+        name = f"{ASIDE}00"
+        with suppress(StatusError), names.making(name):
+            assert set(read((tmp_path / "j").read_bytes())[0].names.values()) == {LeftName(name, ANY, last=True)}
+            await names.take_away(session)  # what a recovery does meanwhile
+            if way != "killed before it is there":
+                tree.add(name, directory=True)
+            if way.startswith("killed"):
+                left = read((tmp_path / "j").read_bytes())[0].names
+                names = SecondNames(None, made.stage.opens.leases)
+                names.inherit(left)
+            elif way == "refused":
+                raise StatusError(Status.OBJECT_NAME_COLLISION, "SET_INFO")
+            else:
+                tree.nodes["new"] = tree.nodes.pop(name)
+        assert len(names) == (way != "done")
+        await names.take_away(session)
+        assert name not in tree.nodes
+        assert len(names) == 0
+        assert len(journalled) == 0
+        await made.stage.nothing_open()
 
 
 @pytest.mark.parametrize("replaced", [False, True])
