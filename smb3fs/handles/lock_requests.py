@@ -18,7 +18,6 @@ from smb3fs.connection import Answer
 from smb3fs.errors import Status
 from smb3fs.handles.ledger import Piece, Step
 from smb3fs.handles.opens import Open
-from smb3fs.wire.header import Request
 from smb3fs.wire.lease import LeaseState
 from smb3fs.wire.lock import EXCLUSIVE_LOCK, FAIL_IMMEDIATELY, SHARED_LOCK, UNLOCK, LockElement, LockRequest
 
@@ -46,7 +45,7 @@ def sure_of_locks(handle: Open) -> bool:
 
 
 async def has_locked(
-    call: Callable[[Sequence[Request]], Awaitable[list[Answer]]], handle: Open, pieces: Sequence[Piece]
+    call: Callable[[Sequence[LockRequest]], Awaitable[list[Answer]]], handle: Open, pieces: Sequence[Piece]
 ) -> bool:
     """Prove that an open has locked pieces ever since it did; one round trip each. False: others may have had one.
 

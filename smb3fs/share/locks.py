@@ -7,6 +7,8 @@ afterwards: a lock that nobody knows of would stay for as long as the handle doe
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from smb3fs.channels.pool import Repeat
@@ -16,13 +18,26 @@ from smb3fs.handles.ledger import Piece, Step
 from smb3fs.handles.lock_requests import element_of, has_locked, request_for, sure_of_locks
 from smb3fs.handles.opens import Durability, Open
 from smb3fs.share.chains import Chains, raise_first
-from smb3fs.wire.header import Request
-from smb3fs.wire.lock import LockRequest
+from smb3fs.wire.lock import FAIL_IMMEDIATELY, LockRequest
 
 # That somebody has a lock that is in the way; servers have two ways to say it.
 IN_THE_WAY: Final = frozenset({Status.LOCK_NOT_GRANTED, Status.FILE_LOCK_CONFLICT})
 # What becomes of a request that is taken back; smbd says the second where the file is closed meanwhile.
 TAKEN_BACK: Final = frozenset({Status.CANCELLED, Status.RANGE_NOT_LOCKED})
+
+
+@dataclass(slots=True)
+class WaitingLock(LockRequest):
+    """A LOCK that waits, but not when it is repeated after a loss: what it waits for may be what it was granted."""
+
+    handle: Open = field(kw_only=True)
+    generation: int = field(kw_only=True)
+
+    def encode(self) -> bytes:
+        """Return the body that follows the header."""
+        if self.handle.generation != self.generation:
+            self.elements = [one._replace(flags=one.flags | FAIL_IMMEDIATELY) for one in self.elements]
+        return LockRequest.encode(self)
 
 
 class Locks(Chains):
@@ -33,24 +48,32 @@ class Locks(Chains):
         session = handle.generation
         answers = await self._take(handle, [request_for(handle, step) for step in steps])
         statuses = [answer.status for answer in answers]
+        if handle.generation == session:
+            return statuses
         for number, step in enumerate(steps):
-            granted = statuses[number] == Status.SUCCESS and not step.unlocks
-            if granted and not await self._granted_since(session, handle, step.pieces):
-                statuses[number] = Status.LOCK_NOT_GRANTED
+            granted = statuses[number] == Status.SUCCESS
+            # By POSIX's rules our own locks are in nobody's way here, and an unlock would take those away as well.
+            refused = statuses[number] in IN_THE_WAY and not handle.posix
+            if step.unlocks or not (granted or refused) or (granted and sure_of_locks(handle)):
+                continue
+            held = await self._has_locked(handle, step.pieces)
+            statuses[number] = Status.SUCCESS if held else Status.LOCK_NOT_GRANTED
         return statuses
 
     async def wait_for_lock(self, handle: Open, piece: Piece) -> bool:
-        """Wait until a range can be locked, for as long as it takes; False if the wait was cancelled before.
+        """Wait until a range can be locked, for as long as it takes; False if the wait was ended before.
 
         True may come to a caller that is cancelled: the lock is there then.
         """
         session = handle.generation
-        chain = [LockRequest(handle.file_id, [element_of(piece)])]
+        chain = [WaitingLock(handle.file_id, [element_of(piece)], handle=handle, generation=session)]
         (answer,) = await self._take(handle, chain)
         if answer.status in TAKEN_BACK:
             return False
+        if answer.status in IN_THE_WAY and handle.generation != session:
+            return await self._has_locked(handle, [piece])
         raise_first(chain, [answer])
-        return await self._granted_since(session, handle, [piece])
+        return handle.generation == session or sure_of_locks(handle) or await self._has_locked(handle, [piece])
 
     async def is_lockable(self, handle: Open, pieces: Sequence[Piece]) -> bool:
         """Whether ranges could be locked just now: they are, and unlocked in the same round trip."""
@@ -61,21 +84,20 @@ class Locks(Chains):
         raise_first(chain, [locked, unlocked])
         return True
 
-    async def _granted_since(self, session: int, handle: Open, pieces: Sequence[Piece]) -> bool:
-        """Whether what was granted to a request that was sent in a session can be relied on in the present one.
+    async def _has_locked(self, handle: Open, pieces: Sequence[Piece]) -> bool:
+        """Whether a handle has pieces locked that were asked for before a loss; what it has of them goes if not all.
 
-        The answer to a repetition is that of the first time, and what was locked then may be others' by now.
+        The answer to a repetition is that of the first time, and what was locked then may be others' by now. Or the
+        server has forgotten the first time with the process that was killed over it, and what is in the way of the
+        repetition is our own lock. Another loss on the way has it proved anew.
         """
-        if handle.generation == session or sure_of_locks(handle):
-            return True
-
-        async def call(chain: Sequence[Request]) -> list[Answer]:
-            return await self._pool.see_through(chain, handle, Repeat.NEVER)
-
-        if await has_locked(call, handle, pieces):
-            return True
-        await call([request_for(handle, Step([piece], unlocks=True)) for piece in pieces])
-        return False
+        while True:
+            session = handle.generation
+            if not await has_locked(partial(self._take, handle), handle, pieces):
+                await self._take(handle, [request_for(handle, Step([piece], unlocks=True)) for piece in pieces])
+                return False
+            if handle.generation == session:
+                return True
 
     async def _take(self, handle: Open, chain: Sequence[LockRequest]) -> list[Answer]:
         """Send a chain of LOCKs and stay for the answers; a repetition is recognised where the server promised to.

@@ -121,6 +121,8 @@ async def set_lock(state: State, file: OpenFile, wish: Wish, *, wait: bool) -> N
         if locks.ledger.shrink(locks.wanted()):
             with trio.CancelScope(shield=True):
                 await settle(state, locks)
+        elif locks.doubtful:
+            await settle(state, locks)
 
 
 async def unlock(state: State, file: OpenFile, owner: Owner, start: int, end: int) -> None:
@@ -195,6 +197,7 @@ async def _cover(state: State, locks: InodeLocks, file: OpenFile, wish: Wish, *,
     then; after that it waits behind it, or the two would take back each other's requests for ever.
     """
     carrier = await _carrier(state, locks, file)
+    await _end_doubts(state, locks, carrier)
     missing, weak = locks.ledger.lacks(wish.piece)
     if not missing and not weak:
         return True
@@ -217,6 +220,9 @@ async def _take(state: State, locks: InodeLocks, carrier: Open, steps: Sequence[
     ledger.leaving = [piece for step in steps if step.unlocks for piece in step.pieces]
     try:
         statuses = await state.share.change_locks(carrier, steps)
+    except ConnectionLost:
+        locks.doubtful += [piece for step in steps if not step.unlocks for piece in step.pieces]
+        raise
     finally:
         ledger.leaving = []
     done = []
@@ -235,6 +241,13 @@ async def _take(state: State, locks: InodeLocks, carrier: Open, steps: Sequence[
     if failure is not None:
         raise failure
     return done
+
+
+async def _end_doubts(state: State, locks: InodeLocks, carrier: Open) -> None:
+    """Unlock what may have been locked for those who have given up, if it was; nobody else can ask for it meanwhile."""
+    if locks.doubtful:
+        await state.share.change_locks(carrier, [Step([piece], unlocks=True) for piece in locks.doubtful])
+        locks.doubtful.clear()
 
 
 async def _upgrade(state: State, locks: InodeLocks, carrier: Open, wish: Wish) -> bool:
@@ -287,7 +300,7 @@ async def _wait_at_server(
     """Wait for the server to grant a part of what is missing, or for a change here; False if it cannot be asked to."""
     missing, weak = locks.ledger.lacks(piece)
     carrier = locks.carrier
-    if weak or carrier is None:
+    if weak or carrier is None or locks.doubtful:
         return False
     if not missing or changed.is_set():
         return True
@@ -307,6 +320,11 @@ async def _wait_at_server(
                 locks.reserved.append(first)
                 granted.append(first)
                 locks.stale = True
+    except ConnectionLost:
+        # Whoever has given up while there was no session learns nothing; it may have been granted, or yet be.
+        if not (carrier.durability and state.share.usable(carrier)):
+            raise
+        locks.doubtful.append(first)
     except StatusError as refusal:
         # The server has no room for another request that waits.
         if refusal.status != Status.INSUFFICIENT_RESOURCES:
@@ -355,10 +373,11 @@ async def _shrink(state: State, locks: InodeLocks) -> None:
     """Do so, having the turn."""
     if locks.carrier is None:
         return
-    steps = locks.ledger.shrink(locks.wanted())
-    if not steps:
-        return
     try:
+        await _end_doubts(state, locks, locks.carrier)
+        steps = locks.ledger.shrink(locks.wanted())
+        if not steps:
+            return
         done = await _take(state, locks, locks.carrier, steps)
     except ConnectionLost:
         # Nobody knows what the handle still has locked; closed, it has nothing.

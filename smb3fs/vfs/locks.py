@@ -66,6 +66,8 @@ class InodeLocks:
         self.waits: list[Wait] = []
         # What the server has granted to somebody who still waits for more.
         self.reserved: list[Piece] = []
+        # What the server may have locked for somebody who has given up while there was no session to ask.
+        self.doubtful: list[Piece] = []
         # Who was refused a lock, and when.
         self.refused: dict[Owner, float] = {}
         # Whether the server has granted something since the kernel last dropped the pages.
@@ -115,6 +117,7 @@ class InodeLocks:
         self._flock.clear()
         self.ledger = Ledger()
         self.reserved.clear()
+        self.doubtful.clear()
         self.carrier = None
         self.ours = False
         self.note_change()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import signal
 import struct
 import threading
 from collections.abc import Callable, Iterator
@@ -14,9 +16,10 @@ from lab.mounting import Mount, MountFailedError, wait_until
 from lab.server import Samba
 
 from .conftest import Mounter
+from .locker import Locker
 from .middleman import Middleman, command_of
 
-CREATE, WRITE, SET_INFO = 5, 9, 17
+CREATE, WRITE, LOCK, SET_INFO = 5, 9, 10, 17
 MESSAGE_ID = slice(24, 32)
 # How a SET_INFO begins that renames: its size, and the type and class of what it sets ([MS-SMB2] 2.2.39).
 RENAME = b"\x21\x00\x01\x0a"
@@ -32,6 +35,9 @@ class Thief(Middleman):
         self.steals = ""
         self.only = b""
         """What a request must contain to be chosen."""
+        self.commands = {CREATE, WRITE, SET_INFO}
+        self.accident: Callable[[], object] = lambda: None
+        """What happens beside it."""
         self.stolen = 0
         self.timeouts: set[int] = set()
         """What the server was asked for with DH2Q, in milliseconds."""
@@ -42,7 +48,7 @@ class Thief(Middleman):
         at = frame.find(b"DH2Q")
         if command_of(frame) == CREATE and at >= 0:
             self.timeouts.add(struct.unpack_from("<I", frame, at + 8)[0])
-        if not self.steals or command_of(frame) not in (CREATE, WRITE, SET_INFO) or self.only not in frame:
+        if not self.steals or command_of(frame) not in self.commands or self.only not in frame:
             return
         if self.steals == "request":
             self._steal()
@@ -58,6 +64,7 @@ class Thief(Middleman):
         """End the connection."""
         self.steals = ""
         self.stolen += 1
+        self.accident()
         raise ConnectionAbortedError
 
     def cut(self) -> None:
@@ -254,3 +261,42 @@ def test_what_the_options_ask_for(later_samba: Samba, samba: Samba, mounted: Mou
             assert thief.timeouts == {asked}
     with pytest.raises(MountFailedError, match="persistenthandles"):
         mounted("persistenthandles", server=samba)
+
+
+# -- locks
+
+
+def lose_connection(_: Samba) -> None:
+    """Nothing more than the thief does."""
+
+
+def kill_processes(server: Samba) -> None:
+    for process in server.session_processes():
+        os.kill(process, signal.SIGKILL)
+
+
+@LOST
+@pytest.mark.parametrize("ends", [lose_connection, kill_processes])
+def test_a_lock_is_held_once_or_not_at_all(
+    later_samba: Samba, mounted: Mounter, ends: Callable[[Samba], object], lost: str
+) -> None:
+    """Nobody has the file open beside us, so that there is nobody else to have it either."""
+    with robbed(mounted, later_samba) as (mount, thief):
+        file = mount.path / f"locked-{lost}-{ends.__name__}"
+        file.write_bytes(b".")
+        locker = Locker(file)
+        try:
+            assert locker.ask("lock", fcntl.LOCK_EX | fcntl.LOCK_NB, 50, 1) == 0  # the handle for locks is there
+            thief.commands, thief.steals, thief.accident = {LOCK}, lost, lambda: ends(later_samba)
+            assert locker.ask("lock", fcntl.LOCK_EX | fcntl.LOCK_NB, 0, 10) == 0
+            assert thief.stolen == 1
+            assert locker.ask("lock", fcntl.LOCK_UN, 0, 10) == 0
+            assert mount.status()["recovery"]["lost"] == 0
+        finally:
+            locker.end()
+        theirs = mounted(server=later_samba, share="persistent")
+        stranger = Locker(theirs.path / file.name)
+        try:
+            assert stranger.ask("lock", fcntl.LOCK_EX | fcntl.LOCK_NB, 0, 10) == 0
+        finally:
+            stranger.end()

@@ -535,6 +535,58 @@ async def test_a_lock_whose_request_is_lost_is_asked_for_by_another_handle(wait:
     await w.release(fh)
 
 
+@pytest.mark.parametrize("granted", [False, True])
+@pytest.mark.parametrize("ends", ["in time", "by a signal"])
+@in_trio
+async def test_who_gives_up_while_there_is_no_session_has_locked_nothing(
+    granted: bool, ends: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """He asks anew, or is told that somebody else has the lock; what the server may have granted goes."""
+    w = Locking()
+    other = Foreign(w).world
+    fh, theirs = await w.open("f", os.O_RDWR), await other.open("f", os.O_RDWR)
+    await w.lock(fh, A, 20, 30)
+    await w.unlock(fh, A)
+    (locks,) = w.state.locks.by_inode.values()
+    assert locks.carrier is not None
+    locks.carrier.durability = Durability.PERSISTENT
+    await other.lock(theirs, B, 0, 10)
+    with fails(errno.EAGAIN):
+        await w.lock(fh, A, 0, 10)  # who has been refused and comes back waits a little
+
+    async def wait_for_lock(handle: Open, piece: Piece) -> bool:
+        if granted:
+            await other.unlock(theirs, B)
+            assert w.share.locks_of(w.share.find("f")).take(handle, Step([piece]))
+        try:
+            await trio.sleep_forever()
+        except trio.Cancelled:
+            raise ConnectionLost("the caller gave up before the connection came back") from None
+
+    with monkeypatch.context() as patched:
+        patched.setattr(w.share, "wait_for_lock", wait_for_lock)
+        if ends == "in time" and granted:
+            await w.lock(fh, A, 0, 10)
+            await w.unlock(fh, A)
+        elif ends == "in time":
+            with fails(errno.EAGAIN):
+                await w.lock(fh, A, 0, 10)
+        else:
+            with trio.move_on_after(0.01):
+                await w.lock(fh, A, 0, 10)
+            await w.lock(fh, C, 40, 41)
+            await w.unlock(fh, C)
+    assert all(handle is not locks.carrier for handle, _ in w.share.locks_of(w.share.find("f")).held)
+    if granted:
+        await other.lock(theirs, B, 0, 10)
+    await other.unlock(theirs, B)
+    await w.lock(fh, A, 0, 10)
+    assert w.pieces() == [Piece(0, 10, True)]
+    await w.release(fh)
+    await other.release(theirs)
+    w.nothing_left()
+
+
 @pytest.mark.parametrize("why", ["held", "not ours", "no connection", "kept"])
 @in_trio
 async def test_it_is_an_error_where_something_may_be_lost_by_it(why: str, expect_log: Callable[[str], None]) -> None:
