@@ -95,10 +95,11 @@ class Exchange:
     """One message to be sent, and the answers to its requests as they arrive.
 
     A chain of several requests is always a related one: each acts on the file that the first one opened. `in_namespace`
-    says that the name in a CREATE is a whole DFS path, `replay` that the server may have carried it out before. `done`
-    is called when the answers are in and nobody waits for them; so is `ahead`, with the answers, and with None if the
-    connection ends without them. `signer` signs what belongs to no session on this connection yet: the requests that
-    bind the connection to one, whose last answer is signed with a key that only comes of it.
+    says that the name in a CREATE is a whole DFS path, `replay` that the server may have carried it out before,
+    `forsaken` that whoever waited for it has gone since it was sent. `done` is called when the answers are in and
+    nobody waits for them; so is `ahead`, with the answers, and with None if the connection ends without them. `signer`
+    signs what belongs to no session on this connection yet: the requests that bind the connection to one, whose last
+    answer is signed with a key that only comes of it.
     """
 
     requests: Sequence[Request]
@@ -109,6 +110,7 @@ class Exchange:
     in_namespace: bool = False
     replay: bool = False
     waited: bool = True
+    forsaken: bool = False
     done: Callable[[], None] | None = None
     ahead: Callable[[Sequence[Answer | None] | None], None] | None = None
     session_id: int = 0

@@ -20,6 +20,7 @@ from smb3fs.channels.siblings import Siblings
 from smb3fs.errors import ConnectionLost, Smb3fsError, WireError
 from smb3fs.handles.breaks import Breaks
 from smb3fs.handles.claims import Claims
+from smb3fs.handles.forsaken import Forsaken
 from smb3fs.handles.journal import Identity, Journal
 from smb3fs.handles.leftovers import close_leftovers
 from smb3fs.handles.opens import OpenTable
@@ -71,6 +72,8 @@ class Line:
         self.inherited = Counter[str]()
         self._journal = journal
         self._patience = timeout / 3
+        self._forsaken = Forsaken()
+        pool.forsake = self._forsaken.note
         self._names = SecondNames(journal, opens.leases, gathers=gathers, opens=opens, unlisted=unlisted)
         share.second_names = self._names
         claims = Claims(opens, share.reopen, patience=timeout / 3, second_names=self._names)
@@ -112,17 +115,32 @@ class Line:
         """Keep the pool supplied with a session, and that with channels, for as long as the line is there."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.recovery.run)
-            nursery.start_soon(self._follow_renames)
+            nursery.start_soon(self._make_good)
             nursery.start_soon(self._remove_later)
             nursery.start_soon(self._remove_closed, nursery)
             if self.siblings is not None:
                 nursery.start_soon(self.siblings.run)
 
-    async def _follow_renames(self) -> None:
-        """Open anew, after each recovery, what was given back by a name that its file does not have any more."""
+    def lost(self, channel: Channel, error: Smb3fsError) -> None:
+        """Take notice that a channel has ended, and of what was asked on it that nobody waits for."""
+        for exchange in channel.left:
+            if exchange.forsaken:
+                self._forsaken.note(exchange.requests)
+        self.recovery.lost(channel, error)
+
+    async def _make_good(self) -> None:
+        """Close, after each recovery, what nobody knows of, and open anew what was given back by a name of before."""
         while not self.pool.closed:
-            await self.pool.changed()
-            if self.pool.session is not None:
+            if self.pool.session is None or not len(self._forsaken):
+                await self.pool.changed()
+            session = self.pool.session
+            if session is None:
+                continue
+            try:
+                await self._forsaken.close(session)
+            except (ConnectionLost, WireError) as error:
+                session.fail(error)
+            else:
                 await self.share.open_given_back()
 
     async def _remove_later(self) -> None:

@@ -122,7 +122,7 @@ class Mount:
             ),
             self.logins,
             self.trace,
-            line.recovery.lost,
+            line.lost,
             line.broken,
         )
         if options.channels > 1:

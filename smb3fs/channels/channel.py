@@ -278,6 +278,7 @@ class Channel:
             (self._urgent if exchange.urgent else self._queue).remove(exchange)
             self._pump()  # what stood behind it may cost less
             return
+        exchange.forsaken = True
         self._unwaited[exchange] = trio.current_time()
         self._cancel(exchange)
 

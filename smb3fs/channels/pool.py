@@ -81,6 +81,8 @@ class Pool:
         self.closed = False
         self.lost_creates: deque[tuple[Session, Request]] = deque(maxlen=MOST_LOST)
         """CREATEs that were lost with a channel of a session that goes on: the server may carry them out yet."""
+        # Takes notice of CREATEs that were sent, and whose callers have given up between two sessions.
+        self.forsake: Callable[[Sequence[Request]], None] = lambda _: None
         self._late: LateReads | None = None
         self._changed = trio.Event()
 
@@ -261,6 +263,20 @@ class Pool:
 
         `renewed` is what to send in a session in place of what was sent in the one before, if it may have arrived.
         """
+        unanswered: list[Request] = []
+        try:
+            return await self._create(request, renewed, unanswered)
+        except trio.Cancelled:
+            if unanswered:
+                # What is under way now is the channel's to close; what was lost before, somebody has to ask for.
+                self.forsake(unanswered)
+                self._notify()
+            raise
+
+    async def _create(
+        self, request: Request, renewed: Callable[[Session], Request] | None, unanswered: list[Request]
+    ) -> tuple[Session, Answer, bool]:
+        """Do so; `unanswered` is what was sent and lost on the way."""
         lost, repeated, replay, pause = 0, False, False, FIRST_PAUSE
         gone, limit, put_off, sent_in = False, math.inf, False, 0
         while True:
@@ -276,6 +292,8 @@ class Pool:
                     raise
                 lost += 1
                 repeated = replay = repeated or error.sent
+                if error.sent and request not in unanswered:
+                    unanswered.append(request)
                 await self._leave(session)
                 gone, limit = gone or not session.lives, math.inf
                 if error.sent and session.lives:

@@ -14,7 +14,7 @@ from smb3fs.errors import Status, StatusError
 from smb3fs.wire.create import CreateContext, CreateRequest, CreateResponse, Disposition, FileId
 from smb3fs.wire.durable import DURABLE_HANDLE_V2, PERSISTENT, DurableHandleRequestV2, DurableHandleResponseV2
 from smb3fs.wire.header import FLAG_ASYNC, FLAG_REPLAY, Command
-from smb3fs.wire.lock import UNLOCK, LockResponse
+from smb3fs.wire.lock import FAIL_IMMEDIATELY, UNLOCK, LockResponse
 
 # What the server refuses as long as it still works on something older ([MS-SMB2] 3.3.5.2.10).
 GUARDED = (Command.WRITE, Command.SET_INFO, Command.IOCTL)
@@ -29,7 +29,9 @@ class Memory(Desk):
     records: dict[bytes, tuple[FileId, int]] = field(default_factory=dict)
     """By CreateGuid: the open that nobody has used yet, and what the CREATE did."""
     lose: Callable[[Message], str] = lambda _: ""
-    """What becomes of a message: "request" or "answer" is lost with the connection, "" all goes well."""
+    """What becomes of a message: "request" or "answer" is lost with the connection, "" all goes well.
+
+    Before either the connection stands for a while without a word if it is "no request" or "no answer"."""
     busy: int = 0
     """How many guarded requests are still put off."""
     executed: list[str] = field(default_factory=list)
@@ -44,7 +46,11 @@ class Memory(Desk):
     foreign: list[tuple[int, int]] = field(default_factory=list)
     """What others have locked."""
     give_away: bool = False
-    """Whether locks go to others, who give them up again, as soon as a connection is lost."""
+    """Whether locks go to others, who give them up again but for `theirs`, as soon as a connection is lost."""
+    theirs: list[tuple[int, int]] = field(default_factory=list)
+    """What they keep then."""
+    forgets: bool = False
+    """Whether it forgets with a connection which LOCKs it has carried out, as if their process was killed."""
     unavailable: int = 0
     """So many CREATEs are refused since the file is kept for somebody."""
     makes_unavailable: bool = False
@@ -69,13 +75,23 @@ class LastingServer(KeepingServer):
         if lost == "request":
             self.transport.hang_up()
             return
+        if lost == "no request":
+            return
+        if lost == "no answer":
+            send, self.send = self.send, lambda *_replies, **_how: None  # type: ignore[method-assign]
+            self.serve(message)
+            self.send = send  # type: ignore[method-assign]
+            return
         if lost == "answer":
             self.send = lambda *_replies, **_how: None  # type: ignore[method-assign]
             self.serve(message)
             self.transport.hang_up()
+            if self.memory.forgets:
+                self.memory.sequences.clear()
             if self.memory.give_away:
                 for held in self.memory.locks.values():
                     held.clear()
+                self.memory.foreign += self.memory.theirs
             return
         element = message.elements[0]
         if (
@@ -175,6 +191,7 @@ class LastingServer(KeepingServer):
                     raise StatusError(Status.RANGE_NOT_LOCKED, "LOCK")
                 held.remove(lock)
             elif lock in held or lock in memory.foreign:
+                assert element.flags & FAIL_IMMEDIATELY, "nobody would answer it"
                 raise StatusError(Status.LOCK_NOT_GRANTED, "LOCK")
             else:
                 held.append(lock)

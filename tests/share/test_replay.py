@@ -6,6 +6,7 @@ or the answer after it was carried out.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -19,7 +20,8 @@ from tree_server import Tree
 from world import agreed
 
 from smb3fs.channels.session import Session
-from smb3fs.errors import ConnectionLost, Status, StatusError
+from smb3fs.errors import ConnectionLost, Status, StatusError, errno_of
+from smb3fs.handles.forsaken import Forsaken
 from smb3fs.handles.ledger import Ledger, Piece, Step
 from smb3fs.handles.opens import Durability, Open
 from smb3fs.share.share import Share
@@ -252,6 +254,62 @@ async def test_a_granted_lock_that_was_taken_before_its_answer_came_through_is_n
         assert made.memory.locks[handle.file_id.persistent] == []
 
 
+@pytest.mark.parametrize("others", [False, True])
+@trio_test
+async def test_a_lock_that_the_server_has_granted_and_forgotten_is_ours(others: bool) -> None:
+    """Its process was killed before the answer came through: what refuses the repetition is our own lock, or is not."""
+    async with losing() as made:
+        handle = await opened(made)
+        made.memory.forgets = True
+        made.lose("answer", "LOCK")
+        if others:
+            made.memory.give_away, made.memory.theirs = True, [(0, 10)]
+        told = await made.share.change_locks(handle, [Step([HERE])])
+        assert told == [Status.LOCK_NOT_GRANTED if others else Status.SUCCESS]
+        assert made.memory.locks[handle.file_id.persistent] == ([] if others else [(0, 10)])
+        if not others:
+            assert await made.share.change_locks(handle, [Step([HERE], unlocks=True)]) == [Status.SUCCESS]
+            assert made.memory.locks[handle.file_id.persistent] == []
+
+
+@pytest.mark.parametrize("forgets", [False, True])
+@LOST
+@trio_test
+async def test_who_waits_for_a_lock_does_not_wait_for_his_own(lost: str, forgets: bool) -> None:
+    async with losing() as made:
+        handle = await opened(made)
+        made.memory.forgets = forgets
+        made.lose(lost, "LOCK")
+        with trio.fail_after(20):
+            assert await made.share.wait_for_lock(handle, HERE)
+        assert made.memory.locks[handle.file_id.persistent] == [(0, 10)]
+        made.memory.foreign = [(10, 10)]
+        made.lose("request", "LOCK")
+        with trio.fail_after(20):
+            assert not await made.share.wait_for_lock(handle, AFTER), "somebody has it: it has to be asked for anew"
+        assert made.memory.locks[handle.file_id.persistent] == [(0, 10)]
+
+
+@pytest.mark.parametrize("forgets", [False, True])
+@LOST
+@trio_test
+async def test_a_proof_of_a_lock_that_is_lost_itself_is_made_again(lost: str, forgets: bool) -> None:
+    """The next loss comes while the one before is being got over."""
+    async with losing() as made:
+        handle = await opened(made)
+        made.memory.forgets = forgets
+        losses = ["answer", "", lost]  # the request, its repetition, the proof
+
+        def decide(message: Message) -> str:
+            return losses.pop(0) if losses and "LOCK" in message.commands else ""
+
+        made.memory.lose = decide
+        assert await made.share.change_locks(handle, [Step([HERE])]) == [Status.SUCCESS]
+        assert not losses
+        assert made.memory.locks[handle.file_id.persistent] == [(0, 10)]
+        assert not handle.in_doubt
+
+
 @trio_test
 async def test_a_file_that_is_kept_for_somebody_is_waited_for() -> None:
     """Of whoever has lost the connection to a share that keeps opens, while others are told FILE_NOT_AVAILABLE."""
@@ -428,7 +486,7 @@ async def test_what_is_made_is_made_once(verb: str, lost: str) -> None:
             return share.make_directory("new")
         return share.make_link("new", SymbolicLink("f", "f", relative=True))
 
-    for available in (True, False):
+    for available in (False,) if verb == "directory" else (True, False):
         async with losing(available=available, keeps=available) as made:
             made.lose(lost)
             if lost == "answer" and not available:
@@ -439,6 +497,126 @@ async def test_what_is_made_is_made_once(verb: str, lost: str) -> None:
             assert made.done("CLOSE", "IOCTL") == ["CREATE new"]
             await made.stage.nothing_open()
             assert not made.memory.kept
+
+
+# What a directory that is made on a share that keeps opens for good takes, and where it may be lost.
+ON_THE_WAY = pytest.mark.parametrize("command", ["CREATE", "SET_INFO"])
+
+
+@ON_THE_WAY
+@LOST
+@trio_test
+async def test_a_directory_is_made_once_even_if_the_server_knows_no_create_again(lost: str, command: str) -> None:
+    async with losing(keeps=False) as made:
+        before = set(made.tree.nodes)
+        made.lose(lost, command)
+        told = await made.share.make_directory("new", 0o700)
+        assert set(made.tree.nodes) == before | {"new"}
+        assert told.file_id == made.tree.nodes["new"].number
+        assert made.done("CLOSE")[1:] == ["SET_INFO"]
+        await made.stage.nothing_open()
+
+
+@ON_THE_WAY
+@LOST
+@trio_test
+async def test_whose_a_directory_is_shows_after_a_loss(lost: str, command: str) -> None:
+    """Another client makes one of that name meanwhile: ours is not made, or if it was there before, it is."""
+    async with losing(keeps=False) as made:
+        before = set(made.tree.nodes)
+        made.lose(lost, command)
+        lose, ours = made.memory.lose, (lost, command) == ("answer", "SET_INFO")
+
+        def decide(message: Message) -> str:
+            what = lose(message)
+            if what and not ours:
+                made.tree.add("new", directory=True)
+            return what
+
+        made.memory.lose = decide
+        if ours:
+            await made.share.make_directory("new")
+        else:
+            with pytest.raises(StatusError) as refused:
+                await made.share.make_directory("new")
+            assert errno_of(refused.value) == errno.EEXIST
+        assert set(made.tree.nodes) == before | {"new"}
+        await made.stage.nothing_open()
+
+
+@trio_test
+async def test_who_finds_another_directory_where_his_own_may_have_been_is_told_that_nobody_knows() -> None:
+    """It may have been renamed or removed since."""
+    async with losing(keeps=False) as made:
+        made.lose("answer", "SET_INFO")
+        lose, theirs = made.memory.lose, 0
+
+        def decide(message: Message) -> str:
+            nonlocal theirs
+            if "new" in made.tree.nodes and not theirs:
+                theirs = made.tree.add("new", directory=True).number
+            return lose(message)
+
+        made.memory.lose = decide
+        with pytest.raises(ConnectionLost):
+            await made.share.make_directory("new")
+        assert made.tree.nodes["new"].number == theirs
+
+
+# -- whoever has asked for it is gone
+
+
+@pytest.mark.parametrize("between", [False, True])
+@LOST
+@trio_test
+async def test_what_was_opened_for_somebody_who_is_gone_is_closed(
+    lost: str, between: bool, expect_log: Callable[[str], None]
+) -> None:
+    """Whether he has gone before the loss or between two sessions; nothing is made for him that late."""
+    if between:
+        expect_log("reconnecting failed")
+    async with losing() as made:
+        world, forsaken = made.stage.world, Forsaken()
+        world.pool.forsake = forsaken.note
+        before = world.pool.session
+        assert isinstance(before, Session)
+        made.lose(lost if between else f"no {lost}", "CREATE")
+        world.script = [ConnectionLost("away")] * 3 if between else []
+        with trio.move_on_after(0.05) as scope:
+            await made.share.create("new", read=True, write=True, exclusive=True)
+        assert scope.cancelled_caught
+        assert len(made.memory.kept) == (lost == "answer")
+        if not between:
+            made.stage.server.transport.hang_up()
+            await settle()
+            for exchange in before.channel.left:
+                if exchange.forsaken:
+                    forsaken.note(exchange.requests)
+        await trio.sleep(5)
+        assert len(forsaken) == 1
+        assert isinstance(world.pool.session, Session)
+        await forsaken.close(world.pool.session)
+        await settle()
+        assert not made.memory.kept
+        assert ("new" in made.tree.nodes) == (lost == "answer")
+        assert len(forsaken) == 0
+        await made.stage.nothing_open()
+
+
+@trio_test
+async def test_what_is_repeated_by_whoever_waits_for_it_is_not_closed() -> None:
+    """Neither if its sending has broken the connection, when nobody waits for the answer yet."""
+    async with losing() as made:
+        before = made.stage.world.pool.session
+        assert isinstance(before, Session)
+
+        def breaks(*_: object) -> None:
+            raise ConnectionLost("sending failed")
+
+        before.channel.transport.send_now = breaks  # type: ignore[method-assign, assignment]
+        handle = await opened(made)
+        assert not any(exchange.forsaken for exchange in before.channel.left)
+        assert await made.share.write(handle, 0, b"NEW") == 3
 
 
 # -- names
