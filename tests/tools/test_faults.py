@@ -759,6 +759,14 @@ def test_runs_are_put_together() -> None:
     assert lines[-1] == "seed 8: a wrong byte"
 
 
+def test_opens_that_mounts_have_lost_are_told_once() -> None:
+    made = report(1, ["kill"])
+    for texts in (["mount 0: 1 lost"], ["mount 0: 1 lost", "mount 1: 2 lost"]):
+        made.note_lost(texts)
+    assert made.lost == ["mount 0: 1 lost", "mount 1: 2 lost"] == as_json(made)["lost"]
+    assert "2 recoveries in which opens were lost\n    mount 0: 1 lost\n" in as_text(made)
+
+
 def test_a_run_that_was_ended_tells_how_far_it_came() -> None:
     made = report(1, ["link"])
     made.planned, made.interrupted = 3, True

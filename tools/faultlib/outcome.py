@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -71,6 +71,8 @@ class Report:
     """By how many links the server is reached, each mount by all of them."""
     databases: str = DISK
     """Where the server writes down what is open."""
+    lost: list[str] = field(default_factory=list)
+    """What the mounts say of recoveries in which opens were lost."""
     planned: int = 0
     """How many faults there were to be."""
     interrupted: bool = False
@@ -97,6 +99,10 @@ class Report:
     def robbed(self) -> int:
         """How many opens the server has given back without their locks."""
         return sum(one.robbed for one in self.happened)
+
+    def note_lost(self, texts: Iterable[str]) -> None:
+        """Take notice of what the mounts say, again and again, of opens that were lost."""
+        self.lost += [text for text in texts if text not in self.lost]
 
     def longest(self) -> Happened | None:
         """The fault after which somebody waited for longest."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -31,6 +32,8 @@ COMPARE_SECONDS: Final = 120.0
 WARM_UP: Final = 0.5
 # What takes a name from a file: of one that is stuck another client may read what it cannot remove.
 REMOVING: Final = frozenset({"unlink", "rmdir", "rename"})
+# What a mount says of a recovery in which opens were lost.
+LOST: Final = re.compile(r", [1-9]\d* lost")
 # How long the further connections of a mount may take.
 CHANNEL_SECONDS: Final = 30.0
 
@@ -155,7 +158,11 @@ class Run:
         if not happened:
             return
         happened[-1].panics = self._server.panics() - sum(one.panics for one in happened[:-1])
-        told = [self._status(mount).get("recovery") for mount in mounts if self._share == PERSISTENT]
+        statuses = [self._status(mount) for mount in mounts if self._share == PERSISTENT]
+        for number, status in enumerate(statuses):
+            texts = [event["text"] for event in status.get("events", ()) if LOST.search(event["text"])]
+            self.report.note_lost(f"mount {number}: {text}" for text in texts)
+        told = [status.get("recovery") for status in statuses]
         if all(told):  # a mount that is too busy to tell does so after the next one
             happened[-1].robbed = sum(one["robbed"] for one in told) - sum(one.robbed for one in happened[:-1])
 
