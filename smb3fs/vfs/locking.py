@@ -320,11 +320,12 @@ async def _wait_at_server(
                 locks.reserved.append(first)
                 granted.append(first)
                 locks.stale = True
-    except ConnectionLost:
+    except (trio.Cancelled, ConnectionLost) as failure:
         # Whoever has given up while there was no session learns nothing; it may have been granted, or yet be.
-        if not (carrier.durability and state.share.usable(carrier)):
+        lasts = bool(carrier.durability) and state.share.usable(carrier)
+        locks.doubtful += [first] * lasts
+        if not lasts or isinstance(failure, trio.Cancelled):
             raise
-        locks.doubtful.append(first)
     except StatusError as refusal:
         # The server has no room for another request that waits.
         if refusal.status != Status.INSUFFICIENT_RESOURCES:
