@@ -517,6 +517,17 @@ async def test_a_directory_is_made_once_even_if_the_server_knows_no_create_again
         await made.stage.nothing_open()
 
 
+@trio_test
+async def test_a_directory_costs_a_round_trip_more_where_opens_are_kept_for_good() -> None:
+    for available in (True, False):
+        async with losing(available=available) as made:
+            with made.stage.costs(2 if available else 1):
+                told = await made.share.make_directory("new")
+            assert told.is_directory
+            assert not made.memory.kept
+            await made.stage.nothing_open()
+
+
 @ON_THE_WAY
 @LOST
 @trio_test
