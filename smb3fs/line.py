@@ -22,11 +22,13 @@ from smb3fs.handles.breaks import Breaks
 from smb3fs.handles.claims import Claims
 from smb3fs.handles.forsaken import Forsaken
 from smb3fs.handles.journal import Identity, Journal
+from smb3fs.handles.leases import Lease, Reason
 from smb3fs.handles.leftovers import close_leftovers
 from smb3fs.handles.opens import OpenTable
 from smb3fs.handles.renamed import SecondNames
 from smb3fs.identity import ClientIdentity
 from smb3fs.recovery import Recovery
+from smb3fs.share.regaining import HANDLE
 from smb3fs.share.share import Share
 from smb3fs.trace import Trace
 from smb3fs.wire.create import CreateRequest
@@ -44,6 +46,8 @@ LAST_REMOVAL: Final = 60.0
 # Seconds from one look for lost breaks to the next: as long as the server believes in the channel that is lost it may
 # send further ones there.
 LOOKS: Final = (0.3, 0.7, 2.0, 7.0, 0.0)
+# Seconds from the break of H to the first attempt to have it back, and to each further one.
+REGAINING: Final = (0.05, 0.5, 5.0)
 # Seconds after which a server has heard what was on its way to it by a channel that is lost.
 HEARD: Final = 5.0
 
@@ -88,6 +92,8 @@ class Line:
         self._parted = trio.Event()
         self._looking = False
         self.recovery.parted = self._parted_with
+        opens.leases.subscribe(self._lease_changed)
+        self._regaining: set[Lease] = set()
         self._session: Session | None = None
         # Acknowledgements for breaks on a channel whose session is still being made.
         self._owed: list[tuple[Channel, LeaseBreakAcknowledgment]] = []
@@ -264,6 +270,26 @@ class Line:
                 await parted.wait()
                 return True
         return parted.is_set()
+
+    def _lease_changed(self, lease: Lease, old: int, new: int, reason: Reason) -> None:
+        """Have H back that was taken, if there is something open that is kept by it."""
+        session = self.pool.session
+        if reason is not Reason.BROKEN or not old & ~new & HANDLE or session is None or lease in self._regaining:
+            return
+        if self.share.needs_h(lease, session.generation):
+            self._regaining.add(lease)
+            self._nursery.start_soon(self._regain, session, lease)
+
+    async def _regain(self, session: Session, lease: Lease) -> None:
+        """Ask for it when the break is over, and whoever has brought it about is through."""
+        try:
+            for pause in REGAINING:
+                await trio.sleep(pause)
+                if session is not self.pool.session or not self.share.needs_h(lease, session.generation):
+                    return
+                await self.share.regain(session, lease)
+        finally:
+            self._regaining.discard(lease)
 
     async def _close_late(self, session: Session) -> None:
         """Close what the server may have opened behind a repetition, when it has had time to hear of it."""

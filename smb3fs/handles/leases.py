@@ -444,6 +444,11 @@ class LeaseTable:
             self._break(lease, told)
         return answer if told.flags & ACK_REQUIRED else None
 
+    def told(self, lease: Lease, answer: LeaseContext | LeaseContextV2) -> None:
+        """Take in what the answer to a CREATE says of a lease, whose open is closed again."""
+        if self._live and lease.known and answer.key == lease.key:
+            self._hear(lease, answer, held=bool(lease.opens))
+
     def compared(self, lease: Lease, told: LeaseContext | LeaseContextV2) -> LeaseBreakNotification | bool | None:
         """Take in what the server has of a lease whose breaks may not have reached us.
 

@@ -188,6 +188,25 @@ def test_a_file_whose_open_was_lost_on_the_way_outlives_the_next_loss(
         assert wait_until(lambda: samba.open_files() == [], 20)
 
 
+def test_an_open_is_kept_though_another_name_of_its_file_was_removed(later_samba: Samba, mounted: Mounter) -> None:
+    """Samba from 4.22 on takes H from all that have the file open, and with it what keeps our own open."""
+    with robbed(mounted, later_samba, share="durable") as (mount, thief):
+        path, second = mount.path / "first-name", mount.path / "second-name"
+        with path.open("w+b", buffering=0) as file:
+            file.write(b"before")
+            os.link(path, second)
+            second.unlink()
+            assert wait_until(lambda: mount.status()["leases"].get("RWH") == 1, 10)
+            file.write(b" and after")
+            thief.steals = "answer"
+            os.fsync(file.fileno())
+            assert thief.stolen == 1
+            file.write(b" it")
+        assert path.read_bytes() == b"before and after it"
+        status = mount.status()
+        assert (status["recovery"]["claimed"], status["recovery"]["lost"]) == (1, 0)
+
+
 @LOST
 @pytest.mark.parametrize("options", [(), ("noposix",)], ids=["posix", "noposix"])
 def test_what_is_open_goes_on_if_its_connection_is_lost_with_a_rename(
