@@ -47,7 +47,7 @@ LAST_REMOVAL: Final = 60.0
 # send further ones there.
 LOOKS: Final = (0.3, 0.7, 2.0, 7.0, 0.0)
 # Seconds from the break of H to the first attempt to have it back, and to each further one.
-REGAINING: Final = (0.05, 0.5, 5.0)
+REGAINING: Final = (0.01, 0.1, 1.0, 5.0)
 # Seconds after which a server has heard what was on its way to it by a channel that is lost.
 HEARD: Final = 5.0
 

@@ -51,12 +51,15 @@ from smb3fs.wire.durable import (
     DurableHandleReconnectV2,
 )
 from smb3fs.wire.io import CloseRequest
+from smb3fs.wire.lease import LeaseState
 from smb3fs.wire.posix import POSIX_GUID
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+# As an int: arithmetic with enum's flags costs microseconds.
+WRITE: Final = int(LeaseState.WRITE)
 # The session that the claims are made in has died, or will be of no use.
 DIED: Final = frozenset(
     {
@@ -419,20 +422,28 @@ async def _claim_again(
     refusals: dict[Open, Refusal],
     claim: Callable[[Open], Awaitable[None]],
 ) -> None:
-    """Claim once more what is refused, though it was to be kept for good, while something else is given back.
+    """Claim once more what is refused, though it was sure to be kept, while something else is given back.
 
-    The process that had it has come to its end between the one claim and the other. If it was about to do so, what was
-    closed may be open there still.
+    The process that had it has come to its end between the one claim and the other, or to that of the connection, if it
+    serves the new one as well. If it was about to do so, what was closed may be open there still.
     """
     for pause in AGAIN:
         unknown = [one for one, why in refusals.items() if why.status in NOT_FOUND and names_of(one) is None]
-        promised = any(one.durability == Durability.PERSISTENT and not one.closed for one in unknown)
+        promised = any(_sure_to_be_kept(one) for one in unknown)
         if not promised or all(one in refusals for one in handles if one.durability and not one.closed):
             return
         await trio.sleep(pause)
         for handle in unknown:
             del refusals[handle]
         await _side_by_side(session, unknown, claim)
+
+
+def _sure_to_be_kept(handle: Open) -> bool:
+    """Whether the server has promised to keep an open for good, or nobody else could have had the file open."""
+    if handle.closed:
+        return False
+    alone = handle.lease is not None and bool(handle.lease.kept & WRITE)
+    return handle.durability == Durability.PERSISTENT or (bool(handle.durability) and alone)
 
 
 async def _or_fail(session: Session, doing: Awaitable[T]) -> T:

@@ -16,6 +16,7 @@ from tree_server import Node
 from smb3fs.channels.session import Session
 from smb3fs.errors import ConnectionLost, Status, errno_of
 from smb3fs.handles.claim_order import in_order
+from smb3fs.handles.leases import RWH
 from smb3fs.handles.ledger import Ledger, Piece
 from smb3fs.handles.opens import Durability, Open
 from smb3fs.share.listing import Listing
@@ -529,13 +530,20 @@ async def test_breaks_are_ended_where_the_answer_to_a_create_is_lost() -> None:
         assert unused.key not in heard
 
 
+@pytest.mark.parametrize("durability", [Durability.DURABLE_V2, Durability.PERSISTENT])
 @trio_test
-async def test_what_is_refused_while_the_process_before_comes_to_its_end_is_claimed_again() -> None:
+async def test_what_is_refused_while_the_process_before_comes_to_its_end_is_claimed_again(
+    durability: Durability,
+) -> None:
     """Between one claim and the other: what is given back at the same time shows that it has."""
     async with keeping() as kept:
-        handles = [await kept.open(name, Durability.PERSISTENT, write=False) for name in ("f", "protected")]
-        closed = await kept.open("f", Durability.PERSISTENT)
+        handles = [await kept.open(name, durability, write=False) for name in ("f", "protected")]
+        closed = await kept.open("f", durability)
         kept.stage.opens.remove(closed)
+        if durability == Durability.DURABLE_V2:  # with W nobody else can have had it open
+            handles[0].lease = kept.stage.opens.leases.make("f", "")
+            handles[0].lease.opens.add(handles[0])
+            handles[0].lease.kept = RWH
         seen: list[str] = []
 
         def refuse(request: CreateRequest) -> int | None:
