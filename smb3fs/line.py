@@ -28,7 +28,7 @@ from smb3fs.handles.opens import OpenTable
 from smb3fs.handles.renamed import SecondNames
 from smb3fs.identity import ClientIdentity
 from smb3fs.recovery import Recovery
-from smb3fs.share.regaining import HANDLE
+from smb3fs.share.regaining import HANDLE, READ
 from smb3fs.share.share import Share
 from smb3fs.trace import Trace
 from smb3fs.wire.create import CreateRequest
@@ -272,9 +272,14 @@ class Line:
         return parted.is_set()
 
     def _lease_changed(self, lease: Lease, old: int, new: int, reason: Reason) -> None:
-        """Have H back that was taken, if there is something open that is kept by it."""
+        """Have H back that was taken alone, if there is something open that is kept by it.
+
+        With R it goes when others write, and will go again.
+        """
         session = self.pool.session
-        if reason is not Reason.BROKEN or not old & ~new & HANDLE or session is None or lease in self._regaining:
+        if reason is not Reason.BROKEN or not old & ~new & HANDLE or not new & READ:
+            return
+        if session is None or lease in self._regaining:
             return
         if self.share.needs_h(lease, session.generation):
             self._regaining.add(lease)

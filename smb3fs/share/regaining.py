@@ -20,6 +20,8 @@ from smb3fs.share.opening import Opening
 from smb3fs.wire.create import CreateOptions, CreateResponse
 from smb3fs.wire.lease import LEASE_CONTEXT, LeaseState, parse_lease
 
+# As ints: arithmetic with enum's flags costs microseconds.
+READ: Final = int(LeaseState.READ)
 HANDLE: Final = int(LeaseState.HANDLE)
 KEPT_BY_H: Final = (Durability.DURABLE, Durability.DURABLE_V2)
 

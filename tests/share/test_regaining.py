@@ -84,11 +84,12 @@ async def test_where_it_cannot_be_had_all_stays_as_it_is(status: Status) -> None
 @pytest.mark.parametrize(
     ("durability", "left", "asked"),
     [
-        (Durability.DURABLE_V2, NONE, len(REGAINING)),
+        (Durability.DURABLE_V2, R, len(REGAINING)),
         (Durability.DURABLE, R, len(REGAINING)),
+        (Durability.DURABLE_V2, NONE, 0),  # others write
         (Durability.DURABLE_V2, RH, 0),  # nothing of H was taken
-        (Durability.NONE, NONE, 0),
-        (Durability.PERSISTENT, NONE, 0),
+        (Durability.NONE, R, 0),
+        (Durability.PERSISTENT, R, 0),
     ],
 )
 @trio_test
