@@ -400,12 +400,18 @@ def test_what_is_lost_with_the_name_of_its_file_is_counted_apart() -> None:
     model.do(Operation(1, LEFT, "put", ("f0", 10)))
     model.do(Operation(2, LEFT, "open", ("f0", 0, "rw")))
     outages.note(Operation(2, LEFT, "open", ("f0", 0, "rw")))
+    model.do(Operation(2, LEFT, "create", ("f9", 1)))
+    outages.note(Operation(2, LEFT, "create", ("f9", 1)))
     outages._breaker = SimpleNamespace(do=lambda fault: "reset")  # type: ignore[assignment]
     outages.begin(Operation(9, FAULT, "fault", ("reset", 0.0, 0, 1)))
     outages.wait()
+    model.do(Operation(3, LEFT, "unlink", ("f9",)))
+    assert not outages.excused(Operation(3, LEFT, "read", (1, 0, 1)), model, "EIO"), "it has a name of ours"
     read = Operation(3, LEFT, "read", (0, 0, 1))
     assert not outages.excused(read, model, "EIO")
-    model.do(Operation(4, LEFT, "unlink", ("f0",)))
+    model.do(Operation(4, LEFT, "rename", ("f0", "f1")))
+    assert not outages.excused(read, model, "EIO"), "it is nobody's but ours"
+    model.do(Operation(5, RIGHT, "rename", ("f1", "f2")))
     assert outages.excused(read, model, "EIO")
     assert outages.felt.nameless == {"reset: left read EIO": 1}
     assert not outages.felt.errors

@@ -168,12 +168,12 @@ class Model:
         return slot is not None and slot in self.slots and slot in self.slots[slot][0].moved
 
     def is_nameless(self, operation: Operation) -> bool:
-        """Whether an operation is about an open file that was removed or replaced, or renamed among several clients."""
+        """Whether an operation is about an open file that has lost a name while several clients had to do with it."""
         slot = self.slot(operation)
         if slot is None or slot not in self.slots:
             return False
         file = self.slots[slot][0]
-        return not file.named or slot in file.moved & file.shared
+        return slot in file.moved & file.shared
 
     def drop(self, slot: tuple[str, int]) -> None:
         """A file is not open there any more, whatever has become of what was written."""
