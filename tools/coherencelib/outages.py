@@ -171,8 +171,8 @@ class Outages:
         if operation.side == SMBCLIENT or self._allowed(operation, model, past):
             self.felt.errors[what] += 1
             return True
-        # Open: a later Samba gives back what is open by its name; where another client has the file open as well, or has
-        # renamed it, no second name is made for the claim.
+        # Open: a later Samba gives back what is open by its name; where another client has the file open as well, or
+        # has renamed it, no second name is made for the claim.
         if model.is_nameless(operation):
             self.felt.nameless[what] += 1
             return True
