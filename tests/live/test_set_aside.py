@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
@@ -173,6 +174,23 @@ def test_its_directory_can_be_renamed(later_samba: Samba, mounted: Mounter) -> N
             assert os.pread(file.fileno(), 100, 0) == b"content"
         assert here.gone()
         (here.work.path / "new").rmdir()
+
+
+@pytest.mark.parametrize(("share", "options"), KINDS[1:])
+def test_one_that_is_locked(later_samba: Samba, mounted: Mounter, share: str, options: tuple[str, ...]) -> None:
+    """As far as one that has its name is kept with its locks, which is not so on durable shares with the extensions."""
+    with reached(later_samba, mounted, share, options) as here:
+        path = here.work.path / "file"
+        with path.open("w+b", buffering=0) as file:
+            file.write(b"content")
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+            here.reset()
+            assert os.pread(file.fileno(), 100, 0) == b"content"
+            assert file.write(b"!") == 1
+            fcntl.lockf(file, fcntl.LOCK_UN)
+            assert here.lost() == 0
+        assert here.gone()
 
 
 def test_one_name_of_several(later_samba: Samba, mounted: Mounter) -> None:
