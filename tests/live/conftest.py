@@ -91,7 +91,7 @@ def later_samba() -> Iterator[Samba]:
         pytest.fail(f"{REQUIRE_VARIABLE}=1, and there is no later Samba: tools/lab/samba.py root tells why")
     if not root:
         pytest.skip("no later Samba here: tools/lab/samba.py root unpacks one")
-    with Samba(root=root) as server:
+    with Samba(root=root, in_memory=True) as server:
         if PERSISTENT not in server.shares:
             pytest.skip(f"{server.version()} has no persistent handles")
         yield server
