@@ -405,8 +405,14 @@ def _scouts(handles: Sequence[Open]) -> tuple[Sequence[Open], Sequence[Open]]:
     kept = [one for one in kept if names_of(one) is None]
     if len(kept) <= SCOUTS:
         return (), ()
-    kept.sort(key=lambda one: (bool(_unprovable(one)), one.writable, one.path))
+    # What others may have changed, as they may whatever we have no lease to write of, may not be opened anew either.
+    kept.sort(key=lambda one: (bool(_unprovable(one)), not _was_ours_alone(one), one.writable, one.path))
     return kept[:SCOUTS], kept[SCOUTS:]
+
+
+def _was_ours_alone(handle: Open) -> bool:
+    """Whether nobody else can have had an open's file open when the connection was lost."""
+    return handle.lease is not None and bool((handle.lease.kept | handle.lease.state) & LeaseState.WRITE)
 
 
 def _given_up(session: Session, handle: Open, why: Refusal) -> Refusal:

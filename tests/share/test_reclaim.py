@@ -358,6 +358,24 @@ async def test_a_server_that_is_not_ready_is_asked_for_little(expect_log: Expect
 
 
 @trio_test
+async def test_it_is_asked_first_for_what_nobody_else_can_have_changed(expect_log: ExpectLog) -> None:
+    """What others change may not be opened anew by its name, should the server forget it over its refusal."""
+    expect_log(UNGIVEN)
+    async with keeping() as kept:
+        names = ["f", "d\\1", "d\\2", "d\\3"]
+        handles = [await kept.open(name, Durability.PERSISTENT) for name in names]
+        for handle in handles[2:]:
+            handle.lease = kept.stage.opens.leases.make(handle.path, "d")
+            handle.lease.state = RWH
+            handle.lease.opens.add(handle)
+        until = trio.current_time() + 1
+        kept.desk.refuse = lambda _: REFUSED if trio.current_time() < until else None
+        await kept.lose()
+        assert {request.name for request in kept.desk.claims[:-4]} == {"d\\2", "d\\3"}
+        assert kept.tally == (4, 0, 0)
+
+
+@trio_test
 async def test_those_that_are_asked_for_first_may_be_the_ones_that_are_gone(expect_log: ExpectLog) -> None:
     """Samba has forgotten just these two: the others, too, are asked for before the server's time is over."""
     expect_log(UNGIVEN)
