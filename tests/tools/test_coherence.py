@@ -17,6 +17,7 @@ if str(TOOLS) not in sys.path:
     sys.path.insert(0, str(TOOLS))
 
 from coherencelib.actor import Actor  # noqa: E402
+from coherencelib.evidence import in_words, on_disk, open_there  # noqa: E402
 from coherencelib.minimise import minimised  # noqa: E402
 from coherencelib.model import Model  # noqa: E402
 from coherencelib.operations import FAULT, LEFT, RIGHT, Operation, content, difference  # noqa: E402
@@ -138,6 +139,23 @@ def test_so_is_the_name_of_a_directory() -> None:
     assert found is not None
     assert (found[0].verb, found[0].arguments, found[1].error) == ("stat", ("d0",), "ENOENT")
     assert renamed.first(model, Operation(3, LEFT, "rename_directory", ("d0", "d1"))) is None
+
+
+def test_a_failure_shows_what_the_server_has(tmp_path: Path) -> None:
+    (tmp_path / "d0").mkdir()
+    (tmp_path / "d0" / "f1").write_bytes(b"abc")
+    held = {"server_id": {"pid": "7"}, "access_mask": {"hex": "0x1"}, "oplock": {"text": "LEASE(RH)"}}
+    opens = {
+        "/share/here/d0/f1": {"opens": {"1": {**held, "lease": {"lease_key": "k"}}, "2": {}}},
+        "/share/elsewhere/f1": {"opens": {"1": held}},
+    }
+    text = in_words(on_disk(tmp_path), open_there(opens, "here"))
+    number = (tmp_path / "d0" / "f1").stat().st_ino
+    assert f"    d0/f1: number {number}, 3 bytes, 1 names\n" in text
+    assert "    d0/f1: process 7, access 0x1, LEASE(RH) of k\n" in text
+    assert "d0/f1: process None" in text
+    assert "elsewhere" not in text
+    assert "nothing" in in_words([], [])
 
 
 def test_what_is_related_to_the_failure() -> None:

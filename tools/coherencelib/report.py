@@ -30,6 +30,7 @@ def as_text(report: Report) -> str:
         lines += [
             f"  seed {violation.seed}, after {violation.whole} operations: {violation.words}",
             listed(violation.history),
+            *([violation.evidence] if violation.evidence else []),
             f"  again: {again}",
         ]
     return "\n".join(lines)

@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from faultlib.proxy import PORT, Proxy
+from lab.commands import CommandError
 from lab.mounting import Mount
 from lab.server import UNIX_ACCOUNT, Samba
 
 from coherencelib.concurrent import race
+from coherencelib.evidence import in_words, on_disk, open_there
 from coherencelib.linear import Event
 from coherencelib.minimise import minimised
 from coherencelib.operations import DISK, LEFT, RIGHT, SMBCLIENT, Operation
@@ -43,6 +45,8 @@ class Violation:
     """As short as it was found to fail; the whole if no shorter one did."""
     whole: int
     """Of how many operations it was made."""
+    evidence: str = ""
+    """What the server had on its disk and open when it was first seen."""
 
 
 @dataclass
@@ -97,6 +101,7 @@ class Run:
         self._plan = plan
         self._options = [*promise.options, *([TIMEOUT] if plan else []), *options]
         self._outages: Outages | None = None
+        self._folder = ""
         self._stack = ExitStack()
         self._mounts: list[Mount] = []
         self.sides: dict[str, Side] = {}
@@ -153,7 +158,7 @@ class Run:
         if not course.at:
             return True
         history = history[: history.index(course.at) + 1]
-        violation = Violation(seed, course.violation, history, len(history))
+        violation = Violation(seed, course.violation, history, len(history), self._evidence())
         self.report.violations.append(violation)  # now, should it be interrupted
         self._say(f"seed {seed}: {course.at}: {course.violation}; looking for a shorter history of {len(history)}")
         fewer = related(history)
@@ -162,6 +167,15 @@ class Run:
         shortest, _ = minimised(history, lambda attempt: self._fails(attempt, seed, course), tries)
         violation.history = shortest
         return False
+
+    def _evidence(self) -> str:
+        """What the server has right after a history has failed."""
+        disk = on_disk(self._server.directory(self._share) / self._folder)
+        try:
+            opens = open_there(self._server.status()["open_files"], self._folder)
+        except (OSError, ValueError, KeyError, CommandError) as error:
+            opens = [f"not known: {error}"]
+        return in_words(disk, opens)
 
     def _fails(self, history: Sequence[Operation], seed: int, course: Course) -> bool:
         """Whether a shorter history ends in the same."""
@@ -200,7 +214,7 @@ class Run:
 
     def _attempt(self, history: Sequence[Operation], seed: int) -> Course:
         """Do a history in a new directory of its own."""
-        folder = f"history-{secrets.token_hex(4)}"
+        folder = self._folder = f"history-{secrets.token_hex(4)}"
         self._stack.callback(shutil.rmtree, self._server.directory(self._share) / folder, ignore_errors=True)
         try:
             (self._mounts[0].path / folder).mkdir()

@@ -1,0 +1,43 @@
+"""What there is when a history has failed: who was wrong, the client that answered or the server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+
+def on_disk(top: Path) -> list[str]:
+    """What the server's own disk has below a directory: each name with the file's number, size and links."""
+    lines = []
+    for path in sorted(top.rglob("*")):
+        try:
+            found = path.lstat()
+        except OSError as error:  # it is being removed
+            lines.append(f"{path.relative_to(top)}: {error.strerror}")
+            continue
+        kind = "directory" if path.is_dir() else f"{found.st_size} bytes, {found.st_nlink} names"
+        lines.append(f"{path.relative_to(top)}: number {found.st_ino}, {kind}")
+    return lines
+
+
+def open_there(open_files: dict[str, Any], folder: str) -> list[str]:
+    """What smbstatus says is open in a folder: by whom, with which access, and under which lease."""
+    lines = []
+    for name, file in sorted(open_files.items()):
+        if folder not in name:
+            continue
+        for held in file.get("opens", {}).values():
+            lease = held.get("lease", {})
+            lines.append(
+                f"{name.partition(folder)[2].lstrip('/') or '.'}: process {held.get('server_id', {}).get('pid')}, "
+                f"access {held.get('access_mask', {}).get('hex')}, {held.get('oplock', {}).get('text') or 'no lease'}"
+                f"{' of ' + lease['lease_key'] if lease.get('lease_key') else ''}"
+            )
+    return lines
+
+
+def in_words(disk: list[str], opens: list[str]) -> str:
+    """Both, for a reader."""
+    lines = ["  on the server's disk:", *(f"    {line}" for line in disk or ["nothing"])]
+    lines += ["  open on the server:", *(f"    {line}" for line in opens or ["nothing"])]
+    return "\n".join(lines)
