@@ -100,7 +100,11 @@ class Snapshots:
             "locks": state.locks.counts(),
             "leases": _leases(lines),
             "directory_leases": sum(line.opens.leases.directories() for line in lines),
-            "directories": kept,
+            "directories": {
+                **kept,
+                "ahead": mount.vfs.listings_ahead.asked,
+                "ahead_used": mount.vfs.listings_ahead.used,
+            },
             "breaks": dict(trace.breaks),
             "break_causes": dict(trace.break_causes),
             "slowest_acknowledgement": trace.slowest_acknowledgement,

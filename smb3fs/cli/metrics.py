@@ -234,6 +234,8 @@ FAMILIES: Final[Sequence[Family]] = (
         ("pages_kept_total", "Opens at which the kernel kept the pages of a file.", _one("opens", "pages_kept")),
         ("opened_ahead_total", "Small files opened ahead of a program.", _one("opens", "ahead")),
         ("opened_ahead_used_total", "How many of these it has come to.", _one("opens", "ahead_used")),
+        ("listed_ahead_total", "Directories listed ahead of a program.", _one("directories", "ahead")),
+        ("listed_ahead_used_total", "How many of these it has come to.", _one("directories", "ahead_used")),
         ("read_ahead_used_bytes_total", "Bytes fetched ahead and read.", _one("read_ahead", "used")),
         ("read_ahead_wasted_bytes_total", "Bytes fetched ahead in vain.", _one("read_ahead", "wasted")),
         ("gathered_writes_total", "Writes that were gathered.", _one("writes", "gathered")),

@@ -151,12 +151,23 @@ class CachedNames(KeptDirectories):
                 return own, Ticket(contents, inode.changes), began.above if isinstance(began.above, Ticket) else None
         return None
 
+    def lists(self, inode: Inode) -> bool:
+        """Whether a directory would be listed from what is kept."""
+        return self._to_list(inode) is not None
+
+    def _to_list(self, inode: Inode) -> Contents | None:
+        """Return what a directory may be listed from."""
+        contents = self._of(inode)
+        if contents is None or contents.noted.count:
+            return None
+        if self._state.posix and trio.current_time() - contents.listing.came > self._state.presentation.file_timeout:
+            return None
+        return contents
+
     def list(self, directory: OpenDirectory) -> bool:
         """Read an open directory from what is kept; False if the server has to be asked."""
-        contents = self._of(directory.inode)
-        if contents is None or contents.noted.count:
-            return False
-        if self._state.posix and trio.current_time() - contents.listing.came > self._state.presentation.file_timeout:
+        contents = self._to_list(directory.inode)
+        if contents is None:
             return False
         directory.share(contents.listing)
         directory.changed = Changes()

@@ -128,6 +128,12 @@ class OpenDirectory:
         self.dropped = set(other.dropped)
         self._offsets, self._starts, self._arrivals = other._offsets, other._starts, other._arrivals
 
+    def take_over(self, other: OpenDirectory) -> None:
+        """Go on with the listing of another open directory, which has none then."""
+        self.share(other)
+        other.pages = None
+        self.changed, self.began = other.changed, other.began
+
     @property
     def came(self) -> float:
         """When the oldest of its entries came."""

@@ -22,12 +22,18 @@ from smb3fs.wire.codec import filetime_to_ns
 def begin(state: State, directory: OpenDirectory) -> Answer[None]:
     """Begin a listing, at opendir or rewinddir, from what is kept of the directory if that may be."""
     state.trace.listings.asked += 1
-    return None if state.cached.list(directory) else _ask(state, directory)
+    state.listings_ahead.note(directory.inode)
+    if not state.cached.list(directory):
+        return _ask(state, directory)
+    state.listings_ahead.passed(directory.inode)
+    return None
 
 
 async def _ask(state: State, directory: OpenDirectory) -> None:
-    """Ask the server for a listing."""
+    """Ask the server for a listing, unless that was done ahead."""
     inode = directory.inode
+    if await state.listings_ahead.take(directory) or state.cached.list(directory):
+        return
     state.trace.listings.missed += 1
     # What we change from now on may or may not be in the listing; what we changed before is.
     before, directory.changed = directory.changed, Changes()

@@ -1,4 +1,7 @@
-"""What the verbs ask of whoever keeps directories; by itself it keeps none (`smb3fs.vfs.cached` does)."""
+"""What the verbs ask of whoever keeps directories, or lists them ahead; by themselves they do not.
+
+See `smb3fs.vfs.cached` and `smb3fs.vfs.listing_ahead`.
+"""
 
 from __future__ import annotations
 
@@ -31,6 +34,10 @@ class KeptDirectories:
     def begins(self, directory: OpenDirectory) -> None:
         """Take note of how things are before the server is asked for a listing."""
 
+    def lists(self, inode: Inode) -> bool:
+        """Whether a directory would be listed from what is kept."""
+        return False
+
     def list(self, directory: OpenDirectory) -> bool:
         """Read an open directory from what is kept; False if the server has to be asked."""
         return False
@@ -50,3 +57,20 @@ class KeptDirectories:
 
     def closed(self, inode: Inode) -> None:
         """Take note that a file which was open for writing is closed: its times may change once more by that."""
+
+
+class AheadListings:
+    """No listings that nobody has asked for yet."""
+
+    def note(self, directory: Inode) -> None:
+        """Take note that a program lists a directory."""
+
+    def passed(self, directory: Inode) -> None:
+        """Take note that a program lists a directory which is kept."""
+
+    async def take(self, directory: OpenDirectory) -> bool:
+        """Have an open directory show what was listed ahead; False if there is nothing of use."""
+        return False
+
+    async def leave(self, inode: Inode | None) -> None:
+        """Give up what was listed of a directory, and below it, which are about to be moved or removed; None: all."""

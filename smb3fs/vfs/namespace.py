@@ -93,6 +93,7 @@ async def remove_directory(state: State, parent: Inode, name: bytes) -> None:
     """Remove an empty directory."""
     _may_delete(state)
     text = await _meant(state, parent, name)
+    await state.listings_ahead.leave(parent.child(text))
     inode = parent.child(text)
     state.cached.leave(inode)
     if inode is not None:
@@ -204,6 +205,9 @@ async def _move(state: State, parent: Inode, old: str, new_parent: Inode, new: s
     for inode in (source, target):
         if inode is not None:
             await state.settle(inode)
+    await state.listings_ahead.leave(source)
+    if target is not None:
+        await state.listings_ahead.leave(target)
     source, target = parent.child(old), new_parent.child(new)
     state.cached.leave(source)
     if target is not None:

@@ -1,11 +1,10 @@
 """Small files opened ahead: who opens one after the other of a directory is about to open the next ones.
 
 Theory of operation. Opening, reading and closing a small file costs a round trip, and on a quick network the time of
-four programs that wake each other. A program that has opened three files that follow each other, in the order in which
-the directory is listed or in that of their names, forwards or backwards, will probably open the fourth. So the next
-ones are asked for (CREATE and READ in one message, with a lease) before it comes to them: a few at first, and twice as
-many each time that it has used half of them. The handles wait like those of files that were closed (`cache.handles`),
-and what they have brought along waits with them. An open for reading that finds one costs no request.
+four programs that wake each other. A program that has opened three files that follow each other will probably open the
+fourth (`vfs.walk`). So the next ones are asked for (CREATE and READ in one message, with a lease) before it comes to
+them. The handles wait like those of files that were closed (`cache.handles`), and what they have brought along waits
+with them. An open for reading that finds one costs no request.
 
 It is done only where a handle that nobody uses is in nobody's way, and its data are never old:
 
@@ -20,10 +19,9 @@ It is done only where a handle that nobody uses is in nobody's way, and its data
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator
+from collections import OrderedDict
+from collections.abc import Callable
 from contextlib import suppress
-from itertools import pairwise
 from typing import Final, NamedTuple
 
 import trio
@@ -34,6 +32,7 @@ from smb3fs.vfs.contents import Contents
 from smb3fs.vfs.files import HEAD_SIZE
 from smb3fs.vfs.inodes import Inode
 from smb3fs.vfs.state import State
+from smb3fs.vfs.walk import Walk
 from smb3fs.wire.codec import filetime_to_ns
 from smb3fs.wire.create import FileAttribute
 
@@ -58,74 +57,19 @@ ELSEWHERE: Final = int(
 )
 
 
-class Heading(NamedTuple):
-    """Which way a program goes: through `names`, each of which has its place in `places`, by `step` (1 or -1)."""
-
-    names: list[str]
-    places: dict[str, int]
-    step: int
-
-
-class _Walk:
+class _Walk(Walk):
     """What is known of the opens in one directory, as it is listed."""
 
-    __slots__ = ("asked_to", "contents", "heading", "last", "orders", "recent", "window")
+    __slots__ = ("contents",)
 
     def __init__(self, contents: Contents) -> None:
+        super().__init__(ENOUGH, FIRST, MOST)
         self.contents = contents
-        # The names of the last files opened, and when the last one was.
-        self.recent: deque[str] = deque(maxlen=ENOUGH)
-        self.last = 0.0
-        # The small files as they are listed and by name, once somebody has opened some in a row.
-        self.orders: tuple[tuple[list[str], dict[str, int]], ...] | None = None
-        self.heading: Heading | None = None
-        # How far along the heading files have been asked for, and how many are at a time.
-        self.asked_to = 0
-        self.window = FIRST
 
-    def look(self) -> dict[str, int]:
-        """Find out which small files there are, and their orders; return the places of the first of these."""
+    def small_files(self) -> list[str]:
+        """Return the small files as they are listed."""
         listing = self.contents.listing
-        listed = [told.name for _, told, _ in listing.entries(0, len(listing)) if told is not None and _is_small(told)]
-        self.orders = tuple(
-            (names, {name: place for place, name in enumerate(names)}) for names in (listed, sorted(listed))
-        )
-        return self.orders[0][1]
-
-    def follow(self, name: str) -> int | None:
-        """Take in that a file is opened; return its place along the heading, None if there is no heading."""
-        heading = self.heading
-        if heading is not None:
-            place = heading.places[name]
-            if len(self.recent) > 1 and place - heading.places[self.recent[-2]] == heading.step:
-                return place
-            self.heading = None
-        if len(self.recent) < ENOUGH:
-            return None
-        for names, places in self.orders or ():
-            steps = {places[after] - places[before] for before, after in pairwise(self.recent)}
-            if steps == {1} or steps == {-1}:
-                self.heading = Heading(names, places, steps.pop())
-                self.window = FIRST
-                self.asked_to = places[name]
-                return self.asked_to
-        return None
-
-    def next_names(self, place: int) -> Iterator[str]:
-        """Yield the names to ask for now that the file at a place along the heading is opened."""
-        assert self.heading is not None  # noqa: S101 (the caller has followed it)
-        names, _, step = self.heading
-        waiting = (self.asked_to - place) * step
-        if waiting > self.window // 2:
-            return
-        first = max(waiting, 0) + 1
-        for ahead in range(first, self.window + 1):
-            at = place + ahead * step
-            if not 0 <= at < len(names):
-                break
-            self.asked_to = at
-            yield names[at]
-        self.window = min(2 * self.window, MOST)
+        return [told.name for _, told, _ in listing.entries(0, len(listing)) if told is not None and _is_small(told)]
 
 
 class _Asked(NamedTuple):
@@ -171,20 +115,15 @@ class OpensAhead:
             if len(self._walks) > WATCHED:
                 self._walks.popitem(last=False)
         self._walks.move_to_end(parent.number)
-        now = trio.current_time()
-        if now - walk.last > PAUSE:
-            walk.recent.clear()
-            walk.heading = None
-        walk.last = now
+        walk.rest(trio.current_time(), PAUSE)
         if walk.orders is None:
             walk.recent.append(name)
             if len(walk.recent) < ENOUGH:
                 return
-            known = walk.look()
-            walk.recent = deque((one for one in walk.recent if one in known), maxlen=ENOUGH)
-            if name not in known:
+            walk.look(walk.small_files())
+            if not walk.knows(name):
                 return
-        elif name in walk.orders[0][1]:
+        elif walk.knows(name):
             walk.recent.append(name)
         else:
             return  # large files, and what is new, stand in no order

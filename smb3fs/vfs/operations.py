@@ -170,8 +170,10 @@ class Vfs(DirectoryVerbs, LockVerbs, OpeningVerbs, ReadingVerbs, ServerSideVerbs
         return entry
 
     async def list_ahead(self) -> None:
-        """List directories that are to be kept, behind the scenes, as long as the mount lives."""
-        await self._ahead.run()
+        """List directories that are to be kept, or come next, behind the scenes, as long as the mount lives."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._ahead.run)
+            nursery.start_soon(self.listings_ahead.run)
 
     def cache_directories(
         self, cache: DirectoryCache[Contents], *, root_held: bool, tells_all: Callable[[], bool]

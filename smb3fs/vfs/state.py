@@ -36,7 +36,7 @@ from smb3fs.vfs.backend import Pages, ShareVerbs
 from smb3fs.vfs.directories import DirectoryTable, OpenDirectory
 from smb3fs.vfs.files import FileTable, OpenFile
 from smb3fs.vfs.inodes import Inode, InodeTable
-from smb3fs.vfs.kept import KeptDirectories
+from smb3fs.vfs.kept import AheadListings, KeptDirectories
 from smb3fs.vfs.locks import Locks
 from smb3fs.vfs.names import NAME_MAX, NameMapping, Names
 from smb3fs.vfs.targets import Targets
@@ -141,6 +141,8 @@ class State:
         self.are_one: Callable[[int, int], bool | None] = lambda thread, other: None
         # What is kept of directories while the server's leases permit it.
         self.cached = KeptDirectories()
+        # What was listed before a program comes to it.
+        self.listings_ahead = AheadListings()
         self.targets = self._translate_targets()
         # Names of files that were removed or replaced while open here, which they have until they are closed, with
         # their inode numbers and directories; a file that had several names may have several of these. They are not

@@ -7,6 +7,7 @@ from smb3fs.vfs.anticipation import Anticipation
 from smb3fs.vfs.attributes import Settings
 from smb3fs.vfs.backend import ShareVerbs
 from smb3fs.vfs.cached import CachedNames
+from smb3fs.vfs.listing_ahead import ListingsAhead
 from smb3fs.vfs.state import State
 from smb3fs.vfs.wall import Walled
 
@@ -22,8 +23,9 @@ class Verbs(Walled):
         self._share = share
         self._inodes = self.state.inodes
         self._files = self.state.files
-        self._ahead = Anticipation(
-            self.state, 0.0 if self.state.uncached else min(settings.acregmax, settings.acdirmax)
-        )
+        lifetime = 0.0 if self.state.uncached else min(settings.acregmax, settings.acdirmax)
+        self._ahead = Anticipation(self.state, lifetime)
+        self.listings_ahead = ListingsAhead(self.state, lifetime)
+        self.state.listings_ahead = self.listings_ahead
         self.state.on_stale = self._ahead.leave_alone
         self.cached.on_opened = self._ahead.want

@@ -58,6 +58,7 @@ def snapshot(**values: Any) -> dict[str, Any]:
         "memory": {"resident": 64 << 20, "most": 65 << 20},
         "locks": {"ranges": 5, "files": 2, "on_server": 4, "waiting_at_server": 1},
         "leases": {"RWH": 1, "RH": 2},
+        "directories": {"directories": 2, "entries": 40, "hits": 7, "breaks": 1, "ahead": 30, "ahead_used": 29},
         "directory_leases": 3,
         "breaks": {"RWH to RH": 2, "RH to none": 1},
         "break_causes": {"opened": 2, "changed": 1},

@@ -350,7 +350,7 @@ def test_nothing_is_kept_where_that_is_not_wanted(later_samba: Samba, mounted: M
         mount = mounted(PLAIN, option, server=later_samba)
         os.listdir(mount.path / place)
         os.listdir(mount.path / place)
-        assert cached(mount) == {"directories": 0, "entries": 0, "hits": 0, "breaks": 0}
+        assert not any(cached(mount).values())
 
 
 def test_a_server_without_directory_leases_is_served_as_before(samba: Samba, mounted: Mounter) -> None:

@@ -31,6 +31,7 @@ GIT = {
     "GIT_OPTIONAL_LOCKS": "0",
     **{f"GIT_{who}_{what}": "somebody@example.com" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
 }
+BRANCHES = 60
 # Longer than any test takes: what one question has answered is not asked again because the machine is slow.
 BELIEVED = "actimeo=600"
 
@@ -264,6 +265,32 @@ def test_attributes_that_no_lease_holds_cost_a_listing_and_not_each_file(
     assert max(costs) <= FILES // 2
     (server.directory() / place / "file7").write_bytes(b"new")
     until(lambda: os.stat(folder / "file7").st_size == len(b"new"))
+    mounted.finish()
+
+
+def test_a_walk_through_a_tree_costs_less_than_a_trip_a_directory(server: Samba, mounted: Mounter, place: str) -> None:
+    """The next directories are listed ahead, and again when what they said is too old."""
+    mount = mounted(server=server)
+    tree, local = mount.path / place, server.directory() / place
+    for number in range(BRANCHES):
+        for path in (local / f"d{number:02}", local / f"d{number:02}" / f"leaf{number}"):
+            path.mkdir()
+            shutil.chown(path, UNIX_ACCOUNT)
+
+    def walk() -> None:
+        found = {entry.name: os.listdir(entry.path) for entry in os.scandir(tree) if entry.is_dir()}
+        assert found == {f"d{number:02}": [f"leaf{number}"] for number in range(BRANCHES)}
+
+    costs = []
+    for _ in range(3):
+        costs.append(trips(mount, walk))
+        time.sleep(1.1)
+    # Those before it is clear where the walk goes, and some whose answer was older than a second on a slow machine.
+    assert max(costs) <= BRANCHES // 2
+    told = mount.status()["directories"]
+    assert told["ahead_used"] >= BRANCHES // 2
+    (local / "d30" / "new").mkdir()
+    until(lambda: set(os.listdir(tree / "d30")) == {"leaf30", "new"})
     mounted.finish()
 
 
