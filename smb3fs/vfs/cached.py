@@ -119,6 +119,8 @@ class CachedNames(KeptDirectories):
         pages = directory.pages
         if self._cache is None or pages is None or directory.outdated:
             return False
+        if not directory.inode.links and directory.inode is not self._state.inodes.root:
+            return False  # it was removed meanwhile, and its name is free when its last handle is closed
         if len(directory) > MOST_ENTRIES_EACH:
             return False
         before = self._of(directory.inode)

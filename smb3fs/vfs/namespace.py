@@ -105,6 +105,9 @@ async def remove_directory(state: State, parent: Inode, name: bytes) -> None:
     finally:
         state.changed(parent, text)
     state.gone(parent, text)
+    # Of somebody who has listed it meanwhile: it is gone from the server with the last of its handles only.
+    await state.listings_ahead.leave(inode)
+    state.cached.leave(inode)
 
 
 async def remove_file(state: State, parent: Inode, name: bytes) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -343,6 +345,35 @@ def test_own_changes_break_nothing_and_are_seen(later_samba: Samba, mounted: Mou
         assert not os.stat(path / "file6").st_mode & 0o222
     (path / "file6").chmod(0o755)
     assert cached(mount)["breaks"] == 0
+
+
+def test_a_directory_that_is_removed_while_it_is_listed_is_gone(
+    later_samba: Samba, mounted: Mounter, place: str
+) -> None:
+    """Who lists it again and again has it kept, and the server removes it with the last of its handles."""
+    mount = mounted(PLAIN, server=later_samba)
+    folder, behind = mount.path / place, later_samba.directory() / place
+
+    def look(path: Path) -> None:
+        while True:
+            try:
+                os.listdir(path)
+            except OSError as error:
+                if error.errno not in (errno.ENOENT, errno.ESTALE):
+                    raise
+                return
+
+    for number in range(30):
+        (folder / f"d{number}").mkdir()
+        readers = [threading.Thread(target=look, args=(folder / f"d{number}",), daemon=True) for _ in range(2)]
+        for reader in readers:
+            reader.start()
+        (folder / f"d{number}").rmdir()
+        for reader in readers:
+            reader.join(30)
+        gone = behind / f"d{number}"
+        until(lambda gone=gone: not gone.exists())
+    assert not [name for name in os.listdir(folder) if name.startswith("d")]
 
 
 def test_nothing_is_kept_where_that_is_not_wanted(later_samba: Samba, mounted: Mounter, place: str) -> None:
