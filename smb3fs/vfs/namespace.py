@@ -105,9 +105,14 @@ async def remove_directory(state: State, parent: Inode, name: bytes) -> None:
     finally:
         state.changed(parent, text)
     state.gone(parent, text)
-    # Of somebody who has listed it meanwhile: it is gone from the server with the last of its handles only.
-    await state.listings_ahead.leave(inode)
-    state.cached.leave(inode)
+    if inode is not None:
+        await _left_behind(state, inode)
+
+
+async def _left_behind(state: State, directory: Inode) -> None:
+    """Close what somebody has opened of a directory while it was removed: it is gone with the last of its handles."""
+    await state.listings_ahead.leave(directory)
+    state.cached.leave(directory)
 
 
 async def remove_file(state: State, parent: Inode, name: bytes) -> None:
@@ -249,6 +254,8 @@ async def _move(state: State, parent: Inode, old: str, new_parent: Inode, new: s
             state.forget_spellings(directory, [other for other in others if (directory, other) not in moved])
     state.inodes.rename(parent, old, new_parent, new)
     state.cached.moved(parent, new_parent, new)
+    if target is not None and target.is_directory and target is not source:
+        await _left_behind(state, target)
 
 
 async def _check_is(state: State, inode: Inode, parent: Inode, name: str) -> None:
