@@ -261,7 +261,7 @@ class Anticipation:
         """Read a directory, unless it has too much in it; whether all of it has come."""
         began = trio.current_time()
         pages = await self._state.list_directory(listing)
-        listing.begin(pages, began)
+        listing.begin(pages, began, self._state.cached.base())
         while not pages.complete and len(pages.pages) < MOST_PAGES:
             await listing.fetch(began)
         return pages.complete

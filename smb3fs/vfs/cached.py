@@ -44,6 +44,9 @@ from smb3fs.wire.lease import LeaseState
 READ: Final = int(LeaseState.READ)
 # Seconds for which the kernel believes what is held; it is told when that ends.
 LONG: Final = 3600.0
+# The bases of positions, so many, and so far apart: all of them fit into 31 bits, as programs of 32 bits want them.
+BASES: Final = 63
+BASE: Final = 1 << 25
 
 
 class CachedNames(KeptDirectories):
@@ -53,6 +56,7 @@ class CachedNames(KeptDirectories):
         self._state = state
         self._cache: DirectoryCache[Contents] | None = None
         self._root_held = False
+        self._bases = 0
         # Told of a directory that is not kept, in which a file was opened.
         self.on_opened: Callable[[Inode], None] = lambda parent: None
         # Whether a listing has all names that can be opened.
@@ -204,7 +208,25 @@ class CachedNames(KeptDirectories):
         if contents is None or not self._state.expires or contents.listing.pages is not directory.pages:
             return False, False
         before, contents.kernel_reads = contents.kernel_reads, True
+        directory.joined = True
         return True, before and not self._state.posix
+
+    def base(self) -> int:
+        """Return what the positions of a new listing are to be counted from: not what those of the last ones were."""
+        if self._cache is None or not self._cache.offered or not self._state.expires:
+            return 0
+        self._bases = self._bases % BASES + 1
+        return self._bases * BASE
+
+    def may_join(self, directory: OpenDirectory) -> bool:
+        """Whether what is read from the beginning of an open directory may become what the kernel keeps of it.
+
+        If it may keep that at all, what we or others have changed since the directory was opened must be in it.
+        """
+        if not directory.joined:
+            return True
+        contents = self._of(directory.inode)
+        return contents is not None and contents.listing.pages is directory.pages and not contents.noted.count
 
     def holding(self, directory: OpenDirectory) -> Hold | None:
         """Return what gives an entry of an open directory its timeouts, if that is kept."""

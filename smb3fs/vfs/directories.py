@@ -4,6 +4,10 @@ A position (cookie) is an index: 0 is `.`, 1 is `..`, and 2 is the first entry t
 or not. Pages stay as the server sent them, and an entry is read from them when the kernel asks for it. Position 0
 again, after others have been read, is rewinddir(3) and lists anew.
 
+Where the kernel may keep what it reads of a directory, it puts that together from whatever is read there, by whomever,
+as long as the positions join on. So that it joins no two listings, the positions of each are counted from another base
+there; and whoever begins to read gets what is true then, though it may have been opened before.
+
 A listing shows one moment, and what this mount itself has changed since then it must not take back: the kernel
 believes the attributes of a listing. So every change of ours is noted in the listings of that directory that are
 open, and what was noted is looked up again when its turn comes.
@@ -67,11 +71,13 @@ class OpenDirectory:
         "_offer",
         "_offsets",
         "_starts",
+        "base",
         "began",
         "changed",
         "dropped",
         "fh",
         "inode",
+        "joined",
         "outdated",
         "pages",
         "read",
@@ -82,6 +88,9 @@ class OpenDirectory:
         self._offer = offer
         self.fh = fh
         self.inode = inode
+        # What the positions of its listing are counted from, and whether the kernel may keep what it reads of it.
+        self.base = 0
+        self.joined = False
         self.pages: Pages | None = None
         self.changed = Changes()
         # How things were when the listing was asked for, for whoever keeps it.
@@ -97,10 +106,10 @@ class OpenDirectory:
         self._starts: list[int] = []
         self._arrivals: list[float] = []
 
-    def begin(self, pages: Pages, now: float) -> None:
-        """Take over a fresh listing."""
+    def begin(self, pages: Pages, now: float, base: int = 0) -> None:
+        """Take over a fresh listing, whose positions count from a base."""
         self.close()
-        self.pages = pages
+        self.pages, self.base = pages, base
         self.dropped.clear()
         self._offsets, self._starts, self._arrivals = [], [], []
         self._index(now)
@@ -123,7 +132,7 @@ class OpenDirectory:
     def share(self, other: OpenDirectory) -> None:
         """Take over the entries of another listing of the directory that is complete."""
         self.close()
-        self.pages = other.pages
+        self.pages, self.base = other.pages, other.base
         self.outdated = other.outdated
         self.dropped = set(other.dropped)
         self._offsets, self._starts, self._arrivals = other._offsets, other._starts, other._arrivals

@@ -11,7 +11,6 @@ import trio
 from smb3fs.errors import Smb3fsError, errno_of
 from smb3fs.vfs.attributes import Listed
 from smb3fs.vfs.directories import BATCH, DOTS, DirEntry, OpenDirectory
-from smb3fs.vfs.inodes import Inode
 from smb3fs.vfs.names import Hostile
 from smb3fs.vfs.spelling import Changes
 from smb3fs.vfs.state import MOVED, State
@@ -43,17 +42,19 @@ async def _ask(state: State, directory: OpenDirectory) -> None:
     except BaseException:
         directory.changed |= before
         raise
-    directory.begin(pages, trio.current_time())
+    directory.begin(pages, trio.current_time(), state.cached.base())
 
 
 def read(state: State, directory: OpenDirectory, cookie: int) -> Answer[Iterator[DirEntry]]:
     """Return entries from a position on; none means the end of the directory."""
-    if cookie == 0 and directory.read:
+    if cookie == 0 and (directory.read or not state.cached.may_join(directory)):
+        directory.read = True
         return _again(state, directory)
     directory.read = True
-    if cookie < DOTS:
-        return itertools.chain(_dots(state, directory.inode)[cookie:], _entries(state, directory, 0))
-    index = _next_shown(state, directory, cookie - DOTS)
+    place = max(cookie - directory.base, 0)
+    if place < DOTS:
+        return itertools.chain(_dots(state, directory)[place:], _entries(state, directory, 0))
+    index = _next_shown(state, directory, place - DOTS)
     if index < len(directory):
         if not _was_changed(directory, index):
             return _entries(state, directory, index)
@@ -65,7 +66,7 @@ def read(state: State, directory: OpenDirectory, cookie: int) -> Answer[Iterator
 async def _again(state: State, directory: OpenDirectory) -> Iterator[DirEntry]:
     """Begin again, after rewinddir."""
     await settle(begin(state, directory))
-    return itertools.chain(_dots(state, directory.inode), _entries(state, directory, 0))
+    return itertools.chain(_dots(state, directory), _entries(state, directory, 0))
 
 
 async def _wait(state: State, directory: OpenDirectory, index: int) -> Iterator[DirEntry]:
@@ -84,12 +85,13 @@ async def _wait(state: State, directory: OpenDirectory, index: int) -> Iterator[
             index += 1
 
 
-def _dots(state: State, inode: Inode) -> tuple[DirEntry, DirEntry]:
+def _dots(state: State, directory: OpenDirectory) -> tuple[DirEntry, DirEntry]:
     """Return `.` and `..`, of which the kernel counts no lookups."""
+    inode, base = directory.inode, directory.base
     own, parent = (state.presentation.directory(number) for number in (inode.number, inode.parent.number))
     return (
-        DirEntry(b".", own, 1, False, inode, "", 0, 0, stat.S_IFDIR),
-        DirEntry(b"..", parent, DOTS, False, inode, "", 0, 0, stat.S_IFDIR),
+        DirEntry(b".", own, base + 1, False, inode, "", 0, 0, stat.S_IFDIR),
+        DirEntry(b"..", parent, base + DOTS, False, inode, "", 0, 0, stat.S_IFDIR),
     )
 
 
@@ -103,6 +105,7 @@ def _entries(state: State, directory: OpenDirectory, index: int) -> Iterator[Dir
     parent, changed, inodes = directory.inode, directory.changed, state.inodes
     listed, listed_kind = state.presentation.listed, state.presentation.listed_kind
     held = state.cached.holding(directory)
+    first = directory.base + DOTS + 1
     for position, told, came in directory.entries(index, BATCH):
         name = _name(state, directory, position, told)
         if name is None or told is None:
@@ -119,7 +122,7 @@ def _entries(state: State, directory: OpenDirectory, index: int) -> Iterator[Dir
         yield DirEntry(
             name,
             entry,
-            position + DOTS + 1,
+            first + position,
             True,
             parent,
             told.name,
@@ -186,4 +189,15 @@ async def _looked_up(state: State, directory: OpenDirectory, index: int) -> DirE
     found = state.inodes.find(parent, told.name, now.file_id, now.created, now.kind)
     number = found.number if found is not None else state.inodes.choose_number(now.file_id)
     entry = state.presentation.entry(number, now)
-    return DirEntry(name, entry, index + DOTS + 1, True, parent, told.name, now.file_id, now.created, now.kind, found)
+    return DirEntry(
+        name,
+        entry,
+        directory.base + index + DOTS + 1,
+        True,
+        parent,
+        told.name,
+        now.file_id,
+        now.created,
+        now.kind,
+        found,
+    )

@@ -42,6 +42,14 @@ class KeptDirectories:
         """Read an open directory from what is kept; False if the server has to be asked."""
         return False
 
+    def base(self) -> int:
+        """Return what the positions of a new listing are to be counted from."""
+        return 0
+
+    def may_join(self, directory: OpenDirectory) -> bool:
+        """Whether what is read from the beginning of an open directory may become what the kernel keeps of it."""
+        return True
+
     def holding(self, directory: OpenDirectory) -> Hold | None:
         """Return what gives an entry of an open directory its timeouts, if that is kept."""
         return None

@@ -114,7 +114,8 @@ class ListingsAhead(AheadListings):
         self._state.trace.behind.set(True)
         try:
             try:
-                asked.listing.begin(await self._state.list_directory(asked.listing), asked.at)
+                pages = await self._state.list_directory(asked.listing)
+                asked.listing.begin(pages, asked.at, self._state.cached.base())
             finally:
                 asked.over.set()
             await trio.sleep_until(asked.at + self._lifetime)

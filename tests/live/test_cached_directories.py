@@ -376,6 +376,28 @@ def test_a_directory_that_is_removed_while_it_is_listed_is_gone(
     assert not [name for name in os.listdir(folder) if name.startswith("d")]
 
 
+@pytest.mark.parametrize("whose", ["our", "another"])
+def test_what_was_opened_before_a_change_and_is_read_after_it_leaves_nothing_old(
+    later_samba: Samba, mounted: Mounter, place: str, whose: str
+) -> None:
+    """The kernel keeps what is read of a directory, by whomever, and shows it to all who open it after that."""
+    mount = mounted(PLAIN, server=later_samba)
+    changing = mount if whose == "our" else mounted(PLAIN, server=later_samba)
+    path = warm(mount, place)
+    opened = [os.open(path, os.O_RDONLY | os.O_DIRECTORY)]
+    try:
+        (changing.path / place / "new").touch()
+        if whose == "another":
+            until(lambda: cached(mount)["breaks"])
+        opened.append(os.open(path, os.O_RDONLY | os.O_DIRECTORY))
+        assert "new" in os.listdir(opened[0])
+        assert "new" in os.listdir(path)
+        assert "new" in os.listdir(opened[1])
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+
+
 def test_nothing_is_kept_where_that_is_not_wanted(later_samba: Samba, mounted: Mounter, place: str) -> None:
     for option in ("nolease", "cache=none"):
         mount = mounted(PLAIN, option, server=later_samba)

@@ -438,3 +438,22 @@ async def test_a_random_life_of_one_directory() -> None:
         assert len(found) == len(set(found))
         assert before - touched <= set(found) <= before | touched
         world.vfs.releasedir(fh)
+
+
+@in_trio
+async def test_positions_of_one_listing_do_not_go_on_in_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or a kernel that keeps what is read would join the beginning of the one and the end of the other."""
+    world = World(FakeShare(page_entries=3))
+    for number in range(20):
+        world.share.put(f"{number:02}")
+    bases = [5 << 25, 3 << 25]
+    monkeypatch.setattr(world.state.cached, "base", bases.pop)
+    fh = await settle(world.vfs.opendir(ROOT))
+    seen: list[set[int]] = []
+    for base in (3 << 25, 5 << 25):
+        found = await world.rest(fh)
+        assert [name for name, _, _ in found] == [".", "..", *(f"{number:02}" for number in range(20))]
+        assert all(base < position < base + 100 for _, position, _ in found)
+        assert [name for name, _, _ in await world.rest(fh, found[9][1])] == [name for name, _, _ in found[10:]]
+        seen.append({position for _, position, _ in found})
+    assert not seen[0] & seen[1]
