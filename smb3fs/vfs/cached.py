@@ -34,6 +34,7 @@ from smb3fs.vfs.attributes import UNTOLD, Entry, Listed, itself
 from smb3fs.vfs.contents import Asked, Contents, Name, Ticket
 from smb3fs.vfs.directories import DOTS, Began, OpenDirectory
 from smb3fs.vfs.inodes import Inode
+from smb3fs.vfs.joined import JoinedListings
 from smb3fs.vfs.kept import Hold, KeptDirectories
 from smb3fs.vfs.spelling import Changes, key
 from smb3fs.vfs.state import State
@@ -44,9 +45,6 @@ from smb3fs.wire.lease import LeaseState
 READ: Final = int(LeaseState.READ)
 # Seconds for which the kernel believes what is held; it is told when that ends.
 LONG: Final = 3600.0
-# The bases of positions, so many, and so far apart: all of them fit into 31 bits, as programs of 32 bits want them.
-BASES: Final = 63
-BASE: Final = 1 << 25
 
 
 class CachedNames(KeptDirectories):
@@ -56,7 +54,8 @@ class CachedNames(KeptDirectories):
         self._state = state
         self._cache: DirectoryCache[Contents] | None = None
         self._root_held = False
-        self._bases = 0
+        # What the kernel keeps of their listings.
+        self.joined = JoinedListings(state, self._of)
         # Told of a directory that is not kept, in which a file was opened.
         self.on_opened: Callable[[Inode], None] = lambda parent: None
         # Whether a listing has all names that can be opened.
@@ -202,31 +201,13 @@ class CachedNames(KeptDirectories):
 
         contents.asked_itself = self._state.share.attributes_ahead(path, told, self.handle_of(inode))
 
-    def keeps_listing(self, directory: OpenDirectory) -> tuple[bool, bool]:
-        """Whether the kernel may keep what it reads of an open directory, and may go on with what it has read."""
-        contents = self._of(directory.inode)
-        if contents is None or not self._state.expires or contents.listing.pages is not directory.pages:
-            return False, False
-        before, contents.kernel_reads = contents.kernel_reads, True
-        directory.joined = True
-        return True, before and not self._state.posix
-
     def base(self) -> int:
-        """Return what the positions of a new listing are to be counted from: not what those of the last ones were."""
-        if self._cache is None or not self._cache.offered or not self._state.expires:
-            return 0
-        self._bases = self._bases % BASES + 1
-        return self._bases * BASE
+        """Return what the positions of a new listing are to be counted from."""
+        return self.joined.next_base() if self._cache is not None and self._cache.offered and self._state.expires else 0
 
     def may_join(self, directory: OpenDirectory) -> bool:
-        """Whether what is read from the beginning of an open directory may become what the kernel keeps of it.
-
-        If it may keep that at all, what we or others have changed since the directory was opened must be in it.
-        """
-        if not directory.joined:
-            return True
-        contents = self._of(directory.inode)
-        return contents is not None and contents.listing.pages is directory.pages and not contents.noted.count
+        """Whether what is read from the beginning of an open directory may become what the kernel keeps of it."""
+        return self.joined.may_join(directory)
 
     def holding(self, directory: OpenDirectory) -> Hold | None:
         """Return what gives an entry of an open directory its timeouts, if that is kept."""

@@ -4,9 +4,7 @@ A position (cookie) is an index: 0 is `.`, 1 is `..`, and 2 is the first entry t
 or not. Pages stay as the server sent them, and an entry is read from them when the kernel asks for it. Position 0
 again, after others have been read, is rewinddir(3) and lists anew.
 
-Where the kernel may keep what it reads of a directory, it puts that together from whatever is read there, by whomever,
-as long as the positions join on. So that it joins no two listings, the positions of each are counted from another base
-there; and whoever begins to read gets what is true then, though it may have been opened before.
+Where the kernel may keep what it reads, positions are counted from a base that tells listings apart: see `vfs.joined`.
 
 A listing shows one moment, and what this mount itself has changed since then it must not take back: the kernel
 believes the attributes of a listing. So every change of ours is noted in the listings of that directory that are

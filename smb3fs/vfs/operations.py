@@ -183,7 +183,7 @@ class Vfs(DirectoryVerbs, LockVerbs, OpeningVerbs, ReadingVerbs, ServerSideVerbs
 
     def keeps_listing(self, fh: int) -> tuple[bool, bool]:
         """Whether the kernel may keep what it reads of a directory just opened, and what it has read of it before."""
-        return self.cached.keeps_listing(self.state.directories.get(fh))
+        return self.cached.joined.keeps(self.state.directories.get(fh))
 
     @answers
     def forget(self, pairs: Iterable[tuple[int, int]]) -> None:
