@@ -17,7 +17,7 @@ if str(TOOLS) not in sys.path:
     sys.path.insert(0, str(TOOLS))
 
 from coherencelib.actor import Actor  # noqa: E402
-from coherencelib.evidence import in_words, on_disk, open_there  # noqa: E402
+from coherencelib.evidence import in_words, of_mounts, on_disk, open_there  # noqa: E402
 from coherencelib.minimise import minimised  # noqa: E402
 from coherencelib.model import Model  # noqa: E402
 from coherencelib.operations import FAULT, LEFT, RIGHT, Operation, content, difference  # noqa: E402
@@ -149,13 +149,16 @@ def test_a_failure_shows_what_the_server_has(tmp_path: Path) -> None:
         "/share/here/d0/f1": {"opens": {"1": {**held, "lease": {"lease_key": "k"}}, "2": {}}},
         "/share/elsewhere/f1": {"opens": {"1": held}},
     }
-    text = in_words(on_disk(tmp_path), open_there(opens, "here"))
+    status = {"events": [{"time": 2.0, "text": "reconnected"}], "last_errors": [{"time": 1.0, "text": "EIO"}]}
+    text = in_words(on_disk(tmp_path), open_there(opens, "here"), of_mounts({"left": status, "right": {}}))
     number = (tmp_path / "d0" / "f1").stat().st_ino
     assert f"    d0/f1: number {number}, 3 bytes, 1 names\n" in text
     assert "    d0/f1: process 7, access 0x1, LEASE(RH) of k\n" in text
     assert "d0/f1: process None" in text
     assert "elsewhere" not in text
-    assert "nothing" in in_words([], [])
+    assert text.index("EIO") < text.index("reconnected")
+    assert "right" not in text
+    assert in_words([], [], []).count("nothing") == 3
 
 
 def test_what_is_related_to_the_failure() -> None:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+# Events and errors of each mount.
+LAST: Final = 6
 
 
 def on_disk(top: Path) -> list[str]:
@@ -36,8 +41,23 @@ def open_there(open_files: dict[str, Any], folder: str) -> list[str]:
     return lines
 
 
-def in_words(disk: list[str], opens: list[str]) -> str:
-    """Both, for a reader."""
+def of_mounts(statuses: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What the mounts tell of themselves: the last events, and the last errors."""
+    return [
+        f"{name}: {time.strftime('%H:%M:%S', time.localtime(told['time']))} {told['text']}"
+        for name, status in statuses.items()
+        for told in sorted([*status.get("events", ())[-LAST:], *status.get("last_errors", ())[-LAST:]], key=_when)
+    ]
+
+
+def _when(told: Mapping[str, Any]) -> float:
+    """When something was that a mount tells of."""
+    return float(told["time"])
+
+
+def in_words(disk: list[str], opens: list[str], mounts: list[str]) -> str:
+    """All of it, for a reader."""
     lines = ["  on the server's disk:", *(f"    {line}" for line in disk or ["nothing"])]
     lines += ["  open on the server:", *(f"    {line}" for line in opens or ["nothing"])]
+    lines += ["  the mounts tell:", *(f"    {line}" for line in mounts or ["nothing"])]
     return "\n".join(lines)

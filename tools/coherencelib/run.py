@@ -7,7 +7,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -17,7 +17,7 @@ from lab.mounting import Mount
 from lab.server import UNIX_ACCOUNT, Samba
 
 from coherencelib.concurrent import race
-from coherencelib.evidence import in_words, on_disk, open_there
+from coherencelib.evidence import in_words, of_mounts, on_disk, open_there
 from coherencelib.linear import Event
 from coherencelib.minimise import minimised
 from coherencelib.operations import DISK, LEFT, RIGHT, SMBCLIENT, Operation
@@ -169,13 +169,17 @@ class Run:
         return False
 
     def _evidence(self) -> str:
-        """What the server has right after a history has failed."""
+        """What the server has, and the mounts tell, right after a history has failed."""
         disk = on_disk(self._server.directory(self._share) / self._folder)
         try:
             opens = open_there(self._server.status()["open_files"], self._folder)
         except (OSError, ValueError, KeyError, CommandError) as error:
             opens = [f"not known: {error}"]
-        return in_words(disk, opens)
+        statuses = {}
+        for name, mount in zip((LEFT, RIGHT), self._mounts, strict=True):
+            with suppress(OSError, ValueError, CommandError):
+                statuses[name] = mount.status()
+        return in_words(disk, opens, of_mounts(statuses))
 
     def _fails(self, history: Sequence[Operation], seed: int, course: Course) -> bool:
         """Whether a shorter history ends in the same."""
