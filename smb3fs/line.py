@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from functools import partial
 from typing import Final
 
@@ -292,7 +292,7 @@ class Line:
                 await trio.sleep(pause)
                 if session is not self.pool.session or not self.share.needs_h(lease, session.generation):
                     return
-                await self.share.regain(session, lease)
+                await self._unwatched(session, self.share.regain(session, lease))
         finally:
             self._regaining.discard(lease)
 
@@ -309,7 +309,17 @@ class Line:
                 others.append((of, request))
         late.extend(others)
         if session is self.pool.session:
-            await self.share.close_late(session, lost)
+            await self._unwatched(session, self.share.close_late(session, lost))
+
+    @staticmethod
+    async def _unwatched(session: Session, doing: Awaitable[None]) -> None:
+        """Do what nobody waits for: an answer that makes no sense ends the session, and not the mount."""
+        try:
+            await doing
+        except (ConnectionLost, WireError) as error:
+            session.fail(error)
+        except (Smb3fsError, OSError) as error:
+            log.info("what was to be done behind the scenes is not done: %s", error)
 
     def _found(self, session: Session, told: LeaseBreakNotification) -> None:
         """Take in a break that the server has told of by another way."""

@@ -13,7 +13,7 @@ from test_share_leases import leasing
 from smb3fs.channels.session import Session
 from smb3fs.errors import Status
 from smb3fs.handles.leases import NONE, RWH, Lease, LeaseTable, Reason
-from smb3fs.handles.opens import Open
+from smb3fs.handles.opens import Durability, Open
 from smb3fs.line import HEARD, LOOKS
 from smb3fs.wire.create import CreateContext, CreateRequest, CreateResponse, Disposition
 from smb3fs.wire.header import Command
@@ -201,6 +201,29 @@ async def test_a_file_that_was_removed_is_not_made_again() -> None:
         await stage.share.close_late(session, [handle.request])
         assert "new" not in stage.tree.nodes
         await stage.nothing_open()
+
+
+@pytest.mark.parametrize("what", ["regained", "late"])
+@trio_test
+async def test_an_answer_without_sense_to_what_nobody_waits_for_ends_the_session_alone(what: str) -> None:
+    async with leasing() as (stage, server, leases), trio.open_nursery() as nursery:
+        line = a_line(nursery)
+        handle = await stage.share.open("f", read=True, write=True, expect=None)
+        handle.durability, lease, session = Durability.DURABLE_V2, handle.lease, stage.world.pool.session
+        assert lease is not None
+        assert session is not None
+        line.pool.attach(session)
+        line.share = stage.share
+        leases.broken(LeaseBreakNotification(lease.epoch + 1, ACK_REQUIRED, lease.key, RWH, 1))
+        server.distort = lambda element, body: body[:40] if element.command == Command.CREATE else body
+        line.pool.lost_creates.append((session, handle.request))
+        if what == "late":
+            await line._close_late(session)
+        else:
+            await line._regain(session, lease)
+        await settle()
+        assert not session.lives
+        nursery.cancel_scope.cancel()
 
 
 @trio_test
