@@ -44,6 +44,8 @@ log = logging.getLogger(__name__)
 RENAME_NOREPLACE: Final = 1
 # Answers to a rename that something in its way may have caused.
 IN_THE_WAY: Final = frozenset({errno.EACCES, errno.EEXIST, errno.EBUSY, errno.EPERM})
+# ... and by which a name shows that it is not that of a file any more.
+NOT_THERE: Final = frozenset({errno.ENOENT, errno.ESTALE})
 
 
 def _refusal(number: int) -> OSError:
@@ -330,17 +332,24 @@ class Move:
         """Replace a file, which may be open, being opened, or read-only: none of that matters to POSIX.
 
         What a server would keep open over a loss it must not be asked to replace: Samba refuses that, and has broken
-        the handle lease by then, without which nothing is kept.
+        the handle lease by then, without which nothing is kept. If another client has taken the name from it, that is
+        not in the way any more, and whatever has the name by now is replaced.
         """
-        if not any(file.handle.durability for file in self.state.files.of(target)):
+        kept = any(file.handle.durability for file in self.state.files.of(target))
+        if kept:
             try:
-                await self.rename(replace=True)
+                return await to_the_end(self._onto_open(target))
             except (OSError, Smb3fsError) as error:
-                if errno_of(error) not in IN_THE_WAY:
+                if errno_of(error) not in NOT_THERE:
                     raise
-            else:
-                return
-        await to_the_end(self._onto_open(target))
+        try:
+            await self.rename(replace=True)
+        except (OSError, Smb3fsError) as error:
+            if kept or errno_of(error) not in IN_THE_WAY:
+                raise
+        else:
+            return None
+        return await to_the_end(self._onto_open(target))
 
     async def _onto_open(self, target: Inode) -> None:
         """Replace a file that is in the way as long as it has its name."""

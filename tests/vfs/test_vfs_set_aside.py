@@ -232,3 +232,22 @@ async def test_what_is_to_be_removed_in_a_directory_goes_before_it() -> None:
     world.share.before = clear
     await settle(world.vfs.rmdir(ROOT, b"folder"))
     assert list(world.share.walk()) == []
+
+
+@pytest.mark.parametrize("since", [None, b"another file"])
+@in_trio
+async def test_a_name_that_another_client_has_taken_from_an_open_file_is_in_nobodys_way(since: bytes | None) -> None:
+    world = holding()
+    world.share.put("old", b"open")
+    world.share.put("new", b"content")
+    fh = await world.open("old", os.O_RDWR)
+    await world.look("new")
+    world.share.root.children["elsewhere"] = world.share.root.children.pop("old")
+    if since is not None:
+        world.share.put("old", since)
+    await settle(world.vfs.rename(ROOT, b"new", ROOT, b"old", 0))
+    assert sorted(world.share.walk()) == ["elsewhere", "old"]
+    assert bytes(world.share.find("old").data) == b"content"
+    assert await world.read(fh) == b"open"
+    await settle(world.vfs.release(fh))
+    assert sorted(world.share.walk()) == ["elsewhere", "old"]
