@@ -205,6 +205,10 @@ class CachedNames(KeptDirectories):
         """Return what the positions of a new listing are to be counted from."""
         return self.joined.next_base() if self._cache is not None and self._cache.offered and self._state.expires else 0
 
+    def place(self, directory: OpenDirectory, position: int) -> int:
+        """Return where a position is in an open directory, which goes on with the listing that it is of."""
+        return self.joined.place(directory, position)
+
     def may_join(self, directory: OpenDirectory) -> bool:
         """Whether what is read from the beginning of an open directory may become what the kernel keeps of it."""
         return self.joined.may_join(directory)

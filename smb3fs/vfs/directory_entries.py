@@ -51,7 +51,7 @@ def read(state: State, directory: OpenDirectory, cookie: int) -> Answer[Iterator
         directory.read = True
         return _again(state, directory)
     directory.read = True
-    place = max(cookie - directory.base, 0)
+    place = state.cached.place(directory, cookie) if cookie else 0
     if place < DOTS:
         return itertools.chain(_dots(state, directory)[place:], _entries(state, directory, 0))
     index = _next_shown(state, directory, place - DOTS)

@@ -47,6 +47,19 @@ class JoinedListings:
         self._bases = self._bases % BASES + 1
         return self._bases * BASE
 
+    def place(self, directory: OpenDirectory, position: int) -> int:
+        """Return where a position is in an open directory, which goes on with the listing that it is of.
+
+        The kernel may have read up to it in what others have read, and have lost that since. Of a listing that is not
+        known any more it is as far from the beginning in what is.
+        """
+        if not directory.base:
+            return position
+        contents = self._contents_of(directory.inode)
+        if contents is not None and contents.listing.base == position - position % BASE != directory.base:
+            directory.share(contents.listing)
+        return position % BASE
+
     def may_join(self, directory: OpenDirectory) -> bool:
         """Whether what is read from the beginning of an open directory may become what the kernel keeps of it.
 

@@ -46,6 +46,10 @@ class KeptDirectories:
         """Return what the positions of a new listing are to be counted from."""
         return 0
 
+    def place(self, directory: OpenDirectory, position: int) -> int:
+        """Return where a position is in an open directory, which goes on with the listing that it is of."""
+        return position - directory.base
+
     def may_join(self, directory: OpenDirectory) -> bool:
         """Whether what is read from the beginning of an open directory may become what the kernel keeps of it."""
         return True

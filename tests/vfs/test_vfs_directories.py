@@ -16,6 +16,9 @@ from vfs_world import ROOT, World, fails, in_trio
 
 from smb3fs.errors import ConnectionLost, Status
 from smb3fs.vfs.attributes import SetAttr
+from smb3fs.vfs.contents import Contents
+from smb3fs.vfs.directories import OpenDirectory
+from smb3fs.vfs.joined import BASE, JoinedListings
 from smb3fs.vfs.wall import settle
 from smb3fs.wire.directory import DirectoryEntry, encode_page
 
@@ -457,3 +460,22 @@ async def test_positions_of_one_listing_do_not_go_on_in_another(monkeypatch: pyt
         assert [name for name, _, _ in await world.rest(fh, found[9][1])] == [name for name, _, _ in found[10:]]
         seen.append({position for _, position, _ in found})
     assert not seen[0] & seen[1]
+
+
+@in_trio
+async def test_a_position_of_another_listing_leads_on_there_or_as_far_from_the_beginning() -> None:
+    """What the kernel has put together it may lose before a reader is through, who then asks on with its position."""
+    world = World(FakeShare(page_entries=100))
+
+    async def opened(base: int) -> OpenDirectory:
+        world.share.put(f"made before {base}")
+        directory = world.state.directories.add(world.state.inodes.root)
+        directory.begin(await world.state.list_directory(directory), trio.current_time(), base * BASE)
+        return directory
+
+    first, now = await opened(1), await opened(3)
+    mine = first.pages
+    joined = JoinedListings(world.state, lambda inode: Contents(now))
+    assert (joined.place(first, BASE + 7), first.pages) == (7, mine)
+    assert (joined.place(first, 2 * BASE + 7), first.pages) == (7, mine)
+    assert (joined.place(first, 3 * BASE + 7), first.pages, first.base) == (7, now.pages, now.base)
