@@ -1,7 +1,7 @@
 """Names of ours that files have for a while, and how they are taken away: none is forgotten, or anybody else's.
 
 Theory of operation. Files are given names that nobody asked for: a second one for the time of a claim
-(`handles.renamed`), and one that nobody else knows, `.smb3fs-` and a random number,
+(`handles.renamed`), and one that nobody else knows, see `handles.hidden_names`,
 
 - for a file that was removed or replaced while it is open here, until its last close: by that name its open is claimed
   after a loss, so the server must not take it away before (decision 0047). It is `held` until then;
@@ -12,7 +12,7 @@ Theory of operation. Files are given names that nobody asked for: a second one f
 Each is written down, here and in the journal, before it is asked for. If the session dies, the next one takes it away,
 and if we die, the next daemon does. It is deleted only through an open that has proved to be of this file: a second
 name only if the file has another one; the others, `last`, whatever name the file has beside. What somebody stands in
-the way of is tried again and again, in turn.
+the way of is tried again and again, in turn. To each name one task at a time does so, and none while it is renamed.
 
 Who deletes a name has the lease to write broken first, ours too, which is of no consequence unless we gather writes: to
 bring these out takes traffic, which may wait for us. Then it is taken away in two steps. A rename does not break that
@@ -23,37 +23,23 @@ open with the lease's own key. The price is that the key is of no use any more f
 from __future__ import annotations
 
 import logging
-import os
-from collections import deque
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Final, NamedTuple
+from typing import Final
 
 import trio
 
-from smb3fs.channels.pool import SESSION_GONE
 from smb3fs.channels.session import Session
-from smb3fs.errors import ConnectionLost, Status, status_name
+from smb3fs.errors import Status, status_name
+from smb3fs.handles.by_name import Found, open_named, set_and_close
+from smb3fs.handles.hidden_names import Unlisted, hidden_name, is_hidden
 from smb3fs.handles.journal import Journal, LeftName
 from smb3fs.handles.leases import Lease, LeaseTable
 from smb3fs.handles.opens import Open, OpenTable
-from smb3fs.wire.create import (
-    RELATED_FILE_ID,
-    AccessMask,
-    CreateContext,
-    CreateOptions,
-    CreateRequest,
-    CreateResponse,
-    Disposition,
-    FileAttribute,
-    FileId,
-    OplockLevel,
-)
-from smb3fs.wire.header import Request
+from smb3fs.wire.create import AccessMask, CreateContext, FileAttribute
 from smb3fs.wire.infoclass import (
     LEAVE_TIME,
-    FileAllInformation,
     FileBasicInformation,
     FileDispositionInformation,
     FileLinkInformation,
@@ -61,25 +47,18 @@ from smb3fs.wire.infoclass import (
 )
 from smb3fs.wire.io import CloseRequest
 from smb3fs.wire.lease import NO_KEY
-from smb3fs.wire.query import InfoType, QueryInfoRequest, QueryInfoResponse, SetInfoRequest
 
 log = logging.getLogger(__name__)
 
 # Nobody's lease is broken by who asks for no more, and nobody's open is in the way of it.
 NAMING_ACCESS: Final = int(AccessMask.READ_ATTRIBUTES | AccessMask.WRITE_ATTRIBUTES)
 DELETING_ACCESS: Final = int(AccessMask.READ_ATTRIBUTES | AccessMask.DELETE)
-OPTIONS: Final = int(CreateOptions.OPEN_REPARSE_POINT)
-QUERY: Final = QueryInfoRequest(RELATED_FILE_ID, InfoType.FILE, FileAllInformation.information_class, 16 * 1024)
 WRITABLE: Final = FileBasicInformation(LEAVE_TIME, LEAVE_TIME, LEAVE_TIME, LEAVE_TIME, FileAttribute.NORMAL)
-# By these a server says that a name is gone.
-GONE: Final = frozenset(
-    {Status.OBJECT_NAME_NOT_FOUND, Status.OBJECT_PATH_NOT_FOUND, Status.NO_SUCH_FILE, Status.DELETE_PENDING}
-)
-ASIDE: Final = ".smb3fs-"
+# By these a server says that a name is gone. Not by DELETE_PENDING: it goes with a last close, and not if the server is
+# restarted before that.
+GONE: Final = frozenset({Status.OBJECT_NAME_NOT_FOUND, Status.OBJECT_PATH_NOT_FOUND, Status.NO_SUCH_FILE})
 # The number of what is made under a name that nobody else knows: whatever has that name is ours.
 ANY: Final = 0
-# So many names that are gone are still left out of listings: none is ever given twice.
-MOST_STRUCK: Final = 1000
 
 
 @dataclass(slots=True, frozen=True)
@@ -118,13 +97,14 @@ class GivenNames:
         self._journal = journal
         self._leases = leases
         self._opens = opens
-        self._unlisted = unlisted if unlisted is not None else set()
+        self._unlisted = Unlisted(unlisted)
         self._given: dict[str, Given] = {}
+        # What is being taken away at the moment, and what is being renamed, with all that is below it.
+        self._going: dict[str, trio.Event] = {}
+        self._moving: list[str] = []
         # Of the files that are open here, by their numbers, what is held; and what has just been let go.
         self._held: dict[int, set[str]] = {}
         self._let_go: list[str] = []
-        # What is gone, but may be in a listing that the server has made before.
-        self._struck: deque[str] = deque()
         self._later = trio.Event()
         self._released = trio.Event()
         if opens is not None:
@@ -196,7 +176,7 @@ class GivenNames:
         It may be renamed within the block; if that fails, or we die, what has the name goes.
         """
         name = name.replace("/", "\\")
-        self._unlist(name)
+        self._unlisted.add(name)
         if self._journal is not None:
             self._journal.keep(("name", name), LeftName(name, ANY, last=True))
         try:
@@ -214,7 +194,7 @@ class GivenNames:
         found = await self._find(session, name.replace("/", "\\"), (file_id,))
         if found is None:
             return
-        aside = (f"{folder}/" if folder else "").replace("/", "\\") + f"{ASIDE}{os.urandom(8).hex()}"
+        aside = hidden_name(folder.replace("/", "\\"))
         self.remove_later(aside, file_id, None)
         if await set_and_close(session, found.file_id, FileLinkInformation(False, aside)) != Status.SUCCESS:
             self._strike(aside)
@@ -252,6 +232,27 @@ class GivenNames:
                 self._note(new + name[len(old) :], replace(given, parent_key=parent_key if name == old else NO_KEY))
                 self._drop(name)
 
+    async def stand_still(self, path: str) -> None:
+        """Wait until nothing that has a path, or is below it, is being taken away; that goes before it is renamed."""
+        path = path.replace("/", "\\")
+        while going := [event for name, event in self._going.items() if _is_below(name, path)]:
+            await going[0].wait()
+
+    @contextmanager
+    def moving(self, path: str) -> Iterator[None]:
+        """Have nothing taken away that has a path, or is below it, while that is renamed: nobody knows its name then.
+
+        What is closed meanwhile is let go after that.
+        """
+        path = path.replace("/", "\\")
+        self._moving.append(path)
+        try:
+            yield
+        finally:
+            self._moving.remove(path)
+            for number in tuple(self._held):
+                self._let_go_unused(number)
+
     async def next_released(self) -> str:
         """Return, when there is one, a name of which the file has been closed."""
         while not self._let_go:
@@ -277,17 +278,17 @@ class GivenNames:
             return
         for name in tuple(self._held[number]):
             given = self._given[name]
-            if not given.pinned:
+            if not given.pinned and not any(_is_below(name, path) for path in self._moving):
                 self._note(name, replace(given, held=False))
                 self._let_go.append(name)
                 self._released.set()
 
     # -- one name
 
-    async def _find(self, session: Session, name: str, file_ids: Container[int]) -> _Found | None:
+    async def _find(self, session: Session, name: str, file_ids: Container[int]) -> Found | None:
         """Open what has a name if it is one of these files."""
-        found = await self._open(session, name, NAMING_ACCESS)
-        if not isinstance(found, _Found):
+        found = await open_named(session, name, NAMING_ACCESS)
+        if not isinstance(found, Found):
             return None
         if found.told.index_number in file_ids:
             return found
@@ -295,24 +296,43 @@ class GivenNames:
         return None
 
     async def _take_away(self, session: Session, name: str) -> None:
-        """Take a name away."""
+        """Take a name away, unless it is about to get another one; who comes second waits for the first one.
+
+        If both did it, each would keep the name there while the other has been told that it is gone.
+        """
+        while name in self._going:
+            await self._going[name].wait()
         given = self._given.get(name)
-        if given is None:
+        if given is None or any(_is_below(name, one) for one in self._moving):
             return
-        if self._gathers and not name.rpartition("\\")[2].startswith(ASIDE):
-            name = await self._put_aside(session, name, given)
-        if name:
-            await self._delete(session, name, given)
+        with self._taking(name):
+            if not self._gathers or is_hidden(name):
+                await self._delete(session, name, given)
+                return
+            aside = await self._put_aside(session, name, given)
+            if aside == name:
+                await self._delete(session, name, given)
+            elif aside:
+                with self._taking(aside):
+                    await self._delete(session, aside, given)
+
+    @contextmanager
+    def _taking(self, name: str) -> Iterator[None]:
+        """Note that a name is being taken away."""
+        self._going[name] = trio.Event()
+        try:
+            yield
+        finally:
+            self._going.pop(name).set()
 
     async def _put_aside(self, session: Session, name: str, given: Given) -> str:
         """Move a name to where nobody else looks; return what is to be deleted then, "" for nothing."""
-        found = await self._open(session, name, NAMING_ACCESS)
+        found = await open_named(session, name, NAMING_ACCESS)
         if not self._is_ours(session, name, given, found):
             return ""
-        folder, separator, _ = name.rpartition("\\")
-        aside = f"{folder}{separator}{ASIDE}{os.urandom(8).hex()}"
+        aside = hidden_name(name.rpartition("\\")[0])
         self._note(aside, given)
-        assert isinstance(found, _Found)  # noqa: S101 (so _is_ours says)
+        assert isinstance(found, Found)  # noqa: S101 (so _is_ours says)
         status = await set_and_close(session, found.file_id, FileRenameInformation(False, aside))
         if status != Status.SUCCESS:
             self._strike(aside)
@@ -336,12 +356,12 @@ class GivenNames:
         With the right to write attributes the file is made one that may be deleted.
         """
         contexts = self._contexts(given)
-        found = await self._open(session, name, access, contexts)
+        found = await open_named(session, name, access, contexts)
         if contexts and found == Status.INVALID_PARAMETER:  # the lease has another name at the server
-            found = await self._open(session, name, access)
+            found = await open_named(session, name, access)
         if not self._is_ours(session, name, given, found):
             return None
-        assert isinstance(found, _Found)  # noqa: S101 (so _is_ours says)
+        assert isinstance(found, Found)  # noqa: S101 (so _is_ours says)
         before = () if access == DELETING_ACCESS else (WRITABLE,)
         return await set_and_close(session, found.file_id, *before, FileDispositionInformation(delete=True))
 
@@ -357,9 +377,9 @@ class GivenNames:
         named = self._leases.naming(given.parent_key)
         return () if named is None else (named,)
 
-    def _is_ours(self, session: Session, name: str, given: Given, found: _Found | int) -> bool:
+    def _is_ours(self, session: Session, name: str, given: Given, found: Found | int) -> bool:
         """Whether what was opened is the file that was given a name, and has another one; if not it is closed."""
-        if not isinstance(found, _Found):
+        if not isinstance(found, Found):
             if found in GONE:
                 self._strike(name)
             else:
@@ -370,33 +390,15 @@ class GivenNames:
         if not ours:
             # Another file has the name by now, or this one has lost all others by somebody else's doing.
             self._strike(name)
-            self._unlisted.discard(name.rpartition("\\")[2])
+            self._unlisted.show(name)
             session.post([CloseRequest(found.file_id)])
         return ours
-
-    async def _open(
-        self, session: Session, name: str, access: int, contexts: Iterable[CreateContext] = ()
-    ) -> _Found | int:
-        """Open a name and ask what is there; return that, or the status of the refusal."""
-        contexts = list(contexts)
-        level = OplockLevel.LEASE if contexts else OplockLevel.NONE
-        request = CreateRequest(name, access, Disposition.OPEN, OPTIONS, oplock_level=level, contexts=contexts)
-        chain: list[Request] = [request, QUERY]
-        opened, queried = await session.call(chain)
-        _check_alive(opened.status)
-        if opened.status != Status.SUCCESS:
-            return opened.status
-        file_id = CreateResponse.parse(opened.pdu).file_id
-        if queried.status not in (Status.SUCCESS, Status.BUFFER_OVERFLOW):
-            session.post([CloseRequest(file_id)])
-            return queried.status
-        return _Found(file_id, FileAllInformation.parse(memoryview(QueryInfoResponse.parse(queried.pdu).data)))
 
     def _note(self, name: str, given: Given) -> None:
         """Write a name down before it is there."""
         known = self._given.get(name)
         self._given[name] = given
-        self._unlist(name)
+        self._unlisted.add(name)
         if given.held:
             self._held.setdefault(given.file_id, set()).add(name)
         else:
@@ -413,20 +415,10 @@ class GivenNames:
             if not names:
                 del self._held[given.file_id]
 
-    def _unlist(self, name: str) -> None:
-        """Leave a name that nobody else knows out of listings."""
-        component = name.rpartition("\\")[2]
-        if component.startswith(ASIDE):
-            self._unlisted.add(component)
-
     def _strike(self, name: str) -> None:
         """Strike out a name that is not there any more, or not ours."""
         self._drop(name)
-        component = name.rpartition("\\")[2]
-        if component in self._unlisted:
-            self._struck.append(component)
-            if len(self._struck) > MOST_STRUCK:
-                self._unlisted.discard(self._struck.popleft())
+        self._unlisted.strike(name)
 
     def _drop(self, name: str) -> None:
         """Keep a name in mind no more."""
@@ -435,6 +427,11 @@ class GivenNames:
             self._not_held(name, given)
         if self._journal is not None:
             self._journal.drop(("name", name))
+
+
+def _is_below(name: str, path: str) -> bool:
+    """Whether a name is a path, or that of something below it."""
+    return name == path or name.startswith(f"{path}\\")
 
 
 def _complain(name: str, given: Given, status: int) -> None:
@@ -447,34 +444,6 @@ def _complain(name: str, given: Given, status: int) -> None:
         what,
         status_name(status),
     )
-
-
-class _Found(NamedTuple):
-    """An open, and what the server says of its file."""
-
-    file_id: FileId
-    told: FileAllInformation
-
-
-async def set_and_close(
-    session: Session,
-    file_id: FileId,
-    *infos: FileBasicInformation | FileLinkInformation | FileRenameInformation | FileDispositionInformation,
-) -> int:
-    """Set information through an open and close it; return the status of what was set last."""
-    chain: list[Request] = [
-        *(SetInfoRequest(file_id, InfoType.FILE, info.information_class, info.encode()) for info in infos),
-        CloseRequest(file_id),
-    ]
-    status = (await session.call(chain))[-2].status
-    _check_alive(status)
-    return status
-
-
-def _check_alive(status: int) -> None:
-    """Raise ConnectionLost if a status says that the session is of no use: what a name leads to is not known then."""
-    if status in SESSION_GONE or status == Status.NETWORK_SESSION_EXPIRED:
-        raise ConnectionLost(f"the server no longer knows the new session ({status_name(status)})")
 
 
 def _numbers(handle: Open) -> tuple[int, int]:

@@ -20,7 +20,8 @@ from typing import Final, NamedTuple, TypeVar
 
 from smb3fs.channels.session import Session
 from smb3fs.errors import Status, status_name
-from smb3fs.handles.given_names import Given, GivenNames, set_and_close
+from smb3fs.handles.by_name import set_and_close
+from smb3fs.handles.given_names import Given, GivenNames
 from smb3fs.handles.opens import Durability, Open
 from smb3fs.wire.infoclass import FileLinkInformation
 from smb3fs.wire.io import CloseRequest

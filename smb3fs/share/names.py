@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import nullcontext, suppress
 from typing import Final
 
 from smb3fs.channels.pool import Repeat
 from smb3fs.errors import ConnectionLost, Status, StatusError, WireError
 from smb3fs.handles.attributes import KIND_OF_TAG, FileAttributes
-from smb3fs.handles.given_names import ASIDE
+from smb3fs.handles.hidden_names import hidden_name
 from smb3fs.share.chains import (
     CLOSE_RELATED,
     DELETE_ACCESS,
@@ -66,8 +65,7 @@ class Names(Opening):
         A server knows no CREATE of a directory again whose process was killed over it, and grants no lease by which it
         could (decision 0050). Two round trips.
         """
-        folder, separator, _ = path.rpartition(self._separator)
-        aside = f"{folder}{separator}{ASIDE}{os.urandom(8).hex()}"
+        aside = hidden_name(path.rpartition(self._separator)[0], self._separator)
         rename = FileRenameInformation(False, self._full(path))
         with self.second_names.making(self._full(aside)) if self.second_names is not None else nullcontext():
             request = self._create(
@@ -237,7 +235,10 @@ class Names(Opening):
 
         if replace:
             await self._keep_number(new, None)
-        with self._opens.moving(old, self._full(new)):
+        if self.second_names is not None:
+            await self.second_names.stand_still(self._full(old))
+        still = nullcontext() if self.second_names is None else self.second_names.moving(self._full(old))
+        with still, self._opens.moving(old, self._full(new)):
             try:
                 await self._once([request, rename, CLOSE_RELATED], renamed)
             except StatusError as error:
@@ -246,7 +247,7 @@ class Names(Opening):
                 # Before a server renames what others have open, it has them give back their handle leases. Samba 4.17
                 # does not wait for that in the middle of a chain, and renames nothing; at the end of one it does wait.
                 await self._once([request, rename], renamed)
-        self._moved(old, new)
+            self._moved(old, new)
         await self._open_renamed(new)
 
     async def _keep_number(self, path: str, expect: int | None) -> None:

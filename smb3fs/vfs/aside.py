@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import secrets
 from contextlib import suppress
 from typing import Final
 
@@ -27,11 +26,6 @@ NOBODYS: Final = 0
 def known_by(inode: Inode | None) -> dict[str, int | None]:
     """Return by what the server can know a file again: its number, and when it was born."""
     return {} if inode is None else {"expect": inode.expect, "born": inode.created or None}
-
-
-def hidden_name() -> str:
-    """Return a name of ours that nobody else has."""
-    return f".smb3fs-{secrets.token_hex(8)}"
 
 
 async def set_aside_until_closed(state: State, inode: Inode, parent: Inode, name: str, hidden: str) -> bool:

@@ -2,7 +2,7 @@
 
 SMB deletes a file when its last handle is closed and keeps its name until then; it does not rename onto a file that is
 open, onto a read-only one (some servers), or onto a directory. POSIX does all of that. So a file that is open here is
-first renamed to a name of ours in the same directory, `.smb3fs-` and 16 hexadecimal digits, and deleted under that: the
+first renamed to a name of ours in the same directory (`handles.hidden_names`), and deleted under that: the
 name that the program meant is free at once, and the file goes with its last close, whatever becomes of us. Such names
 are not listed, though other clients see them until the close. All this costs requests only where it happens.
 
@@ -20,11 +20,11 @@ from typing import Final, NamedTuple
 
 from smb3fs.errors import ConnectionLost, Smb3fsError, StatusError, describe, errno_of
 from smb3fs.handles.attributes import FileAttributes
+from smb3fs.handles.hidden_names import hidden_name
 from smb3fs.vfs import spelling
 from smb3fs.vfs.aside import (
     clear,
     goes_when_closed,
-    hidden_name,
     known_by,
     leave_aside,
     put_back,

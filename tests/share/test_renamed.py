@@ -18,7 +18,8 @@ from tree_server import Handle
 from smb3fs.channels.session import Session
 from smb3fs.errors import Status, StatusError
 from smb3fs.handles.claims import Claims
-from smb3fs.handles.given_names import ANY, ASIDE
+from smb3fs.handles.given_names import ANY
+from smb3fs.handles.hidden_names import PREFIX
 from smb3fs.handles.journal import Identity, Journal, LeftName, read
 from smb3fs.handles.leases import RH, RWH
 from smb3fs.handles.opens import Durability, Open
@@ -297,7 +298,7 @@ async def test_a_daemon_takes_away_what_one_before_it_has_left(tmp_path: Path) -
         tree = made.stage.tree
         node, other = tree.nodes["f"], tree.nodes["protected"]
         node.links = 3
-        aside = f"{ASIDE}00"
+        aside = f"{PREFIX}00"
         tree.nodes.update({"old": node, aside: node})
         for name in ("old", aside, "protected", "gone"):
             first.keep(("name", name), LeftName(name, node.number))
@@ -373,7 +374,7 @@ async def test_what_is_made_under_a_name_of_ours_is_left_by_nobody(tmp_path: Pat
         names = SecondNames(journalled, made.stage.opens.leases)
         session = made.stage.world.pool.session
         assert isinstance(session, Session)
-        name = f"{ASIDE}00"
+        name = f"{PREFIX}00"
         with suppress(StatusError), names.making(name):
             assert set(read((tmp_path / "j").read_bytes())[0].names.values()) == {LeftName(name, ANY, last=True)}
             await names.take_away(session)  # what a recovery does meanwhile
@@ -407,7 +408,7 @@ async def test_a_number_that_stands_in_everybodys_way_is_kept_from_other_files(r
             Status.SHARING_VIOLATION
             if stuck
             and isinstance(request := message.elements[index].request, CreateRequest)
-            and request.name.startswith(ASIDE)
+            and request.name.startswith(PREFIX)
             and request.desired_access & AccessMask.DELETE
             else None
         )
@@ -421,7 +422,7 @@ async def test_a_number_that_stands_in_everybodys_way_is_kept_from_other_files(r
             await share.remove_file("f", expect=number)
             await share.remove_file("other", expect=tree.nodes["other"].number)
         (aside,) = made.names - {"f", "protected"}
-        assert aside.startswith(ASIDE)
+        assert aside.startswith(PREFIX)
         assert tree.nodes[aside].number == number
         session = made.stage.world.pool.session
         assert isinstance(session, Session)
@@ -460,7 +461,7 @@ async def test_what_the_server_does_not_let_us_remove_is_kept_in_mind(expect_log
 
         def refuse(message: Message, index: int) -> int | None:
             request = message.elements[index].request
-            deletes = isinstance(request, CreateRequest) and request.name.startswith(ASIDE)
+            deletes = isinstance(request, CreateRequest) and request.name.startswith(PREFIX)
             return Status.SHARING_VIOLATION if deletes and not allowed else None
 
         allowed: list[bool] = []
@@ -475,7 +476,7 @@ async def test_what_the_server_does_not_let_us_remove_is_kept_in_mind(expect_log
         made.stage.world._make_peer = refusing
         await made.lose()
         assert made.tally == (1, 0)
-        assert len([name for name in made.names if name.startswith(ASIDE)]) == 1
+        assert len([name for name in made.names if name.startswith(PREFIX)]) == 1
         allowed.append(True)
         await made.lose()
         assert made.names == {"g", "protected"}

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
+import pytest
 import trio
-from peer import trio_test
+import trio.testing
+from peer import Reply, settle, trio_test
 from stage import Stage, staged
 
 from smb3fs.channels.session import Session
 from smb3fs.errors import Status
-from smb3fs.handles.given_names import ASIDE, MOST_STRUCK
+from smb3fs.handles.hidden_names import MOST_STRUCK, PREFIX
 from smb3fs.handles.journal import Journal, LeftName, read
 from smb3fs.handles.opens import Durability, Open
 from smb3fs.handles.renamed import SecondNames
@@ -20,7 +23,7 @@ from smb3fs.wire.create import AccessMask, CreateRequest, FileAttribute
 from smb3fs.wire.infoclass import FileDispositionInformation
 from smb3fs.wire.query import SetInfoRequest
 
-NAME = f"{ASIDE}00"
+NAME = f"{PREFIX}00"
 
 
 class Holding:
@@ -160,8 +163,8 @@ async def test_the_next_daemon_removes_it_and_no_other_file(tmp_path: Path) -> N
         tree.add("other", b"another")
         handles = [await made.open("f"), await made.open("other")]
         await made.aside("f")
-        await made.aside("other", f"{ASIDE}01")
-        tree.nodes[f"{ASIDE}01"] = tree.add("third", b"it has come there since")
+        await made.aside("other", f"{PREFIX}01")
+        tree.nodes[f"{PREFIX}01"] = tree.add("third", b"it has come there since")
         made.journal._close()  # as the kernel does for those it kills
         second = Journal(str(made.path), lambda: None)
         heir = SecondNames(second, made.stage.opens.leases)
@@ -171,7 +174,7 @@ async def test_the_next_daemon_removes_it_and_no_other_file(tmp_path: Path) -> N
             made.stage.share.close(handle)
         await heir.take_away(made.session)
         assert NAME not in tree.nodes
-        assert tree.nodes[f"{ASIDE}01"] is tree.nodes["third"]
+        assert tree.nodes[f"{PREFIX}01"] is tree.nodes["third"]
         assert (len(heir), len(second)) == (0, 0)
 
 
@@ -202,14 +205,14 @@ async def test_a_directory_is_cleared_of_what_is_to_go_and_of_nothing_else(tmp_p
         share, tree = made.stage.share, made.stage.tree
         one, two, top = await made.open("d\\1"), await made.open("d\\2"), await made.open("f")
         await made.aside("d\\1", f"d\\{NAME}")
-        await made.aside("d\\2", f"d\\{ASIDE}02")
-        await made.aside("f", f"{ASIDE}03")
+        await made.aside("d\\2", f"d\\{PREFIX}02")
+        await made.aside("f", f"{PREFIX}03")
         with made.stage.costs(0):
             await share.clear_aside("d")
         for handle in (one, top):
             share.close(handle)
         await share.clear_aside("d")
-        assert {name for name in tree.nodes if ASIDE in name} == {f"d\\{ASIDE}02", f"{ASIDE}03"}
+        assert {name for name in tree.nodes if PREFIX in name} == {f"d\\{PREFIX}02", f"{PREFIX}03"}
         share.close(two)
 
 
@@ -255,6 +258,110 @@ async def test_one_that_is_read_only_goes_too(tmp_path: Path) -> None:
 async def test_names_that_are_gone_are_not_remembered_for_ever(tmp_path: Path) -> None:
     async with holding(tmp_path) as made:
         for number in range(MOST_STRUCK + 5):
-            made.names.remove_later(f"{ASIDE}{number}", 1, None)
-            made.names.settle(f"{ASIDE}{number}", there=False)
-        assert made.unlisted == {f"{ASIDE}{number}" for number in range(5, MOST_STRUCK + 5)}
+            made.names.remove_later(f"{PREFIX}{number}", 1, None)
+            made.names.settle(f"{PREFIX}{number}", there=False)
+        assert made.unlisted == {f"{PREFIX}{number}" for number in range(5, MOST_STRUCK + 5)}
+
+
+@asynccontextmanager
+async def late_answer(made: Holding) -> AsyncIterator[None]:
+    """Have the first answer of the server come at the end of the block."""
+    server, late = made.stage.server, list[Callable[[], None]]()
+    send = server.send
+
+    def hold_back(*replies: Reply, sealed: bool | None = None) -> None:
+        sending = partial(send, *replies, sealed=sealed)
+        if late:
+            sending()
+        else:
+            late.append(sending)
+
+    server.send = hold_back  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        server.send = send  # type: ignore[method-assign]
+        late[0]()
+
+
+@trio_test
+async def test_a_directory_is_not_clear_while_somebody_else_takes_a_name_away(tmp_path: Path) -> None:
+    """Each of two who open a name to delete it keeps it there until he has closed it."""
+    async with holding(tmp_path) as made, trio.open_nursery() as nursery:
+        made.stage.server.lingering = True
+        handle, left = await made.open("d\\1"), list[str]()
+        await made.aside("d\\1", f"d\\{NAME}")
+        made.stage.share.close(handle)
+        await settle()
+
+        async def clear() -> None:
+            await made.stage.share.clear_aside("d")
+            left.extend(name for name in made.stage.tree.nodes if PREFIX in name)
+
+        async with late_answer(made):
+            nursery.start_soon(made.released)
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(clear)
+            await trio.testing.wait_all_tasks_blocked()
+            assert f"d\\{NAME}" in made.stage.tree.nodes
+        await trio.testing.wait_all_tasks_blocked()
+        assert left == []
+        assert f"d\\{NAME}" not in made.stage.tree.nodes
+        assert made.written() == set()
+
+
+@pytest.mark.parametrize("moved", [f"d\\{NAME}", "d"], ids=["itself", "its directory"])
+@trio_test
+async def test_one_that_is_closed_while_it_is_renamed_goes_by_its_new_name(moved: str, tmp_path: Path) -> None:
+    async with holding(tmp_path) as made, trio.open_nursery() as nursery:
+        tree, share = made.stage.tree, made.stage.share
+        handle = await made.open("d\\1")
+        await made.aside("d\\1", f"d\\{NAME}")
+        async with late_answer(made):
+            nursery.start_soon(partial(share.rename, moved, "e", replace=False))
+            await trio.testing.wait_all_tasks_blocked()
+            if moved == "d":
+                tree.nodes[f"e\\{NAME}"] = tree.nodes.pop(f"d\\{NAME}")
+            share.close(handle)
+            assert await made.nothing_released()
+            await made.names.take_away(made.session)
+        await made.released()
+        assert not [name for name in tree.nodes if (name == "e" and not tree.nodes[name].directory) or PREFIX in name]
+        assert (len(made.names), made.names.held, made.written()) == (0, 0, set())
+
+
+@trio_test
+async def test_nothing_is_renamed_that_is_being_taken_away(tmp_path: Path) -> None:
+    async with holding(tmp_path) as made, trio.open_nursery() as nursery:
+        tree, share = made.stage.tree, made.stage.share
+        handle = await made.open("d\\1")
+        await made.aside("d\\1", f"d\\{NAME}")
+        share.close(handle)
+        await settle()
+        async with late_answer(made):
+            nursery.start_soon(made.released)
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(partial(share.rename, "d", "e", replace=False))
+            await trio.testing.wait_all_tasks_blocked()
+            assert "e" not in tree.nodes
+        await trio.testing.wait_all_tasks_blocked()
+        assert "e" in tree.nodes
+        assert not [name for name in tree.nodes if PREFIX in name]
+
+
+@trio_test
+async def test_one_that_somebody_else_has_open_is_looked_after_until_it_is_gone(tmp_path: Path) -> None:
+    """A server that is restarted may have forgotten that it was to be deleted."""
+    async with holding(tmp_path) as made:
+        handle = await made.open()
+        await made.aside()
+        made.stage.server.refuse = lambda message, _: (
+            Status.DELETE_PENDING if isinstance(message.elements[0].request, CreateRequest) else None
+        )
+        made.stage.share.close(handle)
+        await made.released()
+        assert len(made.names) == len(made.written()) == 1
+        made.stage.server.refuse = lambda _message, _index: None
+        await made.names.take_one_away(made.session)
+        assert NAME not in made.stage.tree.nodes
+        assert made.written() == set()

@@ -137,6 +137,8 @@ class TreeServer(Peer):
         self.distort: Callable[[Element, bytes], bytes] = lambda _element, body: body
         """What becomes of a body on its way."""
         self.entry_limit: int | None = None
+        self.lingering = False
+        """A name that is deleted goes with the last open of it, and not with the one that deletes it."""
         self._ids = count(1)
 
     @property
@@ -244,8 +246,11 @@ class TreeServer(Peer):
 
     def _do_close(self, _: Any, handle: Handle, file_id: FileId) -> bytes:
         del self.handles[file_id]
-        if handle.delete:
+        others = [other for other in self.handles.values() if self.lingering and other.path == handle.path]
+        if handle.delete and not others:
             self.tree.nodes.pop(handle.path, None)
+        for other in others:
+            other.delete = other.delete or handle.delete
         return CloseResponse().encode()
 
     def _do_flush(self, _: Any, _handle: Handle, _id: FileId) -> bytes:
