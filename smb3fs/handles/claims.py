@@ -172,9 +172,13 @@ class Claims:
         self._waiting_since: float | None = None
         # How many attempts have been made in vain for longer than `IN_VAIN`.
         self._long_tried = 0
+        # When the session was lost in which everything was still open.
+        self._lost_at: float | None = None
 
     def suspend(self) -> None:
         """Take notice that the session is gone."""
+        if self._lost_at is None:
+            self._lost_at = trio.current_time()
         self._opens.leases.suspended()
 
     async def reclaim(self, session: Session) -> Tally:
@@ -213,7 +217,7 @@ class Claims:
             await self._check_standing(session, handles, refusals)
             tally.claimed += len(handles) - len(refusals)
             await _side_by_side(session, list(refusals), give_up)
-        self._waiting_since, self._long_tried = None, 0
+        self._waiting_since, self._long_tried, self._lost_at = None, 0, None
         await self._take_names_away(session)
         end_other_breaks(session, self._opens.leases)
         return tally
@@ -242,9 +246,10 @@ class Claims:
         """Claim a few to see whether the server is ready; return them, or raise NotReadyError if it is not.
 
         To be refused does harm: Samba 4.25 sets the time at which the open lost its connection to nothing, and forgets
-        the open when the time of an earlier loss is over. So it is those that can be opened anew by their names.
+        the open when a timer of an earlier loss runs. So it is those that have no such timer in the time that this may
+        take, and that can be opened anew by their names.
         """
-        scouts, others = _scouts(handles)
+        scouts, others = _scouts(handles, trio.current_time())
         if not self._patient:
             return ()
         if others and self._waiting_since is not None and trio.current_time() > self._waiting_since + IN_VAIN:
@@ -340,6 +345,8 @@ class Claims:
         told = CreateResponse.parse(answer.pdu)
         handle.file_id.persistent, handle.file_id.volatile = told.file_id
         handle.generation = session.generation
+        now = trio.current_time()
+        handle.timers.note(now if self._lost_at is None else self._lost_at, now)
         handle.posix = any(context.name == POSIX_GUID for context in told.contexts)
         handle.seen = _updated(handle.seen, told)
         acknowledgement = self._opens.leases.regranted(handle, told.contexts)
@@ -389,14 +396,14 @@ class Claims:
         handle.file_id.persistent, handle.file_id.volatile = fresh.file_id
         handle.generation = session.generation
         handle.request, handle.create_guid, handle.durability = fresh.request, fresh.create_guid, fresh.durability
-        handle.posix, handle.seen, handle.kept_as = fresh.posix, fresh.seen, ""
+        handle.posix, handle.seen, handle.kept_as, handle.timers = fresh.posix, fresh.seen, "", fresh.timers
         self._opens.note(handle)
         if handle.closed:
             session.post([CloseRequest(handle.file_id)], lambda: self._opens.forget(handle))
         return ""
 
 
-def _scouts(handles: Sequence[Open]) -> tuple[Sequence[Open], Sequence[Open]]:
+def _scouts(handles: Sequence[Open], now: float) -> tuple[Sequence[Open], Sequence[Open]]:
     """Return those that are claimed ahead of the others, if there are enough others, and these others.
 
     What it harms least to lose comes first.
@@ -406,7 +413,15 @@ def _scouts(handles: Sequence[Open]) -> tuple[Sequence[Open], Sequence[Open]]:
     if len(kept) <= SCOUTS:
         return (), ()
     # What others may have changed, as they may whatever we have no lease to write of, may not be opened anew either.
-    kept.sort(key=lambda one: (bool(_unprovable(one)), not _was_ours_alone(one), one.writable, one.path))
+    kept.sort(
+        key=lambda one: (
+            -min(STANDING, one.timers.next(now)),
+            bool(_unprovable(one)),
+            not _was_ours_alone(one),
+            one.writable,
+            one.path,
+        )
+    )
     return kept[:SCOUTS], kept[SCOUTS:]
 
 

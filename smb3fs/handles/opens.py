@@ -15,6 +15,7 @@ from smb3fs.handles.journal import Journal, LeftOpen
 from smb3fs.handles.leases import Lease, LeaseTable
 from smb3fs.handles.ledger import Ledger
 from smb3fs.handles.lock_sequence import LockSequence
+from smb3fs.handles.timers import Timers
 from smb3fs.wire.create import CreateRequest, FileId, HeldFileId
 from smb3fs.wire.durable import (
     DURABLE_HANDLE,
@@ -52,7 +53,7 @@ class Open:
     not. `kept_as` is the name in the server's record of it, where the file was renamed since, and `moving_to` the one
     that it may have while nobody knows whether it was renamed, each as in `request`. `asked_at` is when the open was
     asked for, in seconds of trio's clock, -inf if it is not known, and `asked_after` what its user had counted by then
-    of what makes its attributes old.
+    of what makes its attributes old. `timers` are those that losses have left at the server.
     """
 
     path: str
@@ -77,6 +78,7 @@ class Open:
     asked_at: float = -math.inf
     asked_after: tuple[int, int] = (0, 0)
     lock_sequence: LockSequence = field(init=False, default_factory=LockSequence)
+    timers: Timers = field(init=False, default_factory=Timers)
     seen: FileAttributes = field(init=False)
 
     @property
@@ -99,6 +101,7 @@ class Open:
         self.posix, other.posix = other.posix, self.posix
         self.kept_as, other.kept_as = other.kept_as, self.kept_as
         self.lock_sequence, other.lock_sequence = other.lock_sequence, self.lock_sequence
+        self.timers, other.timers = other.timers, self.timers
 
     def note_change(self) -> None:
         """Note that we have changed the contents: what the server has now nobody has told; see `handles.claims`."""
@@ -115,6 +118,13 @@ def promised(request: CreateRequest, granted: Mapping[bytes, bytes]) -> tuple[by
         return guid, Durability.NONE
     persistent = DurableHandleResponseV2.parse(granted[DURABLE_HANDLE_V2]).flags & PERSISTENT
     return guid, Durability.PERSISTENT if persistent else Durability.DURABLE_V2
+
+
+def kept_for(granted: Mapping[bytes, bytes]) -> float:
+    """Return for how many seconds an open is kept by the answer to its CREATE, 0 if that does not say."""
+    if DURABLE_HANDLE_V2 not in granted:
+        return 0.0
+    return DurableHandleResponseV2.parse(granted[DURABLE_HANDLE_V2]).timeout / 1000
 
 
 class OpenTable:

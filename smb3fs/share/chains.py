@@ -22,7 +22,7 @@ from smb3fs.connection import Answer
 from smb3fs.errors import Status, StatusError
 from smb3fs.handles.attributes import FileAttributes
 from smb3fs.handles.leases import RH, RWH, Lease
-from smb3fs.handles.opens import Open, OpenTable, promised
+from smb3fs.handles.opens import Open, OpenTable, kept_for, promised
 from smb3fs.handles.renamed import SecondNames
 from smb3fs.trace import Trace
 from smb3fs.wire.codec import ns_to_filetime, utf16
@@ -295,6 +295,7 @@ class Chains:
             posix=POSIX_GUID in contexts,
         )
         handle.create_guid, handle.durability = promised(request, contexts)
+        handle.timers.kept_for = kept_for(contexts)
         acknowledgement = self._leases.granted(handle, request.contexts, contexts, file_id)
         if acknowledgement is not None:
             session.post([acknowledgement])

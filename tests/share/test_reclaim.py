@@ -375,6 +375,30 @@ async def test_it_is_asked_first_for_what_nobody_else_can_have_changed(expect_lo
         assert kept.tally == (4, 0, 0)
 
 
+@pytest.mark.parametrize(("pause", "asked"), [(57, {"e\\1", "e\\2"}), (30, {"d\\1", "d\\2"}), (80, {"d\\1", "d\\2"})])
+@trio_test
+async def test_it_is_asked_first_for_what_it_cannot_forget_over_it(
+    pause: float, asked: set[str], expect_log: ExpectLog
+) -> None:
+    """A timer that a loss has left a minute before deletes what is refused: one open, and no younger one."""
+    expect_log(UNGIVEN)
+    async with keeping() as kept:
+        for name in ("d\\1", "d\\2", "d\\3"):
+            await kept.open(name, Durability.PERSISTENT, write=False)
+        await kept.lose(pause)
+        assert kept.tally == (3, 0, 0)
+        tree = kept.stage.tree
+        tree.add("e", directory=True)
+        for name in ("e\\1", "e\\2"):
+            tree.add(name, b"younger")
+            (await kept.open(name, Durability.PERSISTENT)).doubts = 1  # as for the rest others would do better
+        until, before = trio.current_time() + 1, len(kept.desk.claims)
+        kept.desk.refuse = lambda _: REFUSED if trio.current_time() < until else None
+        await kept.lose()
+        assert kept.tally == (8, 0, 0)
+        assert {request.name for request in kept.desk.claims[before:-5]} == asked
+
+
 @trio_test
 async def test_those_that_are_asked_for_first_may_be_the_ones_that_are_gone(expect_log: ExpectLog) -> None:
     """Samba has forgotten just these two: the others, too, are asked for before the server's time is over."""
