@@ -48,8 +48,10 @@ LAST_REMOVAL: Final = 60.0
 LOOKS: Final = (0.3, 0.7, 2.0, 7.0, 0.0)
 # Seconds from the break of H to the first attempt to have it back, and to each further one.
 REGAINING: Final = (0.01, 0.1, 1.0, 5.0)
-# Seconds after which a server has heard what was on its way to it by a channel that is lost.
-HEARD: Final = 5.0
+# Seconds from the loss of a channel to the first look for what the server has opened behind a repetition, and to each
+# further one: it hears what was on its way when the process that reads it has done with something else, such as a break
+# that nobody acknowledges (35 s), or when a relay lets it through.
+HEARD: Final = (5.0, 20.0, 60.0)
 
 
 class Line:
@@ -297,8 +299,20 @@ class Line:
             self._regaining.discard(lease)
 
     async def _close_late(self, session: Session) -> None:
-        """Close what the server may have opened behind a repetition, when it has had time to hear of it."""
-        await trio.sleep(HEARD)
+        """Close what the server may have opened behind a repetition, when it has had time to hear of it.
+
+        By then it may know of nothing, and hear of it yet, so that it is asked again.
+        """
+        lost: list[CreateRequest] = []
+        for pause in HEARD:
+            await trio.sleep(pause)
+            lost = lost or self._lost_creates(session)
+            if session is not self.pool.session or not lost:
+                return
+            await self._unwatched(session, self.share.close_late(session, lost))
+
+    def _lost_creates(self, session: Session) -> list[CreateRequest]:
+        """Take over what was lost with a channel of a session, and leave what belongs to others that are not over."""
         late, others = self.pool.lost_creates, deque[tuple[Session, Request]]()
         lost = []
         while late:
@@ -308,8 +322,7 @@ class Line:
             elif of is self.pool.session:
                 others.append((of, request))
         late.extend(others)
-        if session is self.pool.session:
-            await self._unwatched(session, self.share.close_late(session, lost))
+        return lost
 
     @staticmethod
     async def _unwatched(session: Session, doing: Awaitable[None]) -> None:

@@ -10,8 +10,9 @@ It is done in the background: what goes on meanwhile is what would go on with a 
 
 A CREATE of the lost channel may be read by the server after its repetition has been answered, used and perhaps closed:
 Samba knows a CREATE again only until its open is used. What it opens then nobody knows, and the file cannot be removed
-for as long as the session lasts. It is known by its CreateGuid, since nobody uses it: so some time later the CREATE is
-sent once more as a repetition. What that gets is what has come late, or is opened by it, and is closed; or it is ours.
+for as long as the session lasts. It is known by its CreateGuid, since nobody uses it: so some time later, and again,
+the CREATE is sent once more as a repetition. What that gets is what has come late, or is opened by it, and is closed;
+or it is ours.
 """
 
 from __future__ import annotations

@@ -250,7 +250,39 @@ async def test_what_was_lost_with_a_channel_is_looked_for_some_time_later(monkey
         line.recovery.parted(session)
         await settle()
         assert looked == []
-        await trio.sleep(HEARD + 0.1)
-        assert looked == [(session, [request])]
+        for times, pause in enumerate(HEARD, 1):
+            await trio.sleep(pause + 0.1)
+            assert looked == [(session, [request])] * times
         assert not line.pool.lost_creates
+        await trio.sleep(3600)
+        assert len(looked) == len(HEARD)
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("late", HEARD)
+@trio_test
+async def test_what_the_server_opens_however_late_is_closed(late: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It knows of nothing when it is asked for the first time, as the one who reads the lost channel was busy."""
+    async with losing(available=False) as lost, trio.open_nursery() as nursery:
+        stage, line = lost.stage, a_line(nursery)
+        handle = await stage.share.open("f", read=True, write=True, expect=None)
+        session = stage.world.pool.session
+        assert session is not None
+        await stage.share.read(handle, 0, 1)
+
+        async def look(*_: object) -> int:
+            await trio.lowlevel.checkpoint()
+            return 0
+
+        line.share = stage.share
+        monkeypatch.setattr(line.share, "look_for_breaks", look)
+        line.pool.attach(session)
+        line.pool.lost_creates.append((session, handle.request))
+        line.recovery.parted(session)
+        await trio.sleep(late - 1)
+        await session.call([handle.request])
+        assert stage.server.open_handles == ["f", "f"]
+        await trio.sleep(sum(HEARD))
+        assert stage.server.open_handles == ["f"]
+        stage.share.close(handle)
         nursery.cancel_scope.cancel()
