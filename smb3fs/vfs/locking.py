@@ -11,8 +11,8 @@ waits for any of this; therefore a lock may wait until the kernel has dropped th
 reads under way to be answered: who gets a lock must see what was written under the one before.
 
 Locks stay with the handle that has them. If that is lost with its connection, all who had locks on the file get EIO for
-what they do through the descriptors by which they set them, whether these have handles of their own or not: others may
-have had the locks in between. Who opens the file anew begins with none.
+what they do through the descriptors by which they set them, whether these have handles of their own or not, and for
+close(2) if for nothing else: others may have had the locks in between. Who opens the file anew begins with none.
 """
 
 from __future__ import annotations
@@ -465,6 +465,7 @@ def release_owner(state: State, file: OpenFile, owner: Owner) -> InodeLocks | No
         file.lock_owners.discard(owner)
     if locks is not None:
         locks.bereaved.discard(owner)
+        locks.untold.discard(owner)
     if locks is None or not locks.space(owner).drop(owner.number):
         return None
     locks.note_change()
@@ -482,6 +483,7 @@ def release(state: State, file: OpenFile) -> InodeLocks | None:
         return None
     dropped = [locks.space(owner).drop(owner.number) for owner in file.lock_owners or ()]
     locks.bereaved -= file.lock_owners or set()
+    locks.untold &= locks.bereaved
     if file.inode.opens == 1:
         del state.locks.by_inode[file.inode.number]
         if locks.carrier is not None and locks.ours:

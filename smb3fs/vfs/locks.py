@@ -74,6 +74,8 @@ class InodeLocks:
         self.stale = False
         # Whose locks were lost with the handle that had them, and who has not closed the file since.
         self.bereaved: set[Owner] = set()
+        # ... and who of these was not told so by any call yet.
+        self.untold: set[Owner] = set()
         self._changed = trio.Event()
 
     def space(self, owner: Owner) -> RangeLocks:
@@ -124,14 +126,17 @@ class InodeLocks:
 
     def lose_carrier(self) -> None:
         """Forget everything, but not who had relied on it."""
-        self.bereaved |= {Owner(flock=False, number=lock.owner) for lock in self._fcntl}
-        self.bereaved |= {Owner(flock=True, number=lock.owner) for lock in self._flock}
+        holders = {Owner(flock=False, number=lock.owner) for lock in self._fcntl}
+        holders |= {Owner(flock=True, number=lock.owner) for lock in self._flock}
+        self.bereaved |= holders
+        self.untold |= holders
         self.forget()
 
     def check(self, file: OpenFile) -> None:
         """Raise ConnectionLost for a file through which locks were set that are lost; others may have had them."""
         if self.bereaved and file.lock_owners and not self.bereaved.isdisjoint(file.lock_owners):
-            raise ConnectionLost("locks on the file were lost with a connection")
+            self.untold -= file.lock_owners
+            raise locks_lost()
 
     def lose(self, piece: Piece) -> None:
         """Take what is not covered any more from whoever holds it."""
@@ -141,6 +146,11 @@ class InodeLocks:
                 if start < end and not self.ledger.covers(Piece(start, end, lock.exclusive)):
                     space.unset(lock.owner, start, end)
         self.note_change()
+
+
+def locks_lost() -> ConnectionLost:
+    """Return what befalls those whose locks others may have had."""
+    return ConnectionLost("locks on the file were lost with a connection")
 
 
 class Locks:
@@ -218,6 +228,20 @@ class Locks:
         if not self._share.usable(file.handle) or not (locks.carrier.writable if write else locks.readable):
             return file.handle
         return locks.carrier
+
+    def are_lost(self, file: OpenFile, owner: int) -> bool:
+        """Whether somebody who closes a file has lost locks on it, and no call has told so.
+
+        `owner` is whose fcntl(2) locks end with that. Who has set those of flock(2) is not known, so all are told who
+        close the descriptor by which that was done.
+        """
+        locks = self.by_inode.get(file.inode.number)
+        if locks is None:
+            return False
+        if locks.carrier is not None and not self._share.usable(locks.carrier):
+            self.lose_carrier(locks)
+        through = file.lock_owners or ()
+        return any(one in through if one.flock else one.number == owner for one in locks.untold)
 
     def would_deadlock(self, wish: Wish, holders: set[int]) -> bool:
         """Whether those who are in the way wait, in the end, for whoever asks; flock(2) is not to tell."""

@@ -25,6 +25,7 @@ from smb3fs.vfs import locking
 from smb3fs.vfs.attributes import Settings
 from smb3fs.vfs.backend import ShareVerbs
 from smb3fs.vfs.files import OpenFile, Owner
+from smb3fs.vfs.locks import InodeLocks, locks_lost
 from smb3fs.vfs.verbs import Verbs
 from smb3fs.vfs.wall import Answer, may_wait, settle
 from smb3fs.wire.codec import Buffer
@@ -133,9 +134,20 @@ class WritingVerbs(Verbs):
             await settle(self._give_up_locks(file, owner))
 
     def _give_up_locks(self, file: OpenFile, owner: int | None) -> Answer[None]:
-        """Give up an owner's locks on a file."""
-        locks = locking.release_owner(self.state, file, Owner(False, owner)) if owner is not None else None
+        """Give up an owner's locks on a file; if they are lost, and nobody was told, this is the last time to do so."""
+        if owner is None:
+            return None
+        lost = self.state.locks.are_lost(file, owner)
+        locks = locking.release_owner(self.state, file, Owner(False, owner))
+        if lost:
+            return self._tell_of_loss(locks)
         return locking.settle(self.state, locks) if locks is not None else None
+
+    async def _tell_of_loss(self, locks: InodeLocks | None) -> None:
+        """Say that locks are lost, once the server has heard of those that have been set since."""
+        if locks is not None:
+            await locking.settle(self.state, locks)
+        raise locks_lost()
 
     @may_wait
     def fsync(self, fh: int, datasync: bool) -> Answer[None]:

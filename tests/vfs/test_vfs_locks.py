@@ -637,6 +637,48 @@ async def test_locks_lost_with_a_handle_of_their_own_are_missed_by_those_who_hel
     assert w.state.locks.by_inode == {}
 
 
+@pytest.mark.parametrize("holder", [A, FA])
+@in_trio
+async def test_who_closes_a_file_is_told_of_locks_that_are_lost(
+    holder: Owner, expect_log: Callable[[str], None]
+) -> None:
+    """What he has done under them, to other files too, may have been done beside others; nothing else may tell him."""
+    expect_log("flush: ConnectionLost")
+    w = Locking()
+    fh, other = await w.open("f", os.O_RDWR), await w.open("f", os.O_RDWR)
+    await w.lock(fh, holder, 0, 10)
+    w.share.lose_connection()
+    await w.flush(other, B)
+    if holder is A:
+        await w.flush(fh, B)  # another process, which has inherited the descriptor
+    with fails(errno.EIO):
+        await w.flush(fh, A)
+    if holder is A:
+        await w.flush(fh, A)
+        await w.flush(other, A)
+    await w.release(fh)
+    await w.release(other)
+    w.nothing_left()
+
+
+@in_trio
+async def test_who_has_locked_by_another_descriptor_since_is_told_too(expect_log: Callable[[str], None]) -> None:
+    expect_log("flush: ConnectionLost")
+    w = Locking()
+    fh = await w.open("f", os.O_RDWR)
+    await w.lock(fh, A, 0, 10)
+    w.share.lose_connection()
+    again = await w.open("f", os.O_RDWR)
+    await w.lock(again, A, 20, 30)
+    with fails(errno.EIO):
+        await w.flush(fh, A)
+    assert w.pieces() == []  # a close gives up all that its process has locked
+    await w.release(fh)
+    await w.flush(again, A)
+    await w.release(again)
+    w.nothing_left()
+
+
 @in_trio
 async def test_a_wait_ends_with_the_connection(expect_log: Callable[[str], None]) -> None:
     expect_log("setlkw: ConnectionLost")
