@@ -21,7 +21,7 @@ import os
 
 from smb3fs.cache.writes import Cause
 from smb3fs.trace import Trace
-from smb3fs.vfs import locking
+from smb3fs.vfs import locking, server_locks
 from smb3fs.vfs.attributes import Settings
 from smb3fs.vfs.backend import ShareVerbs
 from smb3fs.vfs.files import OpenFile, Owner
@@ -141,12 +141,12 @@ class WritingVerbs(Verbs):
         locks = locking.release_owner(self.state, file, Owner(False, owner))
         if lost:
             return self._tell_of_loss(locks)
-        return locking.settle(self.state, locks) if locks is not None else None
+        return server_locks.settle(self.state, locks) if locks is not None else None
 
     async def _tell_of_loss(self, locks: InodeLocks | None) -> None:
         """Say that locks are lost, once the server has heard of those that have been set since."""
         if locks is not None:
-            await locking.settle(self.state, locks)
+            await server_locks.settle(self.state, locks)
         raise locks_lost()
 
     @may_wait
@@ -190,4 +190,4 @@ class WritingVerbs(Verbs):
     def _release(self, file: OpenFile) -> Answer[None]:
         """Close a file."""
         locks = locking.release(self.state, file)
-        return locking.settle(self.state, locks) if locks is not None else None
+        return server_locks.settle(self.state, locks) if locks is not None else None
