@@ -125,3 +125,17 @@ class FileAttributes(NamedTuple):
             filetime_to_ns(info.last_write_time),
             filetime_to_ns(info.change_time),
         ).with_owned(info.owned)
+
+
+class Basics(NamedTuple):
+    """What is to be set of a file: times in ns since the epoch (None: left), FILE_ATTRIBUTE bits (0: left)."""
+
+    created: int | None = None
+    accessed: int | None = None
+    modified: int | None = None
+    attributes: int = 0
+
+    @property
+    def times(self) -> tuple[int | None, int | None, int | None]:
+        """The times, in the order of the wire."""
+        return self.created, self.accessed, self.modified

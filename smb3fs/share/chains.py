@@ -20,7 +20,7 @@ from smb3fs.channels.pool import Held, Pool, Repeat
 from smb3fs.channels.session import Session
 from smb3fs.connection import Answer
 from smb3fs.errors import Status, StatusError
-from smb3fs.handles.attributes import FileAttributes
+from smb3fs.handles.attributes import Basics, FileAttributes
 from smb3fs.handles.leases import RH, RWH, Lease
 from smb3fs.handles.opens import Open, OpenTable, kept_for, promised
 from smb3fs.handles.renamed import SecondNames
@@ -420,12 +420,10 @@ def check_expected(expected: int | None, found: int) -> None:
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
 
 
-def basic_information(
-    created: int | None, accessed: int | None, modified: int | None, attributes: int
-) -> FileBasicInformation:
+def basic_information(wish: Basics) -> FileBasicInformation:
     """Build the information that sets times and attributes."""
-    creation, access, write = (LEAVE_TIME if ns is None else ns_to_filetime(ns) for ns in (created, accessed, modified))
-    return FileBasicInformation(creation, access, write, LEAVE_TIME, attributes)
+    created, accessed, modified = (LEAVE_TIME if ns is None else ns_to_filetime(ns) for ns in wish.times)
+    return FileBasicInformation(created, accessed, modified, LEAVE_TIME, wish.attributes)
 
 
 def set_info(

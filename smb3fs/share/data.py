@@ -12,7 +12,7 @@ from smb3fs.channels.channel import Channel
 from smb3fs.channels.pool import Repeat
 from smb3fs.connection import Answer
 from smb3fs.errors import Smb3fsError, Status, StatusError, WireError
-from smb3fs.handles.attributes import FileAttributes
+from smb3fs.handles.attributes import Basics, FileAttributes
 from smb3fs.handles.opens import Open
 from smb3fs.share.chains import Chains, basic_information, raise_first, set_info
 from smb3fs.wire.codec import Buffer
@@ -157,19 +157,12 @@ class Data(Chains):
         self._trace.bytes_written += count
         return count
 
-    async def write_and_set_times(
-        self,
-        handle: Open,
-        offset: int,
-        data: Buffer,
-        *,
-        accessed: int | None,
-        modified: int | None,
-        check: Callable[[], None] | None = None,
+    async def write_and_set(
+        self, handle: Open, offset: int, data: Buffer, wish: Basics, *, check: Callable[[], None] | None = None
     ) -> FileAttributes | None:
-        """Write as `write` does, then set times; where one request takes the data, in one round trip.
+        """Write as `write` does, then set times and bits; where one request takes the data, in one round trip.
 
-        None says that all was written, and the times are not set: who asks for that alone finds out why.
+        None says that all was written, and these are not set: who asks for that alone finds out why.
         """
         session = await self._pool.ready(handle)
         if len(data) > session.payload_limit(min(session.agreed.max_write, self._wsize, AT_ONCE)):
@@ -178,7 +171,7 @@ class Data(Chains):
         query = self._query(handle)
         chain: list[Request] = [
             WriteRequest(handle.file_id, offset, memoryview(data)),
-            set_info(basic_information(None, accessed, modified, 0), handle),
+            set_info(basic_information(wish), handle),
             query,
         ]
         _, answers = await self._pool.call(chain, handle=handle, repeat=Repeat.REPLAY, check=check)

@@ -12,7 +12,7 @@ from smb3fs.channels.pool import Repeat
 from smb3fs.channels.session import Session
 from smb3fs.connection import Answer
 from smb3fs.errors import Smb3fsError, Status, StatusError
-from smb3fs.handles.attributes import FileAttributes
+from smb3fs.handles.attributes import Basics, FileAttributes
 from smb3fs.handles.leases import Lease
 from smb3fs.handles.lock_requests import sure_of_locks
 from smb3fs.handles.opens import Durability, Open
@@ -362,39 +362,22 @@ class Files(Links, Sharing, Data):
 
         return await self._anew(cut)
 
-    async def set_basic(
-        self,
-        path: str,
-        *,
-        expect: int | None,
-        created: int | None = None,
-        accessed: int | None = None,
-        modified: int | None = None,
-        attributes: int = 0,
-    ) -> FileAttributes:
-        """Set times (ns since the epoch, None = leave) and FILE_ATTRIBUTE bits (0 = leave) of the file `expect`."""
+    async def set_basic(self, path: str, wish: Basics, *, expect: int | None) -> FileAttributes:
+        """Set times and FILE_ATTRIBUTE bits of the file `expect`."""
 
         async def open_it(options: int) -> Open:
             return await self._expected(path, SET_ACCESS, options, expect)
 
         async def set_it() -> FileAttributes:
             handle = await self.at_point(open_it)
-            return await self._set_and_close(handle, basic_information(created, accessed, modified, attributes))
+            return await self._set_and_close(handle, basic_information(wish))
 
         told = await self._anew(set_it)
         return await self.recognised(path, told)
 
-    async def set_basic_open(
-        self,
-        handle: Open,
-        *,
-        created: int | None = None,
-        accessed: int | None = None,
-        modified: int | None = None,
-        attributes: int = 0,
-    ) -> FileAttributes:
+    async def set_basic_open(self, handle: Open, wish: Basics) -> FileAttributes:
         """Set times and FILE_ATTRIBUTE bits of an open file."""
-        return await self._set(handle, basic_information(created, accessed, modified, attributes))
+        return await self._set(handle, basic_information(wish))
 
 
 def _access(read: bool, write: bool) -> int:

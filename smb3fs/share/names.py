@@ -7,7 +7,7 @@ from typing import Final
 
 from smb3fs.channels.pool import Repeat
 from smb3fs.errors import ConnectionLost, Status, StatusError, WireError
-from smb3fs.handles.attributes import KIND_OF_TAG, FileAttributes
+from smb3fs.handles.attributes import KIND_OF_TAG, Basics, FileAttributes
 from smb3fs.handles.hidden_names import hidden_name
 from smb3fs.share.chains import (
     CLOSE_RELATED,
@@ -142,7 +142,7 @@ class Names(Opening):
                 return
             if error.status != Status.CANNOT_DELETE:
                 raise
-            writable = set_info(basic_information(None, None, None, FileAttribute.NORMAL))
+            writable = set_info(basic_information(Basics(attributes=FileAttribute.NORMAL)))
             request = self._create(path, DELETE_ACCESS | AccessMask.WRITE_ATTRIBUTES, options=options)
             await self._once([request, writable, delete, CLOSE_RELATED], removed)
 

@@ -13,7 +13,7 @@ from typing import Final
 from smb3fs.channels.pool import Repeat
 from smb3fs.channels.session import Session
 from smb3fs.errors import Smb3fsError, Status, StatusError
-from smb3fs.handles.attributes import FileAttributes
+from smb3fs.handles.attributes import Basics, FileAttributes
 from smb3fs.handles.opens import Open
 from smb3fs.share.chains import CLOSE_RELATED, QUERY_INTERNAL, STAT_ACCESS, internal_id
 from smb3fs.share.files import Files, VolumeSpace
@@ -120,40 +120,20 @@ class Posix(Files):
             raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
         return told
 
-    async def set_basic_open(
-        self,
-        handle: Open,
-        *,
-        created: int | None = None,
-        accessed: int | None = None,
-        modified: int | None = None,
-        attributes: int = 0,
-    ) -> FileAttributes:
+    async def set_basic_open(self, handle: Open, wish: Basics) -> FileAttributes:
         """Set times and FILE_ATTRIBUTE bits of an open file; EOPNOTSUPP where Samba does not, see `truncate`."""
         try:
-            told = await super().set_basic_open(
-                handle, created=created, accessed=accessed, modified=modified, attributes=attributes
-            )
-            return await self._owned(handle, told)
+            return await self._owned(handle, await super().set_basic_open(handle, wish))
         except StatusError as error:
             if not self._posix or error.status != Status.OBJECT_NAME_NOT_FOUND:
                 raise
             raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP)) from error
 
-    async def write_and_set_times(
-        self,
-        handle: Open,
-        offset: int,
-        data: Buffer,
-        *,
-        accessed: int | None,
-        modified: int | None,
-        check: Callable[[], None] | None = None,
+    async def write_and_set(
+        self, handle: Open, offset: int, data: Buffer, wish: Basics, *, check: Callable[[], None] | None = None
     ) -> FileAttributes | None:
-        """Write, then set times; None if they are not set, or not all that they are with is known."""
-        told = await super().write_and_set_times(
-            handle, offset, data, accessed=accessed, modified=modified, check=check
-        )
+        """Write, then set times and bits; None if they are not set, or not all that they are with is known."""
+        told = await super().write_and_set(handle, offset, data, wish, check=check)
         if told is None:
             return None
         try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from smb3fs.handles.attributes import FileAttributes
+from smb3fs.handles.attributes import Basics, FileAttributes
 from smb3fs.handles.ledger import Piece, Step
 from smb3fs.handles.opens import Open
 from smb3fs.share.files import VolumeSpace
@@ -162,43 +162,16 @@ class ShareVerbs(Protocol):
     async def truncate_path(self, path: str, size: int, /, expect: int | None) -> FileAttributes:
         """Set the size of the file at `path`, if its file id is `expect`."""
 
-    async def set_basic(
-        self,
-        path: str,
-        /,
-        *,
-        expect: int | None,
-        created: int | None = None,
-        accessed: int | None,
-        modified: int | None,
-        attributes: int,
-    ) -> FileAttributes:
-        """Set times (ns since the epoch, None = leave) and FILE_ATTRIBUTE bits (0 = leave) by path."""
+    async def set_basic(self, path: str, wish: Basics, /, *, expect: int | None) -> FileAttributes:
+        """Set times and FILE_ATTRIBUTE bits by path."""
 
-    async def set_basic_open(
-        self,
-        handle: Open,
-        /,
-        *,
-        created: int | None = None,
-        accessed: int | None,
-        modified: int | None,
-        attributes: int,
-    ) -> FileAttributes:
+    async def set_basic_open(self, handle: Open, wish: Basics, /) -> FileAttributes:
         """Set times and FILE_ATTRIBUTE bits of an open file."""
 
-    async def write_and_set_times(
-        self,
-        handle: Open,
-        offset: int,
-        data: Buffer,
-        /,
-        *,
-        accessed: int | None,
-        modified: int | None,
-        check: Callable[[], None] | None = None,
+    async def write_and_set(
+        self, handle: Open, offset: int, data: Buffer, wish: Basics, /, *, check: Callable[[], None] | None = None
     ) -> FileAttributes | None:
-        """Write as `write` does, then set times in the same exchange; None if all is written, and they are not set."""
+        """Write as `write` does, then set these in the same exchange; None if all is written, and they are not set."""
 
     async def extended_attributes(self, path: str, expect: int | None, /) -> Sequence[ExtendedAttribute]:
         """Return the extended attributes of the file with the id `expect`."""

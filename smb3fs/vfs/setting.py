@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from smb3fs.handles.attributes import FileAttributes
+from smb3fs.handles.attributes import Basics, FileAttributes
 from smb3fs.handles.opens import Open
 from smb3fs.vfs import posix
 from smb3fs.vfs.attributes import Entry, SetAttr
 from smb3fs.vfs.inodes import Inode
+from smb3fs.vfs.state import State
 from smb3fs.vfs.verbs import Verbs
 from smb3fs.vfs.wall import waits
 from smb3fs.wire.codec import Buffer
@@ -41,7 +42,7 @@ class SettingVerbs(Verbs):
                 told = told or await self.state.attributes(inode)
                 attributes = presentation.with_readonly(told.attributes, readonly)
             if attributes or (changes.sets_times and settled is None):
-                told = await self._set_basic(inode, changes, attributes)
+                told = await set_basic(self.state, inode, _times(changes)._replace(attributes=attributes))
         finally:
             self.state.directories.note_change_of(inode)
         if told is None:
@@ -56,13 +57,11 @@ class SettingVerbs(Verbs):
         That is how an archive is unpacked and a file copied: written, given its times, closed.
         """
         told: FileAttributes | None = None
-        accessed, modified = _times(changes)
+        times = _times(changes)
 
         async def last(handle: Open, offset: int, data: Buffer, /, *, check: Callable[[], None] | None = None) -> int:
             nonlocal told
-            told = await self._share.write_and_set_times(
-                handle, offset, data, accessed=accessed, modified=modified, check=check
-            )
+            told = await self._share.write_and_set(handle, offset, data, times, check=check)
             return len(data)
 
         await self.state.settle(inode, last=last if changes.only_times else None)
@@ -80,7 +79,7 @@ class SettingVerbs(Verbs):
                 with self._files.changing(inode):
                     told = await self._truncate(inode, changes.size, fh)
             if changes.sets_times and settled is None:
-                told = await self._set_basic(inode, changes, 0)
+                told = await set_basic(self.state, inode, _times(changes))
         finally:
             self.state.directories.note_change_of(inode)
         if told is None:
@@ -101,31 +100,21 @@ class SettingVerbs(Verbs):
             )
         return told
 
-    async def _set_basic(self, inode: Inode, changes: SetAttr, attributes: int) -> FileAttributes:
-        """Set times and FILE_ATTRIBUTE bits through a handle that may write, or by path."""
-        accessed, modified = _times(changes)
-        told = await self.state.through_writer(
-            inode,
-            lambda handle: self._share.set_basic_open(
-                handle, accessed=accessed, modified=modified, attributes=attributes
-            ),
-        )
-        if told is None:
-            told = await self.state.by_path(
-                inode,
-                lambda path: self._share.set_basic(
-                    path, expect=inode.expect, accessed=accessed, modified=modified, attributes=attributes
-                ),
-            )
-        return told
+
+async def set_basic(state: State, inode: Inode, wish: Basics) -> FileAttributes:
+    """Set times and FILE_ATTRIBUTE bits through a handle that may write, or by path."""
+    told = await state.through_writer(inode, lambda handle: state.share.set_basic_open(handle, wish))
+    if told is None:
+        told = await state.by_path(inode, lambda path: state.share.set_basic(path, wish, expect=inode.expect))
+    return told
 
 
-def _times(changes: SetAttr) -> tuple[int | None, int | None]:
+def _times(changes: SetAttr) -> Basics:
     """Return the times of access and of the last write that are to be set, as the layers below take them.
 
     For them 0 is no time; one nanosecond later is the same time in a FILETIME.
     """
-    return (
-        1 if changes.atime_ns == 0 else changes.atime_ns,
-        1 if changes.mtime_ns == 0 else changes.mtime_ns,
+    return Basics(
+        accessed=1 if changes.atime_ns == 0 else changes.atime_ns,
+        modified=1 if changes.mtime_ns == 0 else changes.mtime_ns,
     )

@@ -23,12 +23,12 @@ from typing import Final, NamedTuple, NoReturn
 import trio
 
 from smb3fs.errors import Status, StatusError, WireError
-from smb3fs.handles.attributes import FileAttributes
-from smb3fs.handles.opens import Open
+from smb3fs.handles.attributes import Basics
 from smb3fs.vfs.anticipation import Anticipation
 from smb3fs.vfs.attributes import NORMAL, SETTABLE
 from smb3fs.vfs.inodes import Inode
 from smb3fs.vfs.names import NameMapping
+from smb3fs.vfs.setting import set_basic
 from smb3fs.vfs.state import State
 from smb3fs.wire.codec import MAX_FILETIME, filetime_to_ns, ns_to_filetime
 from smb3fs.wire.directory import DirectoryEntry
@@ -175,12 +175,12 @@ async def _set(state: State, inode: Inode, name: bytes, value: bytes, flags: int
             await state.by_path(inode, lambda path: share.set_security(path, parts, value, expect=inode.expect))
         elif name in DOS_ATTRIBUTES:
             (bits,) = _unpack(_ATTRIBUTES, value)
-            await _set_basic(state, inode, None, bits & SETTABLE or NORMAL)
+            await _set_basic(state, inode, Basics(attributes=bits & SETTABLE or NORMAL))
         elif name in CREATION_TIME:
             (filetime,) = _unpack(_FILETIME, value)
             if not 0 < filetime <= MAX_FILETIME:  # these are orders, not times
                 _refuse(errno.EINVAL)
-            await _set_basic(state, inode, filetime_to_ns(filetime) or 1, 0)
+            await _set_basic(state, inode, Basics(created=filetime_to_ns(filetime) or 1))
         elif name.startswith(STREAM):
             stream = _stream_name(state, name)
             await state.by_path(
@@ -224,21 +224,9 @@ async def _set_attribute(state: State, inode: Inode, name: bytes, value: bytes, 
     )
 
 
-async def _set_basic(state: State, inode: Inode, created: int | None, attributes: int) -> None:
-    """Set the time of birth or the FILE_ATTRIBUTE bits, through a handle that may write or by path."""
-    share = state.share
-
-    def through(handle: Open) -> Awaitable[FileAttributes]:
-        return share.set_basic_open(handle, created=created, accessed=None, modified=None, attributes=attributes)
-
-    told = await state.through_writer(inode, through)
-    if told is None:
-        told = await state.by_path(
-            inode,
-            lambda path: share.set_basic(
-                path, expect=inode.expect, created=created, accessed=None, modified=None, attributes=attributes
-            ),
-        )
+async def _set_basic(state: State, inode: Inode, wish: Basics) -> None:
+    """Set the time of birth or the FILE_ATTRIBUTE bits."""
+    told = await set_basic(state, inode, wish)
     state.inodes.adopt(inode, told.file_id, told.created)
 
 

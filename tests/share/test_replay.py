@@ -21,6 +21,7 @@ from world import agreed
 
 from smb3fs.channels.session import Session
 from smb3fs.errors import ConnectionLost, Status, StatusError, errno_of
+from smb3fs.handles.attributes import Basics
 from smb3fs.handles.forsaken import Forsaken
 from smb3fs.handles.ledger import Ledger, Piece, Step
 from smb3fs.handles.opens import Durability, Open
@@ -128,7 +129,7 @@ async def test_so_are_other_changes_of_it(lost: str, size: int) -> None:
         made.lose(lost, "SET_INFO")
         assert (await made.share.truncate(handle, size)).size == size
         made.lose(lost, "SET_INFO")
-        told = await made.share.set_basic_open(handle, modified=1_700_000_000 * 10**9)
+        told = await made.share.set_basic_open(handle, Basics(modified=1_700_000_000 * 10**9))
         assert told.modified == 1_700_000_000 * 10**9
         made.lose(lost)
         await made.share.flush(handle)
@@ -143,7 +144,7 @@ async def test_so_is_a_write_with_times_behind_it(lost: str) -> None:
     async with losing() as made:
         handle = await opened(made)
         made.lose(lost, "WRITE")
-        told = await made.share.write_and_set_times(handle, 2, b"NEW", accessed=None, modified=1_700_000_000 * 10**9)
+        told = await made.share.write_and_set(handle, 2, b"NEW", Basics(modified=1_700_000_000 * 10**9))
         assert told is not None
         assert told.modified == 1_700_000_000 * 10**9
         assert bytes(made.tree.nodes["f"].data) == b"coNEWnts of f"
@@ -721,7 +722,7 @@ async def test_changes_by_path_are_made_again_from_the_start(lost: str) -> None:
             made.lose(lost, number=number)
             assert (await made.share.truncate_path("f", 4, expect)).size == 4
             made.lose(lost, number=number)
-            assert (await made.share.set_basic("f", expect=expect, modified=10**18)).modified == 10**18
+            assert (await made.share.set_basic("f", Basics(modified=10**18), expect=expect)).modified == 10**18
         await made.stage.nothing_open()
 
 

@@ -14,6 +14,7 @@ from tree_server import Tree, TreeServer, usual_descriptor
 from world import agreed
 
 from smb3fs.errors import ConnectionLost, Smb3fsError, Status, StatusError, WireError
+from smb3fs.handles.attributes import Basics
 from smb3fs.handles.opens import Open
 from smb3fs.share.listing import Listing
 from smb3fs.share.share import Share
@@ -56,9 +57,9 @@ VERBS: dict[str, Verb] = {
     "flush": lambda share: on_handle(share, share.flush),
     "attributes": lambda share: on_handle(share, share.attributes),
     "truncate": lambda share: on_handle(share, lambda handle: share.truncate(handle, 3)),
-    "set_basic_open": lambda share: on_handle(share, lambda handle: share.set_basic_open(handle, modified=1)),
+    "set_basic_open": lambda share: on_handle(share, lambda handle: share.set_basic_open(handle, Basics(modified=1))),
     "truncate_path": lambda share: share.truncate_path("f", 3, None),
-    "set_basic": lambda share: share.set_basic("f", expect=None, modified=1),
+    "set_basic": lambda share: share.set_basic("f", Basics(modified=1), expect=None),
     "extended_attributes": lambda share: share.extended_attributes("f", None),
     "attached": lambda share: share.attached("f", None),
     "set_extended_attribute": lambda share: share.set_extended_attribute("f", b"new", b"1", expect=None),

@@ -12,6 +12,7 @@ from stage import staged
 from tree_server import Node, Tree
 
 from smb3fs.errors import Status, StatusError, errno_of
+from smb3fs.handles.attributes import Basics
 from smb3fs.share.share import Share
 from smb3fs.wire.create import FileAttribute
 from smb3fs.wire.mfsymlink import SIZE, MfSymlink
@@ -192,7 +193,7 @@ async def test_another_file_gets_no_second_name() -> None:
 async def test_times_of_a_link() -> None:
     async with staged() as stage:
         await stage.share.make_link("link", LINK)
-        told = await stage.share.set_basic("link", expect=None, modified=5 * 10**9)
+        told = await stage.share.set_basic("link", Basics(modified=5 * 10**9), expect=None)
         assert (told.kind, told.target, told.modified) == (stat.S_IFLNK, LINK, 5 * 10**9)
         await stage.nothing_open()
 

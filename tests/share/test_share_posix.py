@@ -15,6 +15,7 @@ from stage import Stage, staged, usual_tree
 from world import agreed
 
 from smb3fs.errors import Status, StatusError, errno_of
+from smb3fs.handles.attributes import Basics
 from smb3fs.wire.create import CreateRequest
 from smb3fs.wire.header import Command
 from smb3fs.wire.posix import POSIX_GUID, PosixDirectoryEntry, posix_entry_offsets
@@ -95,7 +96,7 @@ async def test_every_create_says_so() -> None:
         share.close(handle)
         share.close(await share.open("new", read=True, write=False, expect=None, head=10))
         await share.make_directory("folder", 0o1750)
-        await share.set_basic("f", expect=None, modified=1)
+        await share.set_basic("f", Basics(modified=1), expect=None)
         await share.truncate_path("f", 3, None)
         await share.link("f", "folder/second", None)
         await share.rename("f", "folder/moved", replace=False)
@@ -247,7 +248,7 @@ async def test_the_size_of_what_has_no_name_any_more() -> None:
         with pytest.raises(OSError, match="not supported"):
             await stage.share.truncate(handle, 3)
         with pytest.raises(OSError, match="not supported"):
-            await stage.share.set_basic_open(handle, modified=1)
+            await stage.share.set_basic_open(handle, Basics(modified=1))
         stage.share.close(handle)
         await stage.nothing_open()
 
@@ -264,7 +265,7 @@ async def test_what_carries_locks_is_no_open_of_theirs_and_tells_what_one_tells(
         with stage.costs(2):
             cut = await stage.share.truncate(handle, 3)
         assert (cut.size, cut.owned) == (3, looked_up.owned)
-        told = await stage.share.set_basic_open(handle, modified=10**18)
+        told = await stage.share.set_basic_open(handle, Basics(modified=10**18))
         assert (told.modified, told.owned) == (10**18, looked_up.owned)
         stage.share.close(handle)
         await stage.nothing_open()

@@ -12,7 +12,7 @@ from tree_server import BIRTH, Tree
 from world import agreed
 
 from smb3fs.errors import ConnectionLost, Status, StatusError, WireError, errno_of
-from smb3fs.handles.attributes import FileAttributes
+from smb3fs.handles.attributes import Basics, FileAttributes
 from smb3fs.share.data import AT_ONCE
 from smb3fs.share.files import VolumeSpace
 from smb3fs.wire.codec import EPOCH_AS_FILETIME, filetime_to_ns
@@ -311,13 +311,13 @@ class TestAttributes:
             node = stage.tree.nodes["d"]
             before = list(node.times)
             with stage.costs(2):
-                told = await stage.share.set_basic("d", expect=node.number, modified=5 * DAY_NS)
+                told = await stage.share.set_basic("d", Basics(modified=5 * DAY_NS), expect=node.number)
             assert (told.modified, told.is_directory) == (5 * DAY_NS, True)
             assert node.times == [before[0], before[1], EPOCH_AS_FILETIME + 5 * DAY_NS // 100, before[3]]
             await stage.nothing_open()
             handle = await stage.share.open("f", read=False, write=True, expect=None)
             with stage.costs(1):
-                told = await stage.share.set_basic_open(handle, created=1 * DAY_NS, accessed=2 * DAY_NS)
+                told = await stage.share.set_basic_open(handle, Basics(created=1 * DAY_NS, accessed=2 * DAY_NS))
             assert (told.created, told.accessed) == (DAY_NS, 2 * DAY_NS)
 
     @trio_test
@@ -326,7 +326,7 @@ class TestAttributes:
             node = stage.tree.nodes["f"]
             handle = await stage.share.open("f", read=False, write=True, expect=None)
             with stage.costs(1):
-                told = await stage.share.write_and_set_times(handle, 2, b"NEW", accessed=None, modified=5 * DAY_NS)
+                told = await stage.share.write_and_set(handle, 2, b"NEW", Basics(modified=5 * DAY_NS))
             assert told is not None
             assert (told.modified, bytes(node.data)) == (5 * DAY_NS, b"coNEWnts of f")
             assert handle.seen == told
@@ -343,7 +343,7 @@ class TestAttributes:
                 raise wrong
 
             monkeypatch.setattr(stage.share, "_told", told)
-            assert await stage.share.write_and_set_times(handle, 2, b"NEW", accessed=None, modified=DAY_NS) is None
+            assert await stage.share.write_and_set(handle, 2, b"NEW", Basics(modified=DAY_NS)) is None
             assert bytes(stage.tree.nodes["f"].data) == b"coNEWnts of f"
 
     @trio_test
@@ -353,13 +353,13 @@ class TestAttributes:
             before = list(node.times)
             handle = await stage.share.open("f", read=False, write=True, expect=None)
             data = bytes(AT_ONCE + 1)
-            assert await stage.share.write_and_set_times(handle, 0, data, accessed=None, modified=DAY_NS) is None
+            assert await stage.share.write_and_set(handle, 0, data, Basics(modified=DAY_NS)) is None
             assert (bytes(node.data), node.times[2]) == (data, before[2])
 
     @trio_test
     async def test_attributes(self) -> None:
         async with staged() as stage:
-            told = await stage.share.set_basic("f", expect=None, attributes=FileAttribute.READONLY)
+            told = await stage.share.set_basic("f", Basics(attributes=FileAttribute.READONLY), expect=None)
             assert told.attributes == FileAttribute.READONLY
             assert stage.tree.nodes["f"].times == [BIRTH, BIRTH + 1, BIRTH + 2, BIRTH + 3]
 
@@ -438,7 +438,7 @@ class TestIdentity:
                 lambda: share.open("f", read=True, write=True, expect=wrong),
                 lambda: share.open("f", read=True, write=True, expect=wrong, head=10),
                 lambda: share.truncate_path("f", 0, wrong),
-                lambda: share.set_basic("f", expect=wrong, modified=1, attributes=FileAttribute.HIDDEN),
+                lambda: share.set_basic("f", Basics(modified=1, attributes=FileAttribute.HIDDEN), expect=wrong),
             ]
             for verb in verbs:
                 with pytest.raises(OSError) as error:
@@ -456,7 +456,7 @@ class TestIdentity:
             number = stage.tree.nodes["f"].number
             handle = await stage.share.open("f", read=True, write=True, expect=number)
             assert (await stage.share.truncate_path("f", 1, number)).size == 1
-            assert (await stage.share.set_basic("f", expect=number, modified=1)).file_id == number
+            assert (await stage.share.set_basic("f", Basics(modified=1), expect=number)).file_id == number
             assert (await stage.share.list_directory("d", stage.tree.nodes["d"].number)).complete
             stage.share.close(handle)
             await stage.nothing_open()
@@ -478,7 +478,7 @@ async def test_a_handle_that_is_lost_with_its_session_fails_at_once_and_needs_no
             share.flush(handle),
             share.attributes(handle),
             share.truncate(handle, 0),
-            share.set_basic_open(handle, modified=1),
+            share.set_basic_open(handle, Basics(modified=1)),
         ):
             with stage.costs(0), pytest.raises(ConnectionLost) as error:
                 await verb

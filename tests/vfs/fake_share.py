@@ -15,7 +15,7 @@ from fake_locks import FakeLocks
 from fake_serverside import FakeServerSide
 
 from smb3fs.errors import ConnectionLost, Status, StatusError
-from smb3fs.handles.attributes import FileAttributes
+from smb3fs.handles.attributes import Basics, FileAttributes
 from smb3fs.handles.opens import Durability, Open
 from smb3fs.share.files import VolumeSpace
 from smb3fs.wire.codec import Buffer, ns_to_filetime
@@ -420,59 +420,33 @@ class FakeShare(FakeLocks, FakeAttached, FakeServerSide):
         finally:
             self.close(handle)
 
-    def _set(
-        self, node: Node, created: int | None, accessed: int | None, modified: int | None, attributes: int
-    ) -> FileAttributes:
-        node.created = node.created if created is None else created
-        node.accessed = node.accessed if accessed is None else accessed
-        node.modified = node.modified if modified is None else modified
-        if attributes:
-            node.attributes = attributes & ~int(FileAttribute.NORMAL)
+    def _set(self, node: Node, wish: Basics) -> FileAttributes:
+        node.created = node.created if wish.created is None else wish.created
+        node.accessed = node.accessed if wish.accessed is None else wish.accessed
+        node.modified = node.modified if wish.modified is None else wish.modified
+        if wish.attributes:
+            node.attributes = wish.attributes & ~int(FileAttribute.NORMAL)
         node.changed = self.tick()
         return node.told()
 
-    async def set_basic(
-        self,
-        path: str,
-        *,
-        expect: int | None,
-        created: int | None = None,
-        accessed: int | None,
-        modified: int | None,
-        attributes: int,
-    ) -> FileAttributes:
+    async def set_basic(self, path: str, wish: Basics, *, expect: int | None) -> FileAttributes:
         await self.exchange("set_basic")
         node = self.find(path)
         if expect is not None and expect != node.file_id:
             raise OSError(116, "stale")
-        return self._set(node, created, accessed, modified, attributes)
+        return self._set(node, wish)
 
-    async def set_basic_open(
-        self,
-        handle: Open,
-        *,
-        created: int | None = None,
-        accessed: int | None,
-        modified: int | None,
-        attributes: int,
-    ) -> FileAttributes:
+    async def set_basic_open(self, handle: Open, wish: Basics) -> FileAttributes:
         await self.exchange("set_basic_open")
-        return self._set(self._node(handle), created, accessed, modified, attributes)
+        return self._set(self._node(handle), wish)
 
-    async def write_and_set_times(
-        self,
-        handle: Open,
-        offset: int,
-        data: Buffer,
-        *,
-        accessed: int | None,
-        modified: int | None,
-        check: Callable[[], None] | None = None,
+    async def write_and_set(
+        self, handle: Open, offset: int, data: Buffer, wish: Basics, *, check: Callable[[], None] | None = None
     ) -> FileAttributes | None:
         await self.write(handle, offset, data, check=check)
         if self.times_refused:
             return None
-        return self._set(self._node(handle), None, accessed, modified, 0)
+        return self._set(self._node(handle), wish)
 
     async def make_directory(self, path: str, mode: int = 0o777) -> FileAttributes:
         await self.exchange("make_directory")
