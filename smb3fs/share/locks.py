@@ -35,9 +35,10 @@ class WaitingLock(LockRequest):
 
     def encode(self) -> bytes:
         """Return the body that follows the header."""
-        if self.handle.generation != self.generation:
-            self.elements = [one._replace(flags=one.flags | FAIL_IMMEDIATELY) for one in self.elements]
-        return LockRequest.encode(self)
+        if self.handle.generation == self.generation:
+            return LockRequest.encode(self)
+        at_once = [one._replace(flags=one.flags | FAIL_IMMEDIATELY) for one in self.elements]
+        return LockRequest(self.file_id, at_once, self.sequence).encode()
 
 
 class Locks(Chains):

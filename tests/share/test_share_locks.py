@@ -13,9 +13,18 @@ from stage import Stage, staged
 from smb3fs.errors import ConnectionLost, Status, StatusError
 from smb3fs.handles.ledger import Piece, Step
 from smb3fs.handles.opens import Open
+from smb3fs.share.locks import WaitingLock
 from smb3fs.wire.create import FileId
 from smb3fs.wire.header import Command
-from smb3fs.wire.lock import EXCLUSIVE_LOCK, FAIL_IMMEDIATELY, SHARED_LOCK, UNLOCK, LockElement, LockResponse
+from smb3fs.wire.lock import (
+    EXCLUSIVE_LOCK,
+    FAIL_IMMEDIATELY,
+    SHARED_LOCK,
+    UNLOCK,
+    LockElement,
+    LockRequest,
+    LockResponse,
+)
 
 HOUR = 3600
 RANGE = Piece(5, 15, True)
@@ -187,3 +196,17 @@ async def test_to_find_out_whether_a_range_could_be_locked_costs_one_round_trip(
                 await settle()
                 w.answer(*statuses)
             assert found == [expected]
+
+
+@trio_test
+async def test_a_wait_that_is_encoded_again_says_the_same_again() -> None:
+    """After a loss it asks to be told at once, and remains what was asked for."""
+    async with locking() as w:
+        wanted = [LockElement(5, 10, EXCLUSIVE_LOCK)]
+        request = WaitingLock(w.handle.file_id, wanted, handle=w.handle, generation=w.handle.generation)
+        assert request.encode() == LockRequest(w.handle.file_id, wanted).encode()
+        request.generation -= 1
+        at_once = [LockElement(5, 10, EXCLUSIVE_LOCK | FAIL_IMMEDIATELY)]
+        for _ in range(2):
+            assert request.encode() == LockRequest(w.handle.file_id, at_once).encode()
+        assert request.elements == wanted
