@@ -22,7 +22,7 @@ from smb3fs.handles.breaks import Breaks
 from smb3fs.handles.claims import Claims
 from smb3fs.handles.forsaken import Forsaken
 from smb3fs.handles.journal import Identity, Journal
-from smb3fs.handles.leases import Lease, Reason
+from smb3fs.handles.lease import Lease, Reason
 from smb3fs.handles.leftovers import close_leftovers
 from smb3fs.handles.opens import OpenTable
 from smb3fs.handles.renamed import SecondNames

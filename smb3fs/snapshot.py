@@ -17,7 +17,7 @@ from smb3fs.channels.channel import Channel
 from smb3fs.channels.mechanisms import KERBEROS
 from smb3fs.channels.session import Session
 from smb3fs.handles.claims import Tally
-from smb3fs.handles.leases import lease_name
+from smb3fs.handles.lease import lease_name
 from smb3fs.handles.opens import Durability
 from smb3fs.line import Line
 from smb3fs.options import MountOptions

@@ -21,7 +21,8 @@ from typing import Final, Generic, TypeVar
 
 import trio
 
-from smb3fs.handles.leases import Lease, LeaseTable, Reason
+from smb3fs.handles.lease import Lease, Reason
+from smb3fs.handles.leases import LeaseTable
 from smb3fs.handles.opens import Open
 
 T = TypeVar("T")

@@ -24,7 +24,8 @@ from typing import Final, NamedTuple
 
 import trio
 
-from smb3fs.handles.leases import RH, Lease, LeaseTable, Reason
+from smb3fs.handles.lease import RH, Lease, Reason
+from smb3fs.handles.leases import LeaseTable
 from smb3fs.handles.opens import Open
 from smb3fs.wire.lease import LeaseState
 

@@ -26,7 +26,8 @@ from typing import Final, NamedTuple
 
 import trio
 
-from smb3fs.handles.leases import Lease, LeaseTable, Reason
+from smb3fs.handles.lease import Lease, Reason
+from smb3fs.handles.leases import LeaseTable
 from smb3fs.handles.opens import Open
 from smb3fs.wire.lease import LeaseState
 

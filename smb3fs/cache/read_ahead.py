@@ -31,7 +31,8 @@ from typing import Final, Protocol
 
 import trio
 
-from smb3fs.handles.leases import Lease, LeaseTable, Reason
+from smb3fs.handles.lease import Lease, Reason
+from smb3fs.handles.leases import LeaseTable
 from smb3fs.handles.opens import Open
 from smb3fs.wire.lease import LeaseState
 

@@ -35,7 +35,8 @@ import trio
 
 from smb3fs.cache.pace import Pace
 from smb3fs.errors import Smb3fsError
-from smb3fs.handles.leases import Lease, LeaseTable, Reason
+from smb3fs.handles.lease import Lease, Reason
+from smb3fs.handles.leases import LeaseTable
 from smb3fs.handles.opens import Open
 from smb3fs.wire.codec import Buffer
 from smb3fs.wire.lease import LeaseState

@@ -15,7 +15,8 @@ from typing import Any, Final
 import trio
 
 from smb3fs.errors import Smb3fsError
-from smb3fs.handles.leases import LeaseTable, lease_name
+from smb3fs.handles.lease import lease_name
+from smb3fs.handles.leases import LeaseTable
 from smb3fs.trace import Trace
 from smb3fs.wire.lease import LeaseBreakAcknowledgment, LeaseBreakNotification, LeaseState
 

@@ -35,7 +35,8 @@ from smb3fs.errors import Status, status_name
 from smb3fs.handles.by_name import Found, open_named, set_and_close
 from smb3fs.handles.hidden_names import Unlisted, hidden_name, is_hidden
 from smb3fs.handles.journal import Journal, LeftName
-from smb3fs.handles.leases import Lease, LeaseTable
+from smb3fs.handles.lease import Lease
+from smb3fs.handles.leases import LeaseTable
 from smb3fs.handles.opens import Open, OpenTable
 from smb3fs.wire.create import AccessMask, CreateContext, FileAttribute
 from smb3fs.wire.infoclass import (

@@ -54,10 +54,10 @@ import os
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from enum import Enum, auto
-from typing import Final, Protocol
+from typing import Final
 
+from smb3fs.handles.lease import NONE, RWH, Holder, Lease, Reason, later_by
+from smb3fs.handles.lease_names import LeaseNames
 from smb3fs.wire.create import CreateContext
 from smb3fs.wire.lease import (
     ACK_REQUIRED,
@@ -68,85 +68,18 @@ from smb3fs.wire.lease import (
     LeaseContext,
     LeaseContextV2,
     LeaseFlag,
-    LeaseState,
     parse_lease,
 )
 
-# As ints: arithmetic with enum's flags costs microseconds.
-NONE: Final = 0
-RH: Final = int(LeaseState.READ | LeaseState.HANDLE)
-RWH: Final = int(LeaseState.READ | LeaseState.WRITE | LeaseState.HANDLE)
+# As an int: arithmetic with enum's flags costs microseconds.
 BREAKING: Final = int(LeaseFlag.BREAK_IN_PROGRESS)
 KEY_SIZE: Final = 16
 # How many leases are kept at most that nobody has open.
 MOST_HELD_ON: Final = 1000
 
-
-class Reason(Enum):
-    """Why a lease has changed."""
-
-    GRANTED = auto()
-    BROKEN = auto()
-    MISSED = auto()
-    """More has changed than we were told of: what was kept is worthless, whatever is granted now."""
-    SUSPENDED = auto()
-    CLAIMED = auto()
-    """Given back with its open after a loss, unchanged: what was kept is true."""
-    RELEASED = auto()
-
-
-class Holder(Protocol):
-    """What may hold a lease: an open."""
-
-    lease: Lease | None
-
-
-@dataclass(slots=True, eq=False)
-class Lease:
-    """The lease on one file under one name; `path` is as in `Open`, `file_id` the file's number, 0 if it is not known.
-
-    `opens` are those that hold it, `asked` counts the CREATEs on their way that ask for it. `known` tells whether the
-    server has said anything of it yet in this session; `early` is what breaks have left of it before that, with the
-    epoch of the latest of them.
-    """
-
-    key: bytes
-    path: str
-    parent_key: bytes = NO_KEY
-    file_id: int = 0
-    state: int = NONE
-    epoch: int = 0
-    opens: set[Holder] = field(default_factory=set)
-    asked: int = 0
-    known: bool = False
-    guards_name: bool = False
-    """Whether H is taken back when another client removes or renames the file."""
-    numbered: bool = False
-    """Whether its changes have numbers, so that it shows after a loss whether it was kept all along."""
-    kept: int = NONE
-    """The state that it had when the connection was lost."""
-    early: tuple[int, int] | None = None
-    directory: bool = False
-    cut: bool = False
-    """Whether a CREATE that asked for it has ended with the server's process, and may be half done there for ever."""
-    losses: int = 0
-    """How often any of it was taken back or lost; where that is the same as before, it was held all along."""
-
-
 Subscriber = Callable[[Lease, int, int, Reason], None]
 # Does what a break makes necessary, given the lease, its state before and after; returns what is left to wait for.
 Preparation = Callable[[Lease, int, int], Awaitable[None] | None]
-
-
-def lease_name(state: int) -> str:
-    """Return a state as people write it: RWH, or none."""
-    letters = ((LeaseState.READ, "R"), (LeaseState.WRITE, "W"), (LeaseState.HANDLE, "H"))
-    return "".join(letter for bit, letter in letters if state & bit) or "none"
-
-
-def later_by(epoch: int, other: int) -> int:
-    """Return by how much an epoch is later than another one: their difference in 16 bits, with a sign."""
-    return (epoch - other + 0x8000) % 0x10000 - 0x8000
 
 
 class LeaseTable:
@@ -160,7 +93,7 @@ class LeaseTable:
         self.guards_names = False
         """Whether the server takes H back when another client removes or renames the file."""
         self._by_key: dict[bytes, Lease] = {}
-        self._by_name: dict[str, list[Lease]] = {}
+        self._names = LeaseNames()
         self._subscribers: list[Subscriber] = []
         self._preparations: list[Preparation] = []
         self._held_on: set[Lease] = set()
@@ -214,19 +147,13 @@ class LeaseTable:
 
     def find(self, path: str, file_id: int | None = None) -> Lease | None:
         """Return the lease on the file at a path, if there is one; another spelling is found by the file's number."""
-        spelled = None
-        for lease in self._by_name.get(path.casefold(), ()):
-            if lease.path == path and (file_id is None or lease.file_id in (0, file_id)):
-                return lease
-            if file_id and lease.file_id == file_id:
-                spelled = lease
-        return spelled
+        return self._names.find(path, file_id)
 
     def make(self, path: str, parent: str, file_id: int | None = None) -> Lease:
         """Make a lease with a new key for the file at a path in the directory `parent`; `file_id` if it is known."""
         lease = Lease(os.urandom(KEY_SIZE), path, self.directory_key(parent), file_id or 0)
         self._by_key[lease.key] = lease
-        self._enter_name(lease)
+        self._names.enter(lease)
         return lease
 
     def of_directory(self, path: str, parent: str) -> Lease | None:
@@ -236,7 +163,7 @@ class LeaseTable:
         if lease is None:
             lease = Lease(key, path, self.directory_key(parent) if path else NO_KEY, directory=True)
             self._by_key[key] = lease
-            self._enter_name(lease)
+            self._names.enter(lease)
         return lease if lease.path == path else None
 
     def naming_parent(self, parent: str) -> CreateContext | None:
@@ -266,34 +193,21 @@ class LeaseTable:
         lease = self.find(old)
         self.removed(new)
         if lease is not None:
-            self._leave_name(lease)
+            self._names.leave(lease)
             lease.path = new
-            self._enter_name(lease)
+            self._names.enter(lease)
 
     def removed(self, path: str) -> None:
         """Forget the name of a file: whoever opens that name next opens another file."""
         lease = self.find(path)
         if lease is not None:
-            self._leave_name(lease)
+            self._names.leave(lease)
             if lease in self._held_on:
                 self._drop_unused(lease)
 
     def nameless(self, lease: Lease) -> None:
         """Forget the name of a lease that has another one at the server: who opens the file next asks for another."""
-        self._leave_name(lease)
-
-    def _enter_name(self, lease: Lease) -> None:
-        """Have a lease found by its path, before any other that was."""
-        self._by_name.setdefault(lease.path.casefold(), []).insert(0, lease)
-
-    def _leave_name(self, lease: Lease) -> None:
-        """Have a lease not found by its path any more."""
-        name = lease.path.casefold()
-        others = [other for other in self._by_name.get(name, ()) if other is not lease]
-        if others:
-            self._by_name[name] = others
-        else:
-            self._by_name.pop(name, None)
+        self._names.leave(lease)
 
     # -- asking
 
@@ -323,7 +237,7 @@ class LeaseTable:
                 return
             lease.known, lease.kept, lease.early = False, NONE, None
             self._by_key[lease.key] = lease
-            self._enter_name(lease)
+            self._names.enter(lease)
         self._held_on.add(lease)
 
     def context(self, lease: Lease, wish: int) -> CreateContext:
@@ -432,7 +346,7 @@ class LeaseTable:
             return
         self._held_on.discard(lease)
         self._by_key.pop(lease.key, None)
-        self._leave_name(lease)
+        self._names.leave(lease)
 
     # -- taking back
 

@@ -12,7 +12,8 @@ from typing import Final
 
 from smb3fs.handles.attributes import FileAttributes
 from smb3fs.handles.journal import Journal, LeftOpen
-from smb3fs.handles.leases import Lease, LeaseTable
+from smb3fs.handles.lease import Lease
+from smb3fs.handles.leases import LeaseTable
 from smb3fs.handles.ledger import Ledger
 from smb3fs.handles.lock_sequence import LockSequence
 from smb3fs.handles.timers import Timers

@@ -21,7 +21,7 @@ from smb3fs.channels.session import Session
 from smb3fs.connection import Answer
 from smb3fs.errors import Status, StatusError
 from smb3fs.handles.attributes import Basics, FileAttributes
-from smb3fs.handles.leases import RH, RWH, Lease
+from smb3fs.handles.lease import RH, RWH, Lease
 from smb3fs.handles.opens import Open, OpenTable, kept_for, promised
 from smb3fs.handles.renamed import SecondNames
 from smb3fs.trace import Trace

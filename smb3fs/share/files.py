@@ -13,7 +13,7 @@ from smb3fs.channels.session import Session
 from smb3fs.connection import Answer
 from smb3fs.errors import Smb3fsError, Status, StatusError
 from smb3fs.handles.attributes import Basics, FileAttributes
-from smb3fs.handles.leases import Lease
+from smb3fs.handles.lease import Lease
 from smb3fs.handles.lock_requests import sure_of_locks
 from smb3fs.handles.opens import Durability, Open
 from smb3fs.share.chains import (

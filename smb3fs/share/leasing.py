@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from smb3fs.errors import Status, StatusError
-from smb3fs.handles.leases import Lease
+from smb3fs.handles.lease import Lease
 from smb3fs.share.chains import Chains
 
 T = TypeVar("T")

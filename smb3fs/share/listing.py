@@ -16,7 +16,7 @@ from typing import Final
 from smb3fs.channels.pool import Pool
 from smb3fs.connection import Answer, Exchange
 from smb3fs.errors import Status, StatusError
-from smb3fs.handles.leases import RH
+from smb3fs.handles.lease import RH
 from smb3fs.handles.opens import Open
 from smb3fs.wire.create import RELATED_FILE_ID, FileReference
 from smb3fs.wire.header import Command, Request

@@ -21,7 +21,7 @@ from smb3fs.channels.session import Session
 from smb3fs.connection import Answer
 from smb3fs.errors import ConnectionLost, Status, StatusError
 from smb3fs.handles.attributes import FileAttributes
-from smb3fs.handles.leases import RH, RWH, Lease
+from smb3fs.handles.lease import RH, RWH, Lease
 from smb3fs.handles.opens import Durability, Open
 from smb3fs.share.chains import CLOSE_RELATED, POSIX_ALONE, STAT_ACCESS, is_posix, without_posix
 from smb3fs.share.recognising import Recognising

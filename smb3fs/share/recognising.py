@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Final
 
 from smb3fs.errors import Status
-from smb3fs.handles.leases import later_by
+from smb3fs.handles.lease import later_by
 from smb3fs.share.chains import Chains
 from smb3fs.wire.create import CreateContext, CreateRequest, CreateResponse, Disposition
 from smb3fs.wire.create_contexts import QUERY_ON_DISK_ID, DiskId

@@ -13,7 +13,7 @@ from typing import Final
 
 from smb3fs.channels.session import Session
 from smb3fs.errors import ConnectionLost, Status
-from smb3fs.handles.leases import Lease
+from smb3fs.handles.lease import Lease
 from smb3fs.handles.opens import Durability, Open
 from smb3fs.share.chains import CLOSE_RELATED, is_posix, without_posix
 from smb3fs.share.opening import Opening

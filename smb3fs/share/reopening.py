@@ -6,7 +6,7 @@ from contextlib import nullcontext
 
 from smb3fs.channels.session import Session
 from smb3fs.errors import Status, StatusError
-from smb3fs.handles.leases import Lease
+from smb3fs.handles.lease import Lease
 from smb3fs.handles.opens import Open
 from smb3fs.share.chains import QUERY_ALL, QUERY_POSIX, is_leased, is_posix, raise_first, without_lease, without_posix
 from smb3fs.share.opening import Opening

@@ -26,7 +26,7 @@ import trio
 
 from smb3fs.channels.session import Session
 from smb3fs.errors import ConnectionLost, Status, WireError
-from smb3fs.handles.leases import NONE, RWH, Lease
+from smb3fs.handles.lease import NONE, RWH, Lease
 from smb3fs.share.chains import CLOSE_RELATED, LIST_ACCESS, STAT_ACCESS, Chains
 from smb3fs.wire.create import CreateContext, CreateOptions, CreateRequest, CreateResponse, Disposition, OplockLevel
 from smb3fs.wire.lease import ACK_REQUIRED, LEASE_CONTEXT, LeaseBreakNotification, LeaseState, parse_lease

@@ -13,7 +13,8 @@ from peer import trio_test
 
 from smb3fs.errors import ConnectionLost
 from smb3fs.handles.breaks import FLUSHING, PROMPTLY, Breaks
-from smb3fs.handles.leases import NONE, RH, RWH, Lease, LeaseTable
+from smb3fs.handles.lease import NONE, RH, RWH, Lease
+from smb3fs.handles.leases import LeaseTable
 from smb3fs.trace import Trace
 from smb3fs.wire.create import CreateContext
 from smb3fs.wire.lease import (

@@ -14,7 +14,8 @@ from peer import trio_test
 from smb3fs.cache import directories
 from smb3fs.cache.directories import DirectoryCache
 from smb3fs.handles.breaks import Breaks
-from smb3fs.handles.leases import RH, Lease, LeaseTable
+from smb3fs.handles.lease import RH, Lease
+from smb3fs.handles.leases import LeaseTable
 from smb3fs.handles.opens import Open
 from smb3fs.trace import Trace
 from smb3fs.wire.create import CreateContext

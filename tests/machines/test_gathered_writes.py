@@ -15,7 +15,8 @@ from smb3fs.cache.writes import AGE, LOOK, RUN, SIDE_BY_SIDE, Cause, GatheredWri
 from smb3fs.errors import Status, StatusError
 from smb3fs.handles.attributes import FileAttributes
 from smb3fs.handles.breaks import Breaks
-from smb3fs.handles.leases import NONE, RH, RWH, LeaseTable
+from smb3fs.handles.lease import NONE, RH, RWH
+from smb3fs.handles.leases import LeaseTable
 from smb3fs.handles.opens import Open, OpenTable
 from smb3fs.trace import Trace
 from smb3fs.wire.codec import Buffer

@@ -11,7 +11,8 @@ import trio.testing
 from smb3fs.cache.handles import DeferredHandles
 from smb3fs.cache.pages import KeptPages
 from smb3fs.handles.attributes import FileAttributes
-from smb3fs.handles.leases import NONE, RH, RWH, LeaseTable
+from smb3fs.handles.lease import NONE, RH, RWH
+from smb3fs.handles.leases import LeaseTable
 from smb3fs.handles.opens import Open, OpenTable
 from smb3fs.wire.create import CreateContext, CreateRequest, HeldFileId
 from smb3fs.wire.lease import ACK_REQUIRED, LEASE_CONTEXT, LeaseBreakNotification, LeaseContextV2, LeaseState

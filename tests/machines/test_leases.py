@@ -12,7 +12,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from smb3fs.handles.leases import NONE, RH, RWH, Lease, LeaseTable, Reason, later_by
+from smb3fs.handles.lease import NONE, RH, RWH, Lease, Reason, later_by
+from smb3fs.handles.leases import LeaseTable
 from smb3fs.wire.create import CreateContext
 from smb3fs.wire.lease import (
     ACK_REQUIRED,

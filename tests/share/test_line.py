@@ -15,7 +15,8 @@ from smb3fs.channels.session import Session
 from smb3fs.errors import ConnectionLost, Smb3fsError
 from smb3fs.handles.attributes import FileAttributes
 from smb3fs.handles.journal import Journal
-from smb3fs.handles.leases import NONE, RH, RWH, LeaseTable
+from smb3fs.handles.lease import NONE, RH, RWH
+from smb3fs.handles.leases import LeaseTable
 from smb3fs.handles.opens import Durability, Open, OpenTable
 from smb3fs.line import Line
 from smb3fs.share.share import Share

@@ -20,7 +20,7 @@ from world import agreed
 
 from smb3fs.channels.session import Session
 from smb3fs.errors import Status, StatusError
-from smb3fs.handles.leases import RWH
+from smb3fs.handles.lease import RWH
 from smb3fs.handles.opens import Durability, Open
 from smb3fs.wire.create import CreateContext, CreateRequest, CreateResponse, FileId, OplockLevel
 from smb3fs.wire.durable import (

@@ -16,7 +16,7 @@ from tree_server import Node
 from smb3fs.channels.session import Session
 from smb3fs.errors import ConnectionLost, Status, errno_of
 from smb3fs.handles.claim_order import in_order
-from smb3fs.handles.leases import RWH
+from smb3fs.handles.lease import RWH
 from smb3fs.handles.ledger import Ledger, Piece
 from smb3fs.handles.opens import Durability, Open
 from smb3fs.share.listing import Listing

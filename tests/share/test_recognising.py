@@ -14,7 +14,7 @@ from tree_server import Tree
 
 from smb3fs.channels.session import Session
 from smb3fs.errors import ConnectionLost
-from smb3fs.handles.leases import RWH
+from smb3fs.handles.lease import RWH
 from smb3fs.wire.create import CreateContext, CreateRequest, CreateResponse, Disposition, FileId, OplockLevel
 from smb3fs.wire.lease import LEASE_CONTEXT, LeaseContextV2
 

@@ -9,7 +9,7 @@ from test_line import a_line
 from test_share_leases import LeasingServer, leasing
 
 from smb3fs.errors import Status
-from smb3fs.handles.leases import NONE, RH, RWH, Lease
+from smb3fs.handles.lease import NONE, RH, RWH, Lease
 from smb3fs.handles.opens import Durability, Open
 from smb3fs.line import REGAINING
 from smb3fs.wire.create import CreateRequest

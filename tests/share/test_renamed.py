@@ -21,7 +21,7 @@ from smb3fs.handles.claims import Claims
 from smb3fs.handles.given_names import ANY
 from smb3fs.handles.hidden_names import PREFIX
 from smb3fs.handles.journal import Identity, Journal, LeftName, read
-from smb3fs.handles.leases import RH, RWH
+from smb3fs.handles.lease import RH, RWH
 from smb3fs.handles.opens import Durability, Open
 from smb3fs.handles.renamed import SecondNames
 from smb3fs.wire.create import AccessMask, CreateContext, CreateRequest, FileId

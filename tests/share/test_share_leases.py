@@ -12,7 +12,8 @@ from peer import trio_test
 from stage import Stage, staged
 
 from smb3fs.errors import Status, StatusError
-from smb3fs.handles.leases import NONE, RH, RWH, LeaseTable
+from smb3fs.handles.lease import NONE, RH, RWH
+from smb3fs.handles.leases import LeaseTable
 from smb3fs.wire.create import CreateContext, CreateRequest, CreateResponse, FileId, OplockLevel
 from smb3fs.wire.lease import ACK_REQUIRED, LEASE_CONTEXT, LeaseBreakNotification, LeaseContextV2
 

@@ -12,7 +12,8 @@ from test_share_leases import leasing
 
 from smb3fs.channels.session import Session
 from smb3fs.errors import Status
-from smb3fs.handles.leases import NONE, RWH, Lease, LeaseTable, Reason
+from smb3fs.handles.lease import NONE, RWH, Lease, Reason
+from smb3fs.handles.leases import LeaseTable
 from smb3fs.handles.opens import Durability, Open
 from smb3fs.line import HEARD, LOOKS
 from smb3fs.wire.create import CreateContext, CreateRequest, CreateResponse, Disposition

@@ -12,7 +12,7 @@ from fake_share import FakeShare
 from vfs_world import ROOT, World, in_trio
 
 from smb3fs.cache.directories import MOST_ENTRIES_EACH
-from smb3fs.handles.leases import RH, Lease
+from smb3fs.handles.lease import RH, Lease
 from smb3fs.handles.opens import Open
 from smb3fs.vfs.attributes import SetAttr
 from smb3fs.vfs.contents import Contents

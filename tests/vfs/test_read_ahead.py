@@ -15,7 +15,8 @@ from vfs_world import World, fails, in_trio
 
 from smb3fs.cache.read_ahead import CHUNK, PAGE, SURE, ReadAhead, Stream
 from smb3fs.errors import Status
-from smb3fs.handles.leases import Lease, LeaseTable, Reason
+from smb3fs.handles.lease import Lease, Reason
+from smb3fs.handles.leases import LeaseTable
 from smb3fs.handles.opens import Open
 from smb3fs.vfs.wall import settle
 from smb3fs.wire.lease import LeaseState

@@ -14,7 +14,7 @@ from vfs_world import ROOT, World, fails, in_trio
 
 from smb3fs.cache.writes import AGE, Cause
 from smb3fs.errors import Status
-from smb3fs.handles.leases import RWH, Lease
+from smb3fs.handles.lease import RWH, Lease
 from smb3fs.vfs.attributes import SetAttr
 from smb3fs.vfs.files import Owner
 from smb3fs.vfs.wall import settle
