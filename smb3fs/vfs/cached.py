@@ -30,12 +30,13 @@ import trio
 from smb3fs.cache.directories import MOST_ENTRIES_EACH, CachedDirectory, DirectoryCache
 from smb3fs.handles.attributes import FileAttributes
 from smb3fs.handles.opens import Open
-from smb3fs.vfs.attributes import UNTOLD, Entry, Listed, itself
-from smb3fs.vfs.contents import Asked, Contents, Name, Ticket
-from smb3fs.vfs.directories import DOTS, Began, OpenDirectory
+from smb3fs.vfs.attributes import UNTOLD, Entry, Listed
+from smb3fs.vfs.contents import Asked, Contents, Name
+from smb3fs.vfs.directories import Began, OpenDirectory
 from smb3fs.vfs.inodes import Inode
 from smb3fs.vfs.joined import JoinedListings
 from smb3fs.vfs.kept import Hold, KeptDirectories
+from smb3fs.vfs.own_attributes import OwnAttributes
 from smb3fs.vfs.spelling import Changes, key
 from smb3fs.vfs.state import State
 from smb3fs.wire.codec import filetime_to_ns
@@ -53,7 +54,7 @@ class CachedNames(KeptDirectories):
     def __init__(self, state: State) -> None:
         self._state = state
         self._cache: DirectoryCache[Contents] | None = None
-        self._root_held = False
+        self._own = OwnAttributes(state, self._of)
         # What the kernel keeps of their listings.
         self.joined = JoinedListings(state, self._of)
         # Told of a directory that is not kept, in which a file was opened.
@@ -67,7 +68,7 @@ class CachedNames(KeptDirectories):
         `root_held` tells whether the lease on the root is also about the root's own attributes, `tells_all` whether
         the share lists all that can be opened.
         """
-        self._cache, self._root_held, self._tells_all = cache, root_held, tells_all
+        self._cache, self._own.root_held, self._tells_all = cache, root_held, tells_all
         cache.on_drop = self._dropped
         self._state.directories.offer = self._offer
 
@@ -111,7 +112,7 @@ class CachedNames(KeptDirectories):
     def begins(self, directory: OpenDirectory) -> None:
         """Take note of how a directory and the one that it is in are known before it is listed."""
         inode = directory.inode
-        directory.began = Began(inode.changes, self._ticket(inode.parent) if inode.links else None)
+        directory.began = Began(inode.changes, self._own.ticket(inode.parent) if inode.links else None)
 
     def lacks(self, inode: Inode) -> bool:
         """Whether a directory is not kept, and would be if it were listed now."""
@@ -137,24 +138,9 @@ class CachedNames(KeptDirectories):
         contents = Contents(listing)
         # What was changed while the listing was under way may be in it or not.
         contents.noted.take(directory.changed)
-        contents.own = self._listed_itself(directory, contents)
+        contents.own = self._own.listed(directory, contents)
         self._cache.keep(directory.inode.number, handle, contents, len(listing))
         return True
-
-    def _listed_itself(
-        self, directory: OpenDirectory, contents: Contents
-    ) -> tuple[FileAttributes, Ticket, Ticket | None] | None:
-        """Return what a listing says of the directory itself, and what that holds under; it came under the lease."""
-        inode, began = directory.inode, directory.began
-        if self._state.posix or began is None or began.changes != inode.changes:
-            return None
-        for _, told, _ in directory.entries(0, DOTS):
-            if told is None or told.name != ".":
-                continue
-            own = itself(told)
-            if own.is_directory and self._state.inodes.is_same(inode, own.file_id, own.created, own.kind):
-                return own, Ticket(contents, inode.changes), began.above if isinstance(began.above, Ticket) else None
-        return None
 
     def lists(self, inode: Inode) -> bool:
         """Whether a directory would be listed from what is kept."""
@@ -177,29 +163,8 @@ class CachedNames(KeptDirectories):
         directory.share(contents.listing)
         directory.changed = Changes()
         self._hit(directory.inode)
-        self._ask_itself(directory.inode, contents)
+        self._own.ask(directory.inode, contents, self.handle_of(directory.inode))
         return True
-
-    def _ask_itself(self, inode: Inode, contents: Contents) -> None:
-        """Ask for the attributes of a directory that is read, if they are not known and could be kept: nobody waits.
-
-        It may have been listed before the one that it is in was kept, or something was changed there since.
-        """
-        if self._state.posix or contents.asked_itself or self._own(inode) is not None:
-            return
-        asked = self.asked(inode.parent, inode)
-        path = next(self._state.inodes.paths(inode), None)
-        if path is None or not (asked.parent is not None if inode.links else self._root_held):
-            return
-
-        def told(attributes: FileAttributes | None) -> None:
-            contents.asked_itself = False
-            if attributes is None or not self._state.is_it(inode, attributes) or asked.own is None:
-                return
-            if self.asked(inode.parent, inode) == asked:
-                contents.own = attributes, asked.own, asked.parent
-
-        contents.asked_itself = self._state.share.attributes_ahead(path, told, self.handle_of(inode))
 
     def base(self) -> int:
         """Return what the positions of a new listing are to be counted from."""
@@ -264,7 +229,7 @@ class CachedNames(KeptDirectories):
         known = self._state.inodes.find(parent, name, told.file_id, told.created, told.kind)
         age = trio.current_time() - came
         if self._state.posix or told.is_directory or not self._is_plain(known):
-            if known is not None and told.is_directory and (own := self._own(known)) is not None:
+            if known is not None and told.is_directory and (own := self._own.of(known)) is not None:
                 told, age = own, 0.0
             if age > self._patience(told.kind) or (known is not None and self._state.files.of(known)):
                 return None
@@ -282,7 +247,7 @@ class CachedNames(KeptDirectories):
             return None
         created, age = filetime_to_ns(told.creation_time), trio.current_time() - came
         known = state.inodes.find(parent, told.name, told.file_id, created, kind)
-        if known is not None and kind == stat.S_IFDIR and (own := self._own(known)) is not None:
+        if known is not None and kind == stat.S_IFDIR and (own := self._own.of(known)) is not None:
             return self._learned(parent, told.name, own, came)
         plain = kind != stat.S_IFDIR and self._is_plain(known)
         if not plain and (age > self._patience(kind) or (known is not None and state.files.of(known))):
@@ -311,7 +276,7 @@ class CachedNames(KeptDirectories):
         if self._cache is None:
             return None
         if inode.is_directory:
-            told = self._own(inode)
+            told = self._own.of(inode)
             if told is None:
                 return None
             self._hit(inode)
@@ -354,45 +319,16 @@ class CachedNames(KeptDirectories):
             return None
         return state.presentation.listed(inode.number, told, 0.0, kind, inode.nlink)
 
-    def _own(self, inode: Inode) -> FileAttributes | None:
-        """Return a directory's own attributes, if nobody can have changed them."""
-        contents = self._of(inode)
-        if contents is None or contents.own is None or self._state.posix:
-            return None
-        told, here, above = contents.own
-        if here.changes != inode.changes or not self._is_good(above, inode):
-            contents.own = None
-            return None
-        return told
-
-    def _is_good(self, above: Ticket | None, inode: Inode) -> bool:
-        """Whether nothing has happened to a directory in the one that it is in; the root is in none."""
-        if inode is self._state.inodes.root:
-            return self._root_held
-        if above is None:
-            return False
-        return above.contents is self._of(inode.parent) and above.changes == above.contents.noted.count
-
     # -- learning
 
     def asked(self, parent: Inode, child: Inode | None) -> Asked:
         """Take note of how things are before a name is asked for, or its inode if that is known."""
-        return Asked(self._ticket(parent), self._own_ticket(child) if child is not None else None)
-
-    def _ticket(self, inode: Inode | None) -> Ticket | None:
-        """Take note of how a directory is known."""
-        contents = self._of(inode) if inode is not None else None
-        return Ticket(contents, contents.noted.count) if contents is not None else None
-
-    def _own_ticket(self, inode: Inode) -> Ticket | None:
-        """Take note of how a directory is known and how often it was changed itself, by names, not by contents."""
-        contents = self._of(inode) if inode.is_directory else None
-        return Ticket(contents, inode.changes) if contents is not None else None
+        return self._own.asked(parent, child)
 
     def learn_absent(self, parent: Inode, name: str, asked: Asked) -> None:
         """Remember that the server says that there is no such name; one that was listed says that nothing holds."""
         before = asked.parent
-        if before is None or self._ticket(parent) != before or self._cache is None:
+        if before is None or self._own.ticket(parent) != before or self._cache is None:
             return
         contents = before.contents
         if name not in contents.noted and contents.position(name) is not None:
@@ -406,15 +342,15 @@ class CachedNames(KeptDirectories):
         """Remember what the server has said of an inode under a name, `age` seconds ago; let the kernel believe it."""
         parent, text = name
         before, own = asked
-        if before is not None and self._ticket(parent) == before and not self._state.files.of(inode):
+        if before is not None and self._own.ticket(parent) == before and not self._state.files.of(inode):
             before.contents.noted.learn(text, told, trio.current_time() - age)
         else:
             before = None
-        if own is not None and self._own_ticket(inode) == own and (before is not None or parent is inode):
+        if own is not None and self._own.own_ticket(inode) == own and (before is not None or parent is inode):
             own.contents.own = (told, own, before)
         if before is not None and entry.entry_timeout:
             self._give(entry, inode, parent, text, told, 0.0)
-        elif parent is inode and self._own(inode) is not None and self._state.expires:
+        elif parent is inode and self._own.of(inode) is not None and self._state.expires:
             entry.attr_timeout = LONG
 
     def _give(self, entry: Entry, inode: Inode, parent: Inode, name: str, told: FileAttributes, age: float) -> None:
@@ -424,7 +360,7 @@ class CachedNames(KeptDirectories):
             entry.entry_timeout = 0.0
         elif self._state.expires:
             entry.entry_timeout = LONG
-            if self._own(inode) is not None if told.is_directory else self._is_plain(inode):
+            if self._own.of(inode) is not None if told.is_directory else self._is_plain(inode):
                 entry.attr_timeout = LONG
 
     # -- the end of it
