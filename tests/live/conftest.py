@@ -6,7 +6,8 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -97,6 +98,41 @@ def later_samba() -> Iterator[Samba]:
         yield server
 
 
+def until(condition: Callable[[], object], seconds: float = 30) -> None:
+    """Wait for what comes without our asking."""
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < limit, "it has not come true"
+        time.sleep(0.05)
+
+
+class Counted:
+    """What was sent while something was done; attributes are asked for ahead of the first thing that is counted."""
+
+    def __init__(self, mount: Mount) -> None:
+        self._mount = mount
+
+    def __call__(self, act: Callable[[], object]) -> dict[str, int]:
+        """Return how many requests of each kind were sent; CLOSEs of others may come at any time, and do not count."""
+        before = self._mount.status()["requests"]
+        act()
+        after = self._mount.status()["requests"]
+        grown = {name: count - before.get(name, 0) for name, count in after.items()}
+        return {name: count for name, count in grown.items() if count and name not in ("CLOSE", "ECHO")}
+
+
+def unmount_all(mounts: list[Mount]) -> None:
+    """Unmount everything, the last one first; then raise what went wrong with any of it."""
+    complaints = []
+    while mounts:
+        try:
+            mounts.pop().unmount()
+        except LeftBehindError as error:
+            complaints.append(str(error))
+    if complaints:
+        raise LeftBehindError("; ".join(complaints))
+
+
 class Mounter:
     """Mounts on demand, and unmounts all of it in the end."""
 
@@ -121,15 +157,8 @@ class Mounter:
         return mount
 
     def finish(self) -> None:
-        """Unmount everything; then raise what went wrong with any of it."""
-        complaints = []
-        while self.mounts:
-            try:
-                self.mounts.pop().unmount()
-            except LeftBehindError as error:
-                complaints.append(str(error))
-        if complaints:
-            raise LeftBehindError("; ".join(complaints))
+        """Unmount everything."""
+        unmount_all(self.mounts)
 
 
 @pytest.fixture(scope="session")
@@ -162,6 +191,13 @@ def mounted(samba: Samba, every_mount: list[Mount], request: pytest.FixtureReque
     made.finish()
 
 
+@pytest.fixture(params=["samba", "later_samba"])
+def server(request: pytest.FixtureRequest) -> Samba:
+    """Either server: with directory leases and without."""
+    found: Samba = request.getfixturevalue(request.param)
+    return found
+
+
 @pytest.fixture(scope="module")
 def mount(samba: Samba, every_mount: list[Mount], request: pytest.FixtureRequest) -> Iterator[Mount]:
     """A mount of the share for the tests of one module that only want to work on one."""
@@ -170,6 +206,13 @@ def mount(samba: Samba, every_mount: list[Mount], request: pytest.FixtureRequest
         yield made()
     finally:
         made.finish()
+
+
+@pytest.fixture
+def place(server: Samba, mounted: Mounter) -> Iterator[Callable[..., Mount]]:
+    """Mounts of that server."""
+    yield lambda *options: mounted(*options, server=server)
+    mounted.finish()
 
 
 class Work(NamedTuple):

@@ -11,8 +11,7 @@ from pathlib import Path
 from lab.mounting import Mount
 from lab.server import Samba
 
-from .conftest import Mounter
-from .test_cached_files import until
+from .conftest import Mounter, until
 
 MIB = 1 << 20
 # What the slow link carries in a second, as tc(8) writes it and in bytes.

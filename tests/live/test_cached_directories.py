@@ -10,13 +10,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from lab.mounting import Mount
 from lab.server import UNIX_ACCOUNT, Samba
 
-from .conftest import Mounter
+from .conftest import Mounter, until
 
 # Attributes are held where they are not those of the POSIX extensions, whose modes change without a break.
 PLAIN = "noposix"
@@ -44,14 +43,6 @@ def cached(mount: Mount) -> dict[str, int]:
     """What is kept of directories."""
     told: dict[str, int] = mount.status()["directories"]
     return told
-
-
-def until(condition: Callable[[], Any]) -> None:
-    """Wait for what comes without our asking."""
-    limit = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < limit, "it has not come true"
-        time.sleep(0.02)
 
 
 def trips(mount: Mount, deed: Callable[[], object]) -> int:

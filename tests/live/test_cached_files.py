@@ -7,55 +7,17 @@ from __future__ import annotations
 
 import mmap
 import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from lab.mounting import Mount
 from lab.server import Samba
 
-from .conftest import Mounter, native_only
+from .conftest import Counted, Mounter, native_only, until
 
 # Longer than any test: what is closed is closed for another reason.
 KEPT = ("closetimeo=600", "actimeo=600")
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for what others do without our asking."""
-    limit = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < limit, "it has not come true"
-        time.sleep(0.05)
-
-
-class Counted:
-    """What was sent while something was done; attributes are asked for ahead of the first thing that is counted."""
-
-    def __init__(self, mount: Mount) -> None:
-        self._mount = mount
-
-    def __call__(self, act: Callable[[], object]) -> dict[str, int]:
-        """Return how many requests of each kind were sent; CLOSEs of others may come at any time, and do not count."""
-        before = self._mount.status()["requests"]
-        act()
-        after = self._mount.status()["requests"]
-        grown = {name: count - before.get(name, 0) for name, count in after.items()}
-        return {name: count for name, count in grown.items() if count and name not in ("CLOSE", "ECHO")}
-
-
-@pytest.fixture(params=["samba", "later_samba"])
-def server(request: pytest.FixtureRequest) -> Samba:
-    """Either server: with directory leases and without."""
-    found: Samba = request.getfixturevalue(request.param)
-    return found
-
-
-@pytest.fixture
-def place(server: Samba, mounted: Mounter) -> Iterator[Callable[..., Mount]]:
-    """Mounts of that server."""
-    yield lambda *options: mounted(*options, server=server)
-    mounted.finish()
 
 
 @native_only

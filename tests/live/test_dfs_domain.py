@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from lab.domain import Domain, missing
-from lab.mounting import LeftBehindError, Mount, MountFailedError, program
+from lab.mounting import Mount, MountFailedError, program
 
 from smb3fs.channels.kerberos import missing_package
+
+from .conftest import unmount_all
 
 pytestmark = pytest.mark.skipif(
     bool(missing()), reason=f"no domain controller here, for want of {', '.join(missing())}"
@@ -49,13 +51,7 @@ def mounted(domain: Domain, every_mount: list[Mount]) -> Iterator[Mounted]:
         return made
 
     yield mount
-    complaints = []
-    for made in reversed(mounts):
-        try:
-            made.unmount()
-        except LeftBehindError as error:
-            complaints.append(str(error))
-    assert not complaints
+    unmount_all(mounts)
 
 
 def works(mount: Mount, domain: Domain, share: str) -> None:

@@ -12,7 +12,7 @@ import random
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,25 +20,10 @@ import pytest
 from lab.mounting import Mount, wait_until
 from lab.server import PERSISTENT, Samba
 
-from .conftest import Mounter
-from .test_cached_files import Counted, until
+from .conftest import Counted, Mounter, until
 from .test_recovery import PATIENT, healthy, kill_session, recovery_of, suffer
 
 PIECE = 4096
-
-
-@pytest.fixture(params=["samba", "later_samba"])
-def server(request: pytest.FixtureRequest) -> Samba:
-    """Either server: with directory leases and without."""
-    found: Samba = request.getfixturevalue(request.param)
-    return found
-
-
-@pytest.fixture
-def place(server: Samba, mounted: Mounter) -> Iterator[Callable[..., Mount]]:
-    """Mounts of that server."""
-    yield lambda *options: mounted(*options, server=server)
-    mounted.finish()
 
 
 def pieces(count: int) -> list[bytes]:

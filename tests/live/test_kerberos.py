@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 from lab.commands import run
 from lab.domain import Domain, missing
-from lab.mounting import LeftBehindError, Mount, MountFailedError, program
+from lab.mounting import Mount, MountFailedError, program
 
 from smb3fs.channels.kerberos import missing_package
+
+from .conftest import unmount_all, until
 
 LACKS = [*missing(), *filter(None, [missing_package()])]
 pytestmark = pytest.mark.skipif(bool(LACKS), reason=f"no domain controller or no Kerberos here: {', '.join(LACKS)}")
@@ -53,13 +55,7 @@ def mounted(domain: Domain, ccache: Path, every_mount: list[Mount]) -> Iterator[
         return made
 
     yield mount
-    complaints = []
-    for made in reversed(mounts):
-        try:
-            made.unmount()
-        except LeftBehindError as error:
-            complaints.append(str(error))
-    assert not complaints
+    unmount_all(mounts)
 
 
 def works(mount: Mount, domain: Domain) -> None:
@@ -203,14 +199,6 @@ def test_tickets_of_somebody_else(domain: Domain, ccache: Path, mounted: Mounted
     environment["KRB5_CLIENT_KTNAME"] = str(keytab)
     line = refused(mounted, "sec=krb5", "cruid=4343", environment=environment)  # and not the key of who mounts
     assert "of-4343" in line
-
-
-def until(condition: Callable[[], bool], seconds: float) -> None:
-    """Wait for something that must come."""
-    limit = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < limit
-        time.sleep(0.1)
 
 
 def told(mount: Mount, text: str) -> bool:

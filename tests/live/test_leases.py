@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -16,7 +15,7 @@ import pytest
 from lab.mounting import Mount
 from lab.server import Samba
 
-from .conftest import Mounter, Work
+from .conftest import Mounter, Work, until
 
 
 def leases(mount: Mount) -> dict[str, int]:
@@ -39,14 +38,6 @@ def breaks(mount: Mount) -> dict[str, int]:
 def acknowledged(mount: Mount) -> int:
     """How many breaks were acknowledged."""
     return int(mount.status()["requests"].get("OPLOCK_BREAK", 0))
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for what others do without our asking."""
-    limit = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < limit, "it has not come true"
-        time.sleep(0.05)
 
 
 def granted(samba: Samba, name: str) -> list[str]:

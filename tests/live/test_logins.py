@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from lab.mounting import Mount, MountFailedError
 from lab.server import Samba
 
-from live.conftest import Mounter
+from live.conftest import Mounter, until
 
 SECOND = "the-next-one"
 GUESTS = "guest account = daemon\nguest ok = yes\nforce user = daemon"
@@ -51,14 +50,6 @@ def refused(mounted: Mounter, *options: str, credentials: Path | bool = True) ->
     assert caught.value.status == 32
     (line,) = caught.value.output.strip().splitlines()
     return line
-
-
-def until(condition: Callable[[], bool], seconds: float = 30) -> None:
-    """Wait for something that must come."""
-    limit = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < limit
-        time.sleep(0.1)
 
 
 def answers(mount: Mount) -> bool:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import pytest
 from lab.mounting import Mount
 from lab.server import Samba
 
-from .conftest import Mounter, native_only
+from .conftest import Mounter, native_only, until
 
 pytestmark = native_only
 
@@ -31,14 +30,6 @@ def content(index: int) -> bytes:
 
 def name(index: int) -> str:
     return f"file-{index:03}"
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for what comes by itself."""
-    limit = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < limit, "it has not come true"
-        time.sleep(0.05)
 
 
 @pytest.fixture

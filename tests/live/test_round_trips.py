@@ -18,8 +18,8 @@ from lab.server import UNIX_ACCOUNT, Samba
 
 from smb3fs.status import query_status
 
-from .conftest import Mounter
-from .test_cached_directories import PLAIN, until, warm
+from .conftest import Mounter, until
+from .test_cached_directories import PLAIN, warm
 
 SIZE = 4096
 FILES = 20
@@ -34,13 +34,6 @@ GIT = {
 BRANCHES = 60
 # Longer than any test takes: what one question has answered is not asked again because the machine is slow.
 BELIEVED = "actimeo=600"
-
-
-@pytest.fixture(params=["samba", "later_samba"])
-def server(request: pytest.FixtureRequest) -> Samba:
-    """Either server: with directory leases and without."""
-    found: Samba = request.getfixturevalue(request.param)
-    return found
 
 
 def filled(server: Samba) -> Iterator[str]:
