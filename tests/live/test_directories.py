@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from lab.server import UNIX_ACCOUNT
 
-from .conftest import Work
+from .conftest import Mounter, Work
 
 MANY = 3000
 
@@ -111,17 +111,21 @@ def test_positions_can_be_returned_to(work: Work) -> None:
     directory.close()
 
 
-def test_a_listing_is_one_moments(work: Work) -> None:
-    """What is removed or made meanwhile neither hides nor doubles the other entries."""
+def test_a_listing_is_one_moments(work: Work, mounted: Mounter) -> None:
+    """What another client removes or makes meanwhile neither hides nor doubles the other entries."""
     names = fill(work.behind, MANY)
+    others = mounted().path / work.name
     directory = Directory(work.path)
     first = [directory.read() for _ in range(10)]
-    for number in range(0, MANY, 3):
-        (work.behind / f"entry-{number:06}").unlink()
-    added = fill(work.behind, 300, "added")
+    removed = {f"entry-{number:06}" for number in range(0, MANY, 3)}
+    for name in removed:
+        (others / name).unlink()
+    added = {f"added-{number:06}" for number in range(300)}
+    for name in added:
+        (others / name).touch()
     listed = [name for name in [*first, *directory.rest()] if name not in (".", "..")]
     assert len(listed) == len(set(listed))
-    untouched = names - {f"entry-{number:06}" for number in range(0, MANY, 3)}
+    untouched = names - removed
     assert untouched <= set(listed) <= names | added
     directory.rewind()
     anew = set(directory.rest()) - {".", ".."}
