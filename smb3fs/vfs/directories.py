@@ -18,7 +18,7 @@ import math
 import os
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from smb3fs.errors import WireError
@@ -254,6 +254,10 @@ class DirectoryTable:
             del self._of_inode[directory.inode.number]
         directory.inode.opens -= 1
         return directory
+
+    def of(self, inode: Inode) -> Sequence[OpenDirectory]:
+        """Return what is open of a directory."""
+        return self._of_inode.get(inode.number, ())
 
     def note_change(self, parent: Inode, name: str) -> None:
         """Note that we have changed what is under a name, in whatever way."""

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 import trio
 
 from smb3fs.errors import Smb3fsError, errno_of
-from smb3fs.vfs.attributes import Listed
+from smb3fs.vfs.attributes import Entry, Listed
 from smb3fs.vfs.directories import BATCH, DOTS, DirEntry, OpenDirectory
+from smb3fs.vfs.inodes import Inode
 from smb3fs.vfs.names import Hostile
 from smb3fs.vfs.spelling import Changes
 from smb3fs.vfs.state import MOVED, State
@@ -83,6 +84,22 @@ async def _wait(state: State, directory: OpenDirectory, index: int) -> Iterator[
             if entry is not None:
                 return itertools.chain((entry,), _entries(state, directory, index + 1))
             index += 1
+
+
+def of_removed(state: State, inode: Inode) -> Entry | None:
+    """Return the attributes of a directory that we have removed, and somebody has open, as they were when he opened it.
+
+    opendir(3) asks for them by the descriptor that it has just got, and there is no name any more to ask the server by.
+    """
+    if not inode.is_directory or inode.links or inode.nlink:
+        return None
+    for directory in state.directories.of(inode):
+        for _, told, came in directory.entries(0, DOTS):
+            if told is not None and told.name == ".":
+                entry = state.presentation.listed(inode.number, told, trio.current_time() - came, stat.S_IFDIR, 0)
+                entry.attr.nlink = 0
+                return entry
+    return None
 
 
 def _dots(state: State, directory: OpenDirectory) -> tuple[DirEntry, DirEntry]:

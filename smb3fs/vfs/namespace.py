@@ -101,12 +101,15 @@ async def remove_directory(state: State, parent: Inode, name: bytes) -> None:
     if inode is not None:
         drop_handles_in(state, inode)
         await clear(state, inode)
-    try:
-        known = known_by(inode)
-        await state.below(parent, text, lambda path: state.share.remove_directory(path, **known))
-    finally:
-        state.changed(parent, text)
-    state.gone(parent, text)
+    with state.moving():
+        try:
+            known = known_by(inode)
+            await state.below(parent, text, lambda path: state.share.remove_directory(path, **known))
+        finally:
+            state.changed(parent, text)
+        state.gone(parent, text)
+        if inode is not None:
+            inode.nlink = 0
     if inode is not None:
         await _left_behind(state, inode)
 
@@ -257,6 +260,7 @@ async def _move(state: State, parent: Inode, old: str, new_parent: Inode, new: s
     state.inodes.rename(parent, old, new_parent, new)
     state.cached.moved(parent, new_parent, new)
     if target is not None and target.is_directory and target is not source:
+        target.nlink = 0
         await _left_behind(state, target)
 
 

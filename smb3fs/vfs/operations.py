@@ -21,7 +21,7 @@ from smb3fs.errors import StatusError, errno_of
 from smb3fs.handles.attributes import FileAttributes
 from smb3fs.handles.leases import LeaseTable
 from smb3fs.trace import Trace
-from smb3fs.vfs import namespace, xattrs
+from smb3fs.vfs import directory_entries, namespace, xattrs
 from smb3fs.vfs.attributes import UNTOLD, Entry, Settings
 from smb3fs.vfs.backend import ShareVerbs
 from smb3fs.vfs.changed import ChangedDirectories, name_of
@@ -252,7 +252,13 @@ class Vfs(DirectoryVerbs, LockVerbs, OpeningVerbs, ReadingVerbs, ServerSideVerbs
                     return listed
         granted, name = self.state.locks.granted, name_of(inode)
         asked = self.cached.asked(name[0], inode)
-        told = await self.state.attributes(inode)
+        try:
+            told = await self.state.attributes(inode)
+        except OSError as error:
+            removed = directory_entries.of_removed(self.state, inode) if error.errno == errno.ESTALE else None
+            if removed is None:
+                raise
+            return removed
         self.state.check_arrived(inode, fh=fh, thread=thread)
         if self._may_be_listed(inode):
             self._ahead.note(*inode.links[0], trio.current_time())

@@ -321,7 +321,7 @@ class State:
 
     @contextmanager
     def moving(self) -> Iterator[None]:
-        """Enclose a rename, from before the server is asked until the tables have it."""
+        """Enclose a rename, or a removal, from before the server is asked until the tables have it."""
         move = trio.Event()
         self._moves.add(move)
         try:
@@ -385,7 +385,7 @@ class State:
         """Do something to an inode by each of its paths until one leads to it; ESTALE if none does.
 
         The paths are asked for again after each attempt, and once more when the renames of ours that are under way then
-        are done: to POSIX an open or stat meets a file before its rename or after it, never in between.
+        are done, or removals: to POSIX an open or stat meets a file before these or after them, never in between.
         """
         tried: set[str] = set()
         patient = True

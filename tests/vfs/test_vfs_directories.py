@@ -6,16 +6,18 @@ import errno
 import os
 import random
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import trio
+import trio.testing
 from fake_share import FakeShare
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from vfs_world import ROOT, World, fails, in_trio
 
 from smb3fs.errors import ConnectionLost, Status
-from smb3fs.vfs.attributes import SetAttr
+from smb3fs.vfs.attributes import Entry, SetAttr
 from smb3fs.vfs.contents import Contents
 from smb3fs.vfs.directories import OpenDirectory
 from smb3fs.vfs.joined import BASE, JoinedListings
@@ -479,3 +481,57 @@ async def test_a_position_of_another_listing_leads_on_there_or_as_far_from_the_b
     assert (joined.place(first, BASE + 7), first.pages) == (7, mine)
     assert (joined.place(first, 2 * BASE + 7), first.pages) == (7, mine)
     assert (joined.place(first, 3 * BASE + 7), first.pages, first.base) == (7, now.pages, now.base)
+
+
+@pytest.mark.parametrize("when", ["after it", "meanwhile"])
+@pytest.mark.parametrize("how", ["removed", "replaced"])
+@in_trio
+async def test_what_a_directory_was_is_told_to_who_has_opened_it_before_we_removed_it(
+    how: str, when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As opendir(3) asks by the descriptor that it has got."""
+    world = World()
+    world.share.put("folder", None)
+    world.share.put("other", None)
+    before = await world.look("folder")
+    number, verb = before.attr.ino, {"removed": "remove_directory", "replaced": "rename"}[how]
+    await world.number("other")
+    fh = await settle(world.vfs.opendir(number))
+    gone, answered, carry_out = trio.Event(), trio.Event(), getattr(world.share, verb)
+
+    async def answer_late(*args: Any, **named: Any) -> None:
+        await carry_out(*args, **named)
+        gone.set()
+        await answered.wait()
+
+    async def remove() -> None:
+        if how == "removed":
+            await settle(world.vfs.rmdir(ROOT, b"folder"))
+        else:
+            await settle(world.vfs.rename(ROOT, b"other", ROOT, b"folder", 0))
+
+    monkeypatch.setattr(world.share, verb, answer_late)
+    if when == "after it":
+        answered.set()
+    found: list[Entry] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(remove)
+        await gone.wait()
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(ask, world, number, found)
+        await trio.testing.wait_all_tasks_blocked()
+        answered.set()
+    (told,) = found
+    assert told.attr.nlink == 0
+    assert (told.attr.mode, told.attr.mtime_ns) == (before.attr.mode, before.attr.mtime_ns)
+    await settle(world.vfs.releasedir(fh))
+    if how == "removed":
+        with fails(errno.ENOENT):
+            await world.look("folder")
+    with fails(errno.ESTALE):
+        await world.stat(number)
+
+
+async def ask(world: World, number: int, found: list[Entry]) -> None:
+    """Ask for attributes."""
+    found.append(await world.stat(number))
