@@ -18,7 +18,7 @@ import math
 import os
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 from smb3fs.errors import WireError
@@ -79,6 +79,7 @@ class OpenDirectory:
         "outdated",
         "pages",
         "read",
+        "removed",
     )
 
     def __init__(self, fh: int, inode: Inode, offer: Callable[[OpenDirectory], bool]) -> None:
@@ -97,6 +98,8 @@ class OpenDirectory:
         self.outdated = False
         # Whether anything was read, so that position 0 means rewinddir.
         self.read = False
+        # Whether we have removed it since it was opened.
+        self.removed = False
         # The entries whose names are not fit for the kernel.
         self.dropped: set[int] = set()
         # For each page its entries' offsets, the index of its first entry, and when it came.
@@ -255,9 +258,14 @@ class DirectoryTable:
         directory.inode.opens -= 1
         return directory
 
-    def of(self, inode: Inode) -> Sequence[OpenDirectory]:
-        """Return what is open of a directory."""
-        return self._of_inode.get(inode.number, ())
+    def note_removal(self, inode: Inode) -> None:
+        """Note that we have removed a directory itself."""
+        for directory in self._of_inode.get(inode.number, ()):
+            directory.removed = True
+
+    def removed(self, inode: Inode) -> OpenDirectory | None:
+        """Return what somebody has opened of a directory before we removed it."""
+        return next((one for one in self._of_inode.get(inode.number, ()) if one.removed), None)
 
     def note_change(self, parent: Inode, name: str) -> None:
         """Note that we have changed what is under a name, in whatever way."""

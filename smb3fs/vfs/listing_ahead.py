@@ -114,7 +114,7 @@ class ListingsAhead(AheadListings):
         self._state.trace.behind.set(True)
         try:
             try:
-                pages = await self._state.list_directory(asked.listing)
+                pages = await self._state.list_directory(asked.listing, patient=False)
                 asked.listing.begin(pages, asked.at, self._state.cached.base())
             finally:
                 asked.over.set()

@@ -108,16 +108,16 @@ async def remove_directory(state: State, parent: Inode, name: bytes) -> None:
         finally:
             state.changed(parent, text)
         state.gone(parent, text)
-        if inode is not None:
-            inode.nlink = 0
     if inode is not None:
         await _left_behind(state, inode)
 
 
 async def _left_behind(state: State, directory: Inode) -> None:
     """Close what somebody has opened of a directory while it was removed: it is gone with the last of its handles."""
+    state.directories.note_removal(directory)
     await state.listings_ahead.leave(directory)
     state.cached.leave(directory)
+    state.directories.note_removal(directory)  # of who has opened it by what was listed ahead, too
 
 
 async def remove_file(state: State, parent: Inode, name: bytes) -> None:
@@ -260,7 +260,6 @@ async def _move(state: State, parent: Inode, old: str, new_parent: Inode, new: s
     state.inodes.rename(parent, old, new_parent, new)
     state.cached.moved(parent, new_parent, new)
     if target is not None and target.is_directory and target is not source:
-        target.nlink = 0
         await _left_behind(state, target)
 
 

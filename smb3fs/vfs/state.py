@@ -381,14 +381,14 @@ class State:
                 return error.status
         return None
 
-    async def by_path(self, inode: Inode, call: Callable[[str], Awaitable[T]]) -> T:
+    async def by_path(self, inode: Inode, call: Callable[[str], Awaitable[T]], *, patient: bool = True) -> T:
         """Do something to an inode by each of its paths until one leads to it; ESTALE if none does.
 
         The paths are asked for again after each attempt, and once more when the renames of ours that are under way then
-        are done, or removals: to POSIX an open or stat meets a file before these or after them, never in between.
+        are done, or removals: to POSIX an open or stat meets a file before these or after them, never in between. What
+        they wait for themselves must not be `patient`.
         """
         tried: set[str] = set()
-        patient = True
         while True:
             path = next((path for path in self.inodes.paths(inode) if path not in tried), None)
             if path is None and patient and self._moves:
@@ -428,14 +428,17 @@ class State:
             if directory is None or inode.nlink > 1 or any(parent is directory for parent, _ in inode.links):
                 await self.writes.settle(inode, Cause.NEEDED)
 
-    async def list_directory(self, directory: OpenDirectory) -> Pages:
-        """Begin the listing of a directory, with a lease if it shall be kept."""
+    async def list_directory(self, directory: OpenDirectory, *, patient: bool = True) -> Pages:
+        """Begin the listing of a directory, with a lease if it shall be kept; for `patient` see `by_path`."""
         inode = directory.inode
         await self.settle_in(inode)
         self.cached.begins(directory)
-        if self.cached.wants(inode):
-            return await self.by_path(inode, lambda path: self.share.list_directory(path, inode.expect, lease=True))
-        return await self.by_path(inode, lambda path: self.share.list_directory(path, inode.expect))
+        lease = {"lease": True} if self.cached.wants(inode) else {}
+
+        async def begin(path: str) -> Pages:
+            return await self.share.list_directory(path, inode.expect, **lease)
+
+        return await self.by_path(inode, begin, patient=patient)
 
     async def attributes(self, inode: Inode) -> FileAttributes:
         """Return the attributes of an inode: through a handle that writes to it, by path, or through any handle."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 import trio
+import trio.testing
 from fake_share import FakeListing, FakeShare
 from vfs_world import ROOT, World, fails, in_trio
 
@@ -123,6 +125,28 @@ async def test_what_is_on_its_way_is_waited_for() -> None:
             gate.set()
         assert world.vfs.listings_ahead.used == 1
         assert len(world.share.paths) == len(set(world.share.paths))
+
+
+@in_trio
+async def test_a_rename_of_what_is_being_listed_ahead_and_is_gone_ends() -> None:
+    """Each would wait for the other one: the listing for the renames under way, the rename for the listing."""
+    async with tree(40) as world:
+        await walk(world, world.names[: ENOUGH - 1])
+        gate = world.share.hang("list_directory")
+        name = world.names[ENOUGH]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(walk, world, [world.names[ENOUGH - 1]])
+            await trio.testing.wait_all_tasks_blocked()
+            world.share.move(name, "elsewhere")  # by another client
+            nursery.start_soon(open_gate, gate)
+            with fails(errno.ENOENT):
+                await settle(world.vfs.rename(ROOT, name.encode(), ROOT, b"new", 0))
+
+
+async def open_gate(gate: trio.Event) -> None:
+    """Let go on what hangs, when everything else waits."""
+    await trio.testing.wait_all_tasks_blocked()
+    gate.set()
 
 
 @in_trio
