@@ -157,6 +157,10 @@ class Snapshots:
             "reopened": total.reopened,
             "lost": total.lost,
             "robbed": total.robbed,
+            "lost_files": [
+                {"time": lost.time, "path": lost.path, "inode": lost.file_id, "why": lost.why}
+                for lost in sorted(lost for line in lines for lost in line.opens.lost)
+            ],
             "failures": sum(line.recovery.failures for line in lines),
             "latest": home.recovery.latest,
             "longest": max(line.recovery.longest for line in lines),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
+import time
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from smb3fs.handles.attributes import FileAttributes
 from smb3fs.handles.journal import Journal, LeftOpen
@@ -29,6 +30,8 @@ from smb3fs.wire.lease import LeaseState
 
 # As an int: arithmetic with enum's flags costs microseconds.
 HANDLE: Final = int(LeaseState.HANDLE)
+# So many are told of that were lost: those of several losses, without a flapping link letting the daemon grow.
+REMEMBERED_LOST: Final = 200
 
 
 class Durability(IntEnum):
@@ -128,6 +131,15 @@ def kept_for(granted: Mapping[bytes, bytes]) -> float:
     return DurableHandleResponseV2.parse(granted[DURABLE_HANDLE_V2]).timeout / 1000
 
 
+class LostOpen(NamedTuple):
+    """Something that did not outlive a loss: since when (seconds since the epoch), of which file, and why."""
+
+    time: float
+    path: str
+    file_id: int
+    why: str
+
+
 class OpenTable:
     """The opens of one line to a server that have not been closed; with them their leases go."""
 
@@ -141,6 +153,8 @@ class OpenTable:
         self.keeps = True
         """Whether the server keeps what is open after a loss, unless it has shown that it does not."""
         self._kept_any = False
+        self.lost: deque[LostOpen] = deque(maxlen=REMEMBERED_LOST)
+        """The last that were lost while somebody used them."""
         self.on_closed: Callable[[Open], None] = lambda handle: None
         """Is told of each handle that nobody here uses any more."""
 
@@ -219,6 +233,7 @@ class OpenTable:
     def lose(self, handle: Open, why: str) -> None:
         """Give up a handle that stands for nothing on the server any more, whose user has not closed it yet."""
         handle.lost = why
+        self.lost.append(LostOpen(time.time(), handle.path, handle.seen.file_id, why))
         self.leases.released(handle)
         self._unnote(handle)
 

@@ -82,6 +82,8 @@ def test_who_waits_for_a_lock_goes_on_waiting(samba: Samba, mounted: Mounter) ->
         assert ours.ask("write", 3, "held") == 4
         assert ours.ask("lock", fcntl.LOCK_UN, *RANGE) == 0
         assert theirs.ask("lock", NOW, *RANGE) == 0
+    inode = (samba.directory("durable") / "waited-for").stat().st_ino
+    assert {(lost["path"], lost["inode"]) for lost in recovery_of(mounts[1])["lost_files"]} == {("waited-for", inode)}
     # 4.25.1 dies of a claim if somebody else has locked anything in the file, where it is not for good (brlock.c:1483).
     assert samba.panics() == panics or samba.has_persistent_handles()
     assert (samba.directory("durable") / "waited-for").read_text() == "012held789"

@@ -517,6 +517,47 @@ def test_opens_that_a_timer_of_an_earlier_loss_has_deleted_are_forgotten() -> No
     assert not read(entry(100, DISCONNECT)).swept_early(77, hour(101.5)), "nothing was deleted"
 
 
+BREAKING = "initial_break_processing: called for 65024:%d:0/2609219838"
+BREAK = "send_break_message_smb2: sending oplock break for file run/w2/r340, fnum 542033168, smb2 level %d"
+NOT_KEPT = "Failed to disconnect durable handle for file run/w2/r340: NT_STATUS_NOT_SUPPORTED - proceeding"
+
+
+def test_an_open_is_taken_if_h_of_its_lease_was_taken_right_before_the_cut() -> None:
+    """A name of the file was removed: W and H went, R stayed, and the open was not kept."""
+    begun = entry(10, BREAKING % 77) + entry(10.001, BREAK % 1)
+    told = read(begun + entry(10.1, NOT_KEPT) + entry(70, DISCONNECT))
+    assert told.taken == [(77, hour(10.1))]
+    assert told.was_taken(77, hour(10.5))
+    assert told.was_taken(77, hour(69))
+    assert not told.was_taken(77, hour(10)), "it was there still"
+    assert not told.was_taken(77, hour(71)), "what was lost since was another open"
+    assert not told.was_taken(78, hour(10.5)), "another file"
+    assert not told.was_taken(0, hour(10.5))
+    again = entry(9.5, BREAKING % 77) + entry(9.501, BREAK % 3) + begun
+    assert read(again + entry(10.1, NOT_KEPT)).taken, "W first, then H"
+
+
+@pytest.mark.parametrize(
+    "log",
+    [
+        entry(10.1, NOT_KEPT),
+        entry(10, BREAKING % 77) + entry(10.1, NOT_KEPT),
+        entry(10, BREAK % 1) + entry(10.1, NOT_KEPT),
+        # H stayed; R went as well, as it does when somebody writes.
+        entry(10, BREAKING % 77) + entry(10.001, BREAK % 3) + entry(10.1, NOT_KEPT),
+        entry(10, BREAKING % 77) + entry(10.001, BREAK % 0) + entry(10.1, NOT_KEPT),
+        # We should have had it back.
+        entry(10, BREAKING % 77) + entry(10.001, BREAK % 1) + entry(11.1, NOT_KEPT),
+        # Another name, another time, and nobody knows which of two.
+        entry(10, BREAKING % 77) + entry(10.001, BREAK.replace("r340", "r34") % 1) + entry(10.1, NOT_KEPT),
+        entry(10, BREAKING % 77) + entry(10.1, BREAK % 1) + entry(10.2, NOT_KEPT),
+        entry(10, BREAKING % 77) + entry(10, BREAKING % 78) + entry(10.001, BREAK % 1) + entry(10.1, NOT_KEPT),
+    ],
+)
+def test_nothing_less_says_that_it_was_taken(log: str) -> None:
+    assert not any(read(log).was_taken(inode, hour(10.5)) for inode in (0, 77, 78))
+
+
 def failing(number: int) -> int:
     """What a call on a mount comes to."""
     raise OSError(number, "x")
@@ -742,6 +783,45 @@ def test_errors_are_counted_by_the_fault_before_and_by_what_is_judged() -> None:
     assert made.verdicts == {"link: broken": 1, "link: allowed": 1, "kill: allowed": 1, "kill: stuck": 1}
     assert len(made.broken) == len(made.stuck) == 1
     assert not made.passed
+
+
+def test_an_error_comes_after_the_fault_by_which_its_file_was_lost() -> None:
+    """However long it was not used since; but only until its user has been told, and only on that mount."""
+    made, now = report(1, ["kill", "link", "link", "link"]), time.time() - time.monotonic()
+    made.note_lost_opens(1, [{"inode": 77, "time": now + 1.6}, {"inode": 78, "time": now + 3.6}])
+    made.note_lost_opens(1, [{"inode": 77, "time": now + 1.6}])
+    events = [
+        Event(4.5, 4.6, "write", "EIO", 77),
+        Event(4.6, 4.7, "close", "EIO", 77),
+        Event(4.7, 4.8, "open", "EIO", 77),
+        Event(4.7, 4.8, "write", "EIO", 78),
+        Event(4.8, 4.9, "write", "EIO", 79),
+        Event(7.0, 7.1, "write", "EIO", 77),
+    ]
+    made.attribute(1, events, Told(), 1)
+    assert made.verdicts == {"kill: allowed": 2, "link: broken": 4}
+    assert [line.split(": ")[1].split(" after fault ")[0] for line in made.broken] == [
+        "open EIO",
+        "write EIO",
+        "write EIO",
+        "write EIO",
+    ]
+    assert " after fault 3 " in made.broken[1]
+    assert " after fault 4 " in made.broken[2]
+    other = report(1, ["kill", "link", "link", "link"])
+    other.lost_opens = made.lost_opens
+    other.attribute(0, events[:1], Told(), 0)
+    assert other.verdicts == {"link: broken": 1}
+
+
+def test_what_was_taken_is_told_apart() -> None:
+    made, now = report(1, ["link"]), time.time() - time.monotonic()
+    made.attribute(0, [Event(1.3, 1.4, "write", "EIO", 77)], Told(taken=[(77, now + 1.2)]))
+    assert made.verdicts == {"link: taken": 1}
+    made.compared = True
+    assert made.passed
+    assert "1 errors about opens from which the server was taking H when the connection was cut\n" in as_text(made)
+    assert "| link | 1 | 1 | 0 | 1 | 0 | 0.00 s |" in [line.strip() for line in sums([as_json(made)])]
 
 
 def test_runs_are_put_together() -> None:

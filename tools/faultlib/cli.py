@@ -17,11 +17,11 @@ from lab.terminal import end_line, heeding_signals, say
 
 from faultlib.outcome import DISK, MEMORY
 from faultlib.plan import KINDS, USUALLY_LONG, faults
-from faultlib.promises import PERSISTENT, PROMISES
+from faultlib.promises import DURABLE, PERSISTENT, PROMISES
 from faultlib.report import as_json, as_text
 from faultlib.run import Run
 from faultlib.sums import sums
-from faultlib.verdicts import LOG_LEVEL
+from faultlib.verdicts import BREAKS_LEVEL, LOG_LEVEL
 from smb3fs.options import MountOptions
 
 # Longer than the longest outage: what a program waits for is not over before it.
@@ -121,7 +121,8 @@ def main() -> int:
     options = [TIMEOUT, *(option for option in arguments.options.split(",") if option)]
     print(f"==> {len(planned)} faults on {arguments.share}, seed {seed}", file=sys.stderr)
     speeds = (GIGABIT,) * arguments.links if arguments.links > 1 else ()
-    level = " ".join((LOG_LEVEL, *filter(None, arguments.debug.split(","))))
+    breaks = [BREAKS_LEVEL] if arguments.share == DURABLE and root else []
+    level = " ".join((LOG_LEVEL, *breaks, *filter(None, arguments.debug.split(","))))
     in_memory = arguments.databases == MEMORY
     with heeding_signals(), Samba(root=root, settings=level, speeds=speeds, in_memory=in_memory) as server:
         if arguments.share not in server.shares:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from faultlib.plan import OF_THE_SERVER, Fault
-from faultlib.promises import CRASHED, ROBBED, broken
+from faultlib.promises import BY_DESCRIPTOR, CRASHED, ROBBED, broken
 from faultlib.stalls import Event, stall
 from faultlib.trying import STUCK
 from faultlib.verdicts import Told
@@ -19,6 +19,11 @@ ALLOWED: Final = "allowed"
 BROKEN: Final = "broken"
 FORGOTTEN: Final = "forgotten"
 STUCK_FILE: Final = "stuck"
+TAKEN: Final = "taken"
+# How far two clocks of one machine may drift apart in a run, in seconds; and how long after its first error a worker
+# may be told again of one open that was lost. Then it has closed it.
+DRIFT: Final = 0.05
+CLOSED: Final = 2.0
 # Where the server's databases lie.
 MEMORY: Final = "memory"
 DISK: Final = "disk"
@@ -61,6 +66,8 @@ class Report:
     """Errors about opens that the server says to have deleted before their time."""
     stuck: list[str] = field(default_factory=list)
     """Errors about files of which the server says that it cannot let anybody open them; they were left aside."""
+    taken: list[str] = field(default_factory=list)
+    """Errors about opens that the server has not kept, by its own word, as it was taking H from them."""
     broken: list[str] = field(default_factory=list)
     """Errors that the share promises not to have."""
     violations: list[str] = field(default_factory=list)
@@ -73,6 +80,8 @@ class Report:
     """Where the server writes down what is open."""
     lost: list[str] = field(default_factory=list)
     """What the mounts say of recoveries in which opens were lost."""
+    lost_opens: dict[tuple[int, int], set[float]] = field(default_factory=dict)
+    """By mount and inode: when opens of it were lost, as the mount says, in seconds since the epoch."""
     planned: int = 0
     """How many faults there were to be."""
     interrupted: bool = False
@@ -104,19 +113,30 @@ class Report:
         """Take notice of what the mounts say, again and again, of opens that were lost."""
         self.lost += [text for text in texts if text not in self.lost]
 
+    def note_lost_opens(self, mount: int, told: Iterable[Mapping[str, Any]]) -> None:
+        """Take notice of what a mount says, again and again, of each open that was lost."""
+        for one in told:
+            self.lost_opens.setdefault((mount, one["inode"]), set()).add(one["time"])
+
     def longest(self) -> Happened | None:
         """The fault after which somebody waited for longest."""
         told = [one for one in self.happened if any(seconds is not None for seconds in one.stalls)]
         return max(told, key=lambda one: max(seconds or 0.0 for seconds in one.stalls), default=None)
 
-    def attribute(self, number: int, events: Sequence[Event], told: Told) -> None:
-        """Say after which fault each error of a worker came, and what the share and the server's log say of it."""
+    def attribute(self, number: int, events: Sequence[Event], told: Told, mount: int = -1) -> None:
+        """Say after which fault each error of a worker came, and what the share and the server's log say of it.
+
+        An error about an open that was lost on its `mount` comes after the fault that it was lost by, however long
+        nobody has used it since.
+        """
         to_clock = time.time() - time.monotonic()
-        apart = {STUCK_FILE: self.stuck, FORGOTTEN: self.forgotten, BROKEN: self.broken}
+        apart = {STUCK_FILE: self.stuck, FORGOTTEN: self.forgotten, TAKEN: self.taken, BROKEN: self.broken}
+        shown: dict[tuple[int, float], float] = {}
         for event in events:
             if not event.error:
                 continue
-            before = [one for one in self.happened if one.begun < event.ended]
+            caused = self._caused(mount, event, to_clock, shown)
+            before = [one for one in self.happened if one.begun < caused]
             kind = before[-1].fault.kind if before else "no fault"
             self.errors_after[f"{kind}: {event.what} {event.error}"] += 1
             after = f"fault {before[-1].fault.number} ({before[-1].words})" if before else "no fault at all"
@@ -124,6 +144,18 @@ class Report:
             self.verdicts[f"{kind}: {verdict}"] += 1
             if verdict in apart:
                 apart[verdict].append(f"{event.ended:.3f} worker {number}: {event.what} {event.error} after {after}")
+
+    def _caused(self, mount: int, event: Event, to_clock: float, shown: dict[tuple[int, float], float]) -> float:
+        """When that was lost which an error is about, or when it ended if nothing is known of a loss.
+
+        `shown` says when each loss was first seen: who has been told so closes the file.
+        """
+        ended = to_clock + event.ended
+        losses = self.lost_opens.get((mount, event.inode), ()) if event.what in BY_DESCRIPTOR else ()
+        lost = max((when for when in losses if when <= ended + DRIFT), default=None)
+        if lost is None or ended > shown.setdefault((event.inode, lost), ended) + CLOSED:
+            return event.ended
+        return min(lost - to_clock, event.ended)
 
     def _verdict(self, event: Event, before: Sequence[Happened], told: Told, to_clock: float) -> str:
         """What is judged of an error, after the faults `before` it."""
@@ -133,6 +165,8 @@ class Report:
         ended = to_clock + event.ended
         if told.forgotten(event.inode, deadly, ended) or told.swept_early(event.inode, ended):
             return FORGOTTEN
+        if told.was_taken(event.inode, ended):
+            return TAKEN
         # An error may come to light when the next fault has begun already.
         kinds = {one.fault.kind for one in before[-2:]} or {"no fault"}
         if any(one.panics for one in before[-2:]):

@@ -27,6 +27,9 @@ WITHOUT_A_LEASE: Final = frozenset({"lock", "unlock", "read counter", "write cou
 # answer to a mkdir cannot tell who has made what is there.
 NOT_KNOWN_AGAIN: Final = frozenset({"mkdir"})
 
+# What goes by an open, so that its error may be about one that was lost at any time before.
+BY_DESCRIPTOR: Final = WITHOUT_A_LEASE - {"open counter"} | {"write", "read", "append", "fsync", "close", "truncate"}
+
 
 def broken(share: str, kind: str, what: str) -> bool:
     """Whether an error of an operation, after a fault of a kind, breaks the share's promise."""

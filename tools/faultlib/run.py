@@ -19,7 +19,7 @@ from faultlib.breaking import Breaker
 from faultlib.judging import judge
 from faultlib.outcome import Happened, Report
 from faultlib.plan import Fault
-from faultlib.promises import PERSISTENT
+from faultlib.promises import NEITHER, PERSISTENT
 from faultlib.proxy import PORT, Proxy
 from faultlib.shared_files import COUNTER_WIDTH, COUNTERS
 from faultlib.trying import PATIENCE, STUCK
@@ -158,8 +158,11 @@ class Run:
         if not happened:
             return
         happened[-1].panics = self._server.panics() - sum(one.panics for one in happened[:-1])
-        statuses = [self._status(mount) for mount in mounts if self._share == PERSISTENT]
+        statuses = [self._status(mount) for mount in mounts if self._share != NEITHER]
         for number, status in enumerate(statuses):
+            self.report.note_lost_opens(number, (status.get("recovery") or {}).get("lost_files", ()))
+            if self._share != PERSISTENT:
+                continue
             texts = [event["text"] for event in status.get("events", ()) if LOST.search(event["text"])]
             self.report.note_lost(f"mount {number}: {text}" for text in texts)
         told = [status.get("recovery") for status in statuses]
@@ -193,7 +196,7 @@ class Run:
         told = read(self._server.log())
         for worker in self._workers:
             events = [event for event in worker.events if event.what != "violation"]
-            self.report.attribute(worker.number, events, told)
+            self.report.attribute(worker.number, events, told, worker.number % len(mounts))
             self.report.measure(events)
         self.report.compared = True
 

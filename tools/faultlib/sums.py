@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from faultlib.outcome import ALLOWED, BROKEN, FORGOTTEN, MEMORY, STUCK_FILE
+from faultlib.outcome import ALLOWED, BROKEN, FORGOTTEN, MEMORY, STUCK_FILE, TAKEN
 from faultlib.plan import KINDS
 
 # A stall that is more than a pause, in seconds.
@@ -62,7 +62,7 @@ def _row(
     """The cells of a line."""
     faults = list(faults)
     stalls = [max((one or 0.0 for one in fault["stalls"]), default=0.0) for fault in faults]
-    own = _errors(verdicts, kinds, FORGOTTEN, STUCK_FILE)
+    own = _errors(verdicts, kinds, FORGOTTEN, STUCK_FILE, TAKEN)
     return [
         *(name, str(len(faults)), str(_errors(verdicts, kinds)), str(_errors(verdicts, kinds, BROKEN)), str(own)),
         *(str(sum(seconds > LONG for seconds in stalls)), f"{max(stalls, default=0.0):.2f} s"),
@@ -80,5 +80,5 @@ def _errors(
     *which: str,
 ) -> int:
     """How many errors came after some kinds of faults, of some verdicts or all."""
-    wanted = which or (ALLOWED, BROKEN, FORGOTTEN, STUCK_FILE)
+    wanted = which or (ALLOWED, BROKEN, FORGOTTEN, STUCK_FILE, TAKEN)
     return sum(verdicts.get(f"{kind}: {verdict}", 0) for kind in kinds for verdict in wanted)
