@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -46,6 +46,8 @@ LAST_REMOVAL: Final = 60.0
 # Seconds from one look for lost breaks to the next: as long as the server believes in the channel that is lost it may
 # send further ones there.
 LOOKS: Final = (0.3, 0.7, 2.0, 7.0, 0.0)
+# The same where the server serves the connection before as well: it tells that one first.
+OFTEN: Final = (0.3, 0.4, 0.5, 0.6, 0.7, 1.0, 1.5, 5.0, 0.0)
 # Seconds from the break of H to the first attempt to have it back, and to each further one.
 REGAINING: Final = (0.01, 0.1, 1.0, 5.0)
 # Seconds from the loss of a channel to the first look for what the server has opened behind a repetition, and to each
@@ -93,7 +95,9 @@ class Line:
         # Set by the loss of a channel since the last look for breaks began, and whether such looks are being taken.
         self._parted = trio.Event()
         self._looking = False
+        self._pauses = LOOKS
         self.recovery.parted = self._parted_with
+        self.recovery.doubled = lambda _: self._begin_to_look(OFTEN)
         opens.leases.subscribe(self._lease_changed)
         self._regaining: set[Lease] = set()
         self._session: Session | None = None
@@ -244,13 +248,18 @@ class Line:
     def _parted_with(self, session: Session) -> None:
         """Take notice that a channel is lost of a session that goes on, and perhaps breaks with it."""
         self._nursery.start_soon(self._close_late, session)
+        self._begin_to_look(LOOKS)
+
+    def _begin_to_look(self, pauses: Sequence[float]) -> None:
+        """Look for breaks that have gone, or may go, to a connection that is lost, with these pauses between."""
+        self._pauses = pauses
         self._parted.set()
         if not self._looking:
             self._looking = True
             self._nursery.start_soon(self._look_for_breaks)
 
     async def _look_for_breaks(self) -> None:
-        """Find the breaks that were lost, again and again until the server must have noticed the loss as well."""
+        """Find the breaks that were lost, again and again until the server has noticed the loss as well."""
         again = True
         try:
             while again:
@@ -260,18 +269,22 @@ class Line:
             self._looking = False
 
     async def _look_a_few_times(self, parted: trio.Event) -> bool:
-        """Do so until another channel is lost (True), all that is to be done is done, or the session is."""
-        session = self.pool.session
-        for pause in LOOKS:
+        """Do so until another channel is lost (True), all that is to be done is done, or the session is.
+
+        If anything was found it is to be done once more: who believes in a relay may do so for hours.
+        """
+        session, again = self.pool.session, False
+        for pause in self._pauses:
             if session is None or session is not self.pool.session:
                 return parted.is_set()  # what is open is claimed, or gone
             found = await self.share.look_for_breaks(session, partial(self._found, session))
             if found:
+                again = True
                 self._trace.event(time.time(), f"a lost connection has taken breaks of {found} leases along")
             with trio.move_on_after(pause):
                 await parted.wait()
                 return True
-        return parted.is_set()
+        return again or parted.is_set()
 
     def _lease_changed(self, lease: Lease, old: int, new: int, reason: Reason) -> None:
         """Have H back that was taken alone, if there is something open that is kept by it.

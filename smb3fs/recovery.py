@@ -110,6 +110,8 @@ class Recovery:
         """`rotated` tells whether the login has changed since the last attempt."""
         self.parted: Callable[[Session], None] = lambda _: None
         """Is told of a session that has lost a channel and goes on by others."""
+        self.doubled: Callable[[Session], None] = lambda _: None
+        """Is told of a session whose server, as it began, was still serving the connection before."""
         self.tally = Tally()
         self.latest = 0.0
         self.longest = 0.0
@@ -166,10 +168,13 @@ class Recovery:
         attempts = Attempts("reconnecting", trio.current_time(), FIRST_INTERVAL)
         # A server that takes our login and drops us at the first request must not have us log in without a pause.
         await trio.sleep_until(self._not_before)
+        stood = False
         while not self._pool.closed:
             tried = trio.current_time()
             try:
                 session = await self._connect(self._last_session_id)
+                # The login ends the session before, so that a further attempt finds nothing of it.
+                stood = stood or session.before_stood
                 self._number(session)
                 tally = await self._survivors.reclaim(session)
             except (Smb3fsError, OSError) as error:
@@ -178,6 +183,8 @@ class Recovery:
                 continue
             self._not_before = tried + QUICK_INTERVAL
             self._attach(session)
+            if stood:
+                self.doubled(session)
             self._note(session, trio.current_time() - attempts.began, tally)
             return
 

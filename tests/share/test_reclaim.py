@@ -330,11 +330,15 @@ async def test_a_server_that_serves_the_lost_connection_still_is_given_time(
             return session
 
         kept.stage.world.recovery._connect = connected
+        told: list[int] = []
+        kept.stage.world.recovery.doubled = lambda session: told.append(session.generation)
         kept.desk.refuse = lambda _: REFUSED if trio.current_time() < until else None
         await kept.lose(15)
         assert kept.tally == (1 - lost, 0, lost)
         assert len(kept.stage.world.peers) == sessions
         assert bool(handle.lost) == bool(lost)
+        # Its breaks may go to that connection still, whichever session is the one that lasts.
+        assert told == ([sessions] if stood else [])
 
 
 @trio_test
