@@ -95,7 +95,7 @@ class Line:
         # Set by the loss of a channel since the last look for breaks began, and whether such looks are being taken.
         self._parted = trio.Event()
         self._looking = False
-        self._pauses = LOOKS
+        self._pauses: Sequence[float] = LOOKS
         self.recovery.parted = self._parted_with
         self.recovery.doubled = lambda _: self._begin_to_look(OFTEN)
         opens.leases.subscribe(self._lease_changed)

@@ -168,13 +168,13 @@ class Recovery:
         attempts = Attempts("reconnecting", trio.current_time(), FIRST_INTERVAL)
         # A server that takes our login and drops us at the first request must not have us log in without a pause.
         await trio.sleep_until(self._not_before)
-        stood = False
+        hears = False
         while not self._pool.closed:
             tried = trio.current_time()
             try:
                 session = await self._connect(self._last_session_id)
                 # The login ends the session before, so that a further attempt finds nothing of it.
-                stood = stood or session.before_stood
+                hears = hears or session.before_hears
                 self._number(session)
                 tally = await self._survivors.reclaim(session)
             except (Smb3fsError, OSError) as error:
@@ -183,7 +183,7 @@ class Recovery:
                 continue
             self._not_before = tried + QUICK_INTERVAL
             self._attach(session)
-            if stood:
+            if hears:
                 self.doubled(session)
             self._note(session, trio.current_time() - attempts.began, tally)
             return

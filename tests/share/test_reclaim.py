@@ -326,7 +326,7 @@ async def test_a_server_that_serves_the_lost_connection_still_is_given_time(
         async def connected(previous: int) -> Session:
             session = await connect(previous)
             # The login ends that session, so that later ones do not find it.
-            session.before_stood = stood and len(kept.stage.world.peers) == 2
+            session.before_stood = session.before_hears = stood and len(kept.stage.world.peers) == 2
             return session
 
         kept.stage.world.recovery._connect = connected
