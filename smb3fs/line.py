@@ -46,8 +46,10 @@ LAST_REMOVAL: Final = 60.0
 # Seconds from one look for lost breaks to the next: as long as the server believes in the channel that is lost it may
 # send further ones there.
 LOOKS: Final = (0.3, 0.7, 2.0, 7.0, 0.0)
-# The same where the server serves the connection before as well: it tells that one first.
+# The same where the server may serve the connection before as well: it tells that one first.
 OFTEN: Final = (0.3, 0.4, 0.5, 0.6, 0.7, 1.0, 1.5, 5.0, 0.0)
+# How many times as long as a look has taken it rests at least.
+REST: Final = 3
 # Seconds from the break of H to the first attempt to have it back, and to each further one.
 REGAINING: Final = (0.01, 0.1, 1.0, 5.0)
 # Seconds from the loss of a channel to the first look for what the server has opened behind a repetition, and to each
@@ -277,7 +279,9 @@ class Line:
         for pause in self._pauses:
             if session is None or session is not self.pool.session:
                 return parted.is_set()  # what is open is claimed, or gone
+            began = trio.current_time()
             found = await self.share.look_for_breaks(session, partial(self._found, session))
+            pause = max(pause, REST * (trio.current_time() - began))  # noqa: PLW2901
             if found:
                 again = True
                 self._trace.event(time.time(), f"a lost connection has taken breaks of {found} leases along")

@@ -111,7 +111,7 @@ class Recovery:
         self.parted: Callable[[Session], None] = lambda _: None
         """Is told of a session that has lost a channel and goes on by others."""
         self.doubled: Callable[[Session], None] = lambda _: None
-        """Is told of a session whose server, as it began, was still serving the connection before."""
+        """Is told of a session whose server, as it began, may still have been serving the connection before."""
         self.tally = Tally()
         self.latest = 0.0
         self.longest = 0.0

@@ -83,7 +83,7 @@ class Session:
         self.generation = 0
         # Whether the server still had the session before this one when the login began, which ended that.
         self.before_stood = False
-        # ... and may tell its connection what is meant for this one, as far as that is known.
+        # ... or may have had it, and so may tell its connection what is meant for this one.
         self.before_hears = False
         # Message ids under which further channels may be bound, where these are nonces; None: none are set apart yet.
         self.binding_ids: deque[range] | None = None
@@ -406,8 +406,9 @@ async def establish(
     Where there is no such tree, `elsewhere` is given the chance to say where it is, by an exception.
     """
     agreed = await negotiate(channel, policy)
-    binds = bool(previous_session_id and agreed.capabilities & (PERSISTENT_HANDLES | MULTI_CHANNEL))
-    stood = binds and await stands(channel, previous_session_id)
+    # Samba before 4.25 says of what it has as well that there is no such session.
+    lasting = bool(previous_session_id and agreed.capabilities & PERSISTENT_HANDLES)
+    before_stood = lasting and await stands(channel, previous_session_id)
     security = await authenticate(channel, policy, agreed, login, previous_session_id)
     # Before anything else, so that those are small to which every further connection has to be brought.
     binding_ids: deque[range] | None = None
@@ -421,8 +422,8 @@ async def establish(
         raise
     await validate(channel, policy, agreed, security, tree.tree_id, seal=tree.seal)
     session = Session(channel, agreed, security, tree)
-    session.before_stood = stood and bool(agreed.capabilities & PERSISTENT_HANDLES)
-    session.before_hears = stood
+    session.before_stood = before_stood
+    session.before_hears = before_stood or bool(previous_session_id and not lasting)
     session.binding_ids = binding_ids
     return session
 

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+from faultlib.proxy import PORT, Proxy
 from lab.mounting import Mount
 from lab.server import Samba
 
@@ -18,6 +20,9 @@ MIB = 1 << 20
 RATE, BYTES = "16mbit", 2_000_000
 # Seconds for which a write lease may be kept back, and those of the measured rate that may be dirty.
 FLUSHING, PATIENCE = 15, 5
+# For how many seconds the server believes in a connection that is lost; and what it says of a break that nobody heard.
+STANDING = 20
+GIVEN_UP = "lease break timed out for file"
 
 
 def test_many_dirty_bytes_are_there_before_their_time_is_over(own_samba: Samba, mounted: Mounter) -> None:
@@ -111,3 +116,31 @@ def test_what_was_read_is_given_back_by_a_busy_mount(later_samba: Samba, mounted
             os.close(descriptor)
     assert here.status()["break_causes"]["changed"] >= 15
     mounted.finish()
+
+
+@pytest.mark.parametrize("server", ["samba", "later_samba"])
+def test_what_the_server_tells_the_connection_before_is_found(
+    server: str, mounted: Mounter, request: pytest.FixtureRequest
+) -> None:
+    """It has not heard of the loss, and tells breaks by the oldest connection: others would wait for 35 s."""
+    samba: Samba = request.getfixturevalue(server)
+    given_up = samba.log().count(GIVEN_UP)
+    with Proxy(samba.network) as proxy:
+        mount = mounted(f"port={PORT}", share="durable", server=samba)
+        other = mounted(share="durable", server=samba)
+        try:
+            with (mount.path / "told-elsewhere").open("w+b", buffering=0) as file:
+                assert file.write(b"content") == 7
+                proxy.cut_clients(STANDING)
+                until(lambda: mount.status()["recovery"]["generation"] == 2)
+                assert (other.path / "told-elsewhere").read_bytes() == b"content"
+                assert file.write(b", and more") == 10
+            # The other one hears of that in its own time.
+            until(lambda: (other.path / "told-elsewhere").read_bytes() == b"content, and more")
+            status = mount.status()
+        finally:
+            mount.unmount()
+    assert status["recovery"]["lost"] == 0
+    assert status["breaks"]["RWH to none"] == 1
+    assert "a lost connection has taken breaks of 1 leases along" in [event["text"] for event in status["events"]]
+    assert samba.log().count(GIVEN_UP) == given_up
