@@ -509,6 +509,36 @@ async def test_a_handle_that_should_not_carry_locks_any_more_does_so_until_it_ha
     w.nothing_left()
 
 
+@in_trio
+async def test_a_lock_is_asked_for_by_another_handle_where_one_that_was_to_be_kept_is_not_given_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is Samba's habit: a durable open is lost if a break of its lease is under way. Nobody had locked by it."""
+    w = Locking()
+    w.share.keeping = False
+    other = Foreign(w).world
+    fh, theirs = await w.open("f", os.O_RDWR), await other.open("f", os.O_RDWR)
+    await other.lock(theirs, B, 0, 10)
+    wait_for_lock, lost = w.share.wait_for_lock, trio.Event()
+
+    async def lose(handle: Open, piece: Piece) -> bool:
+        monkeypatch.setattr(w.share, "wait_for_lock", wait_for_lock)
+        await lost.wait()
+        handle.durability, handle.generation = Durability.DURABLE_V2, 0
+        raise ConnectionLost("gone")
+
+    monkeypatch.setattr(w.share, "wait_for_lock", lose)
+    async with trio.open_nursery() as nursery:
+        done = await runs(nursery, w.lock, fh, A, 0, 10, wait=True)
+        lost.set()
+        await trio.testing.wait_all_tasks_blocked()
+        assert not done
+        await other.unlock(theirs, B)
+    assert done == ["done"]
+    assert w.pieces() == [Piece(0, 10, True)]
+    await w.release(fh)
+
+
 @pytest.mark.parametrize("wait", [False, True])
 @in_trio
 async def test_a_lock_whose_request_is_lost_is_asked_for_by_another_handle(wait: bool) -> None:
