@@ -239,9 +239,16 @@ class GivenNames:
         while going := [event for name, event in self._going.items() if _is_below(name, path)]:
             await going[0].wait()
 
+    def _is_moving(self, name: str) -> bool:
+        """Whether nobody knows what has a name of ours, as it is being renamed.
+
+        A second name is not renamed with its file; that it is gone is what shows that a rename was carried out.
+        """
+        return is_hidden(name) and any(_is_below(name, path) for path in self._moving)
+
     @contextmanager
     def moving(self, path: str) -> Iterator[None]:
-        """Have nothing taken away that has a path, or is below it, while that is renamed: nobody knows its name then.
+        """Have nothing hidden taken away that has a path, or is below it, while that is renamed.
 
         What is closed meanwhile is let go after that.
         """
@@ -279,7 +286,7 @@ class GivenNames:
             return
         for name in tuple(self._held[number]):
             given = self._given[name]
-            if not given.pinned and not any(_is_below(name, path) for path in self._moving):
+            if not given.pinned and not self._is_moving(name):
                 self._note(name, replace(given, held=False))
                 self._let_go.append(name)
                 self._released.set()
@@ -304,7 +311,7 @@ class GivenNames:
         while name in self._going:
             await self._going[name].wait()
         given = self._given.get(name)
-        if given is None or any(_is_below(name, one) for one in self._moving):
+        if given is None or self._is_moving(name):
             return
         with self._taking(name):
             if not self._gathers or is_hidden(name):

@@ -265,6 +265,41 @@ async def test_whenever_the_session_dies_the_next_one_claims_it_and_takes_the_na
         assert await made.stage.share.read(handle, 0, 8) == b"contents"
 
 
+@pytest.mark.parametrize("gathers", [False, True])
+@trio_test
+async def test_a_rename_whose_answer_is_lost_is_not_done_again(gathers: bool) -> None:
+    """The file has its old name once more for the claim; by the time that whoever renames looks for it that is gone."""
+    async with renamed(gathers=gathers) as made:
+        share, tree = made.stage.share, made.stage.tree
+        claims = made.stage.world.kept.claims
+        assert isinstance(claims, Claims)
+        share.second_names = claims._names
+        handle, number = await share.open("f", read=True, write=True, expect=None), tree.nodes["f"].number
+        server = made.stage.server
+        assert isinstance(server, RecordingServer)
+        made.desk.keep(server, handle, Durability.PERSISTENT)
+        made.desk.names[handle.file_id.persistent] = "f"
+        handle.lease = made.stage.opens.leases.make("f", "")
+        handle.lease.opens.add(handle)
+        handle.lease.kept = RWH
+        renames = list[str]()
+
+        def kill(server: KeepingServer, request: SetInfoRequest | CreateRequest) -> str:
+            if isinstance(request, SetInfoRequest) and request.information_class == ASIDE_NAME:
+                name = FileRenameInformation.parse(request.data).name
+                renames.extend([name] * (not name.startswith(PREFIX)))
+                return "after" * (renames == ["g"] and name == "g")
+            return ""
+
+        made.desk.kill = kill
+        await share.rename("f", "g", replace=True, expect=number)
+        assert renames == ["g"]
+        assert made.tally == (1, 0)
+        assert made.names == {"g", "protected"}
+        assert tree.nodes["g"].links == 1
+        assert await share.read(handle, 0, 8) == b"contents"
+
+
 @trio_test
 async def test_a_name_that_is_another_files_by_now_is_left_alone(expect_log: ExpectLog) -> None:
     expect_log(UNGIVEN)
