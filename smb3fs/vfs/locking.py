@@ -21,6 +21,7 @@ import errno
 import math
 import os
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final, TypeVar
 
 import trio
@@ -58,6 +59,10 @@ async def through(state: State, file: OpenFile, call: Callable[[Open], Awaitable
     handle = state.locks.handle_for(file, write=write)
     try:
         return await call(handle)
+    except ConnectionLost:
+        with suppress(ConnectionLost):
+            state.locks.handle_for(file, write=write)  # if it was lost with its locks, this call has told so
+        raise
     except StatusError as failure:
         now = state.locks.handle_for(file, write=write)
         if now is handle or failure.status not in WRONG_HANDLE:

@@ -691,6 +691,26 @@ async def test_who_closes_a_file_is_told_of_locks_that_are_lost(
     w.nothing_left()
 
 
+@pytest.mark.parametrize("write", [False, True])
+@in_trio
+async def test_who_was_told_by_a_call_that_was_under_way_is_not_told_again(
+    write: bool, expect_log: Callable[[str], None]
+) -> None:
+    expect_log("ConnectionLost")
+    w = Locking()
+    fh = await w.open("f", os.O_RDWR)
+    await w.lock(fh, A, 0, 10)
+    gate = w.share.hang("write" if write else "read")
+    async with trio.open_nursery() as nursery:
+        done = await runs(nursery, w.write, fh, 0, b"x") if write else await runs(nursery, w.read, fh, 0, 1)
+        w.share.lose_connection()
+        gate.set()
+    assert done == ["EIO"]
+    await w.flush(fh, A)
+    await w.release(fh)
+    w.nothing_left()
+
+
 @in_trio
 async def test_who_has_locked_by_another_descriptor_since_is_told_too(expect_log: Callable[[str], None]) -> None:
     expect_log("flush: ConnectionLost")
