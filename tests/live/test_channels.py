@@ -50,6 +50,18 @@ def has(mount: Mount, count: int) -> bool:
     return wait_until(lambda: len(channels(mount)) == count, 60)
 
 
+def grown(mount: Mount, count: int) -> list[dict[str, Any]]:
+    """Wait until the mount has so many connections; return the errors until then.
+
+    There may be some on a busy machine: each attempt has five seconds, whatever keeps the server from answering, and
+    the next one succeeds. Once the connections are there, nothing is to fail any more.
+    """
+    assert has(mount, count)
+    errors: list[dict[str, Any]] = mount.status()["last_errors"]
+    assert all(one["text"].startswith("no channel from ") and one["text"].endswith("timed out") for one in errors)
+    return errors
+
+
 def fill(path: Path, seed: int, size: int = SIZE // WRITERS) -> str:
     """Write a file that no other is alike, and return the digest of what is in it."""
     block, digest = os.urandom(MIB - 8), hashlib.sha256()
@@ -83,7 +95,7 @@ def digest_of(path: Path) -> str:
 )
 def test_data_go_over_all_links(wide: Samba, mounted: Mounter, options: tuple[str, ...]) -> None:
     mount = mounted(*options, "cache=none", server=wide)
-    assert has(mount, 4 if "max_channels=4" in options else 2)
+    errors = grown(mount, 4 if "max_channels=4" in options else 2)
     # The signature that costs least, where there is a choice: each channel is bound under message ids of its own.
     chosen = "AES_CMAC" if "vers=3.0" in options else "AES_GMAC"
     assert mount.status()["signing"] == (None if "seal" in options else chosen)
@@ -102,14 +114,14 @@ def test_data_go_over_all_links(wide: Samba, mounted: Mounter, options: tuple[st
                 break
     assert min(shares) > SIZE / 8, f"this and the other end of each link received {shares} bytes"
     assert all(channel["state"] == "in use" and channel["bytes"] > 0 for channel in channels(mount))
-    assert mount.status()["last_errors"] == []
+    assert mount.status()["last_errors"] == errors
     for file in files:
         file.unlink()
 
 
 def test_without_any_option_each_link_has_one_connection(wide: Samba, mounted: Mounter) -> None:
     mount, single = mounted("cache=none", server=wide), mounted("nomultichannel", server=wide)
-    assert has(mount, 2)
+    errors = grown(mount, 2)
     files = [mount.path / f"by-default-{number}" for number in range(WRITERS)]
 
     def write() -> None:
@@ -119,7 +131,7 @@ def test_without_any_option_each_link_has_one_connection(wide: Samba, mounted: M
 
     # What a machine that is busy otherwise does one after the other one link is enough for.
     assert any(min(moved(wide, write)) > SIZE / 8 for _ in range(ROUNDS))
-    assert mount.status()["last_errors"] == []
+    assert mount.status()["last_errors"] == errors
     # What the server offers is asked for once at the mount, and by nobody who has been told not to.
     assert mount.status()["requests"]["IOCTL"] == 1
     assert "IOCTL" not in single.status()["requests"]
@@ -207,7 +219,7 @@ def test_links_of_different_speed_carry_data_together_where_that_is_asked_for(mo
 
 def test_a_link_that_becomes_slow_attracts_little(wide: Samba, mounted: Mounter) -> None:
     mount = mounted("multichannel", server=wide)
-    assert has(mount, 2)
+    errors = grown(mount, 2)
     wide.put("long", os.urandom(SIZE))
     lame = wide.network.links[0]
 
@@ -220,7 +232,7 @@ def test_a_link_that_becomes_slow_attracts_little(wide: Samba, mounted: Mounter)
         assert moved(wide, read)[1] < SIZE / 16
     finally:
         wide.network.unshape(lame)
-    assert mount.status()["last_errors"] == []
+    assert mount.status()["last_errors"] == errors
 
 
 @pytest.mark.parametrize(
