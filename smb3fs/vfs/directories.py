@@ -263,9 +263,9 @@ class DirectoryTable:
         for directory in self._of_inode.get(inode.number, ()):
             directory.removed = True
 
-    def removed(self, inode: Inode) -> OpenDirectory | None:
-        """Return what somebody has opened of a directory before we removed it."""
-        return next((one for one in self._of_inode.get(inode.number, ()) if one.removed), None)
+    def removed(self, inode: Inode) -> Iterator[OpenDirectory]:
+        """Yield what was open, or being opened, of a directory when we removed it."""
+        return (one for one in self._of_inode.get(inode.number, ()) if one.removed)
 
     def note_change(self, parent: Inode, name: str) -> None:
         """Note that we have changed what is under a name, in whatever way."""

@@ -91,8 +91,7 @@ def of_removed(state: State, inode: Inode) -> Entry | None:
 
     opendir(3) asks for them by the descriptor that it has just got, and there is no name any more to ask the server by.
     """
-    directory = state.directories.removed(inode)
-    for _, told, came in directory.entries(0, DOTS) if directory is not None else ():
+    for _, told, came in (one for opened in state.directories.removed(inode) for one in opened.entries(0, DOTS)):
         if told is not None and told.name == ".":
             entry = state.presentation.listed(inode.number, told, trio.current_time() - came, stat.S_IFDIR, 0)
             entry.attr.nlink = 0

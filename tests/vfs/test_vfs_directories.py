@@ -496,6 +496,7 @@ async def test_what_a_directory_was_is_told_to_who_has_opened_it_before_we_remov
     before = await world.look("folder")
     number, verb = before.attr.ino, {"removed": "remove_directory", "replaced": "rename"}[how]
     await world.number("other")
+    under_way = world.state.directories.add(world.state.inodes.get(number)).fh  # by somebody whose opendir will fail
     fh = await settle(world.vfs.opendir(number))
     gone, answered, carry_out = trio.Event(), trio.Event(), getattr(world.share, verb)
 
@@ -524,7 +525,8 @@ async def test_what_a_directory_was_is_told_to_who_has_opened_it_before_we_remov
     (told,) = found
     assert told.attr.nlink == 0
     assert (told.attr.mode, told.attr.mtime_ns) == (before.attr.mode, before.attr.mtime_ns)
-    await settle(world.vfs.releasedir(fh))
+    for one in (under_way, fh):
+        await settle(world.vfs.releasedir(one))
     if how == "removed":
         with fails(errno.ENOENT):
             await world.look("folder")
