@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import trio
 from peer import Element, settle, trio_test
@@ -15,7 +17,7 @@ from smb3fs.errors import Status
 from smb3fs.handles.lease import NONE, RWH, Lease, Reason
 from smb3fs.handles.leases import LeaseTable
 from smb3fs.handles.opens import Durability, Open
-from smb3fs.line import HEARD, LOOKS, OFTEN
+from smb3fs.line import HEARD, LOOKS, OFTEN, REST
 from smb3fs.wire.create import CreateContext, CreateRequest, CreateResponse, Disposition
 from smb3fs.wire.header import Command
 from smb3fs.wire.lease import ACK_REQUIRED, LEASE_CONTEXT, LeaseBreakNotification, LeaseContextV2, LeaseFlag
@@ -165,11 +167,15 @@ async def test_each_loss_is_followed_by_a_look_and_what_is_found_is_acknowledged
         assert not line._looking
 
 
+@pytest.mark.parametrize("took", [0.0, 0.2, 1.0])
 @trio_test
 async def test_where_the_server_serves_the_connection_before_as_well_it_is_looked_often(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, took: float
 ) -> None:
-    """Samba tells breaks to the oldest connection of a client; and as long as it does so it may do so again."""
+    """Samba tells breaks to the oldest connection of a client; and as long as it does so it may do so again.
+
+    Where a look takes long there is time for other things between two of them.
+    """
     async with leasing() as (stage, _, _leases), trio.open_nursery() as nursery:
         line = a_line(nursery)
         session = stage.world.pool.session
@@ -180,14 +186,14 @@ async def test_where_the_server_serves_the_connection_before_as_well_it_is_looke
         async def look(of: Session, broken: object) -> int:
             looks.append(trio.current_time())
             assert of is session
-            await trio.lowlevel.checkpoint()
+            await trio.sleep(took)
             return len(looks) == 3
 
         monkeypatch.setattr(line.share, "look_for_breaks", look)
         line.recovery.doubled(session)
-        await trio.sleep(60)
-        one = [sum(OFTEN[:number]) for number in range(len(OFTEN))]
-        assert [when - looks[0] for when in looks] == pytest.approx([*one, *(sum(OFTEN) + when for when in one)])
+        await trio.sleep(120)
+        apart = [took + max(pause, REST * took) for pause in OFTEN]
+        assert [later - when for when, later in itertools.pairwise(looks)] == pytest.approx([*apart, *apart[:-1]])
         assert not line._looking
         nursery.cancel_scope.cancel()
 
