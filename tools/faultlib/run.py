@@ -34,6 +34,8 @@ WARM_UP: Final = 0.5
 REMOVING: Final = frozenset({"unlink", "rmdir", "rename"})
 # What a mount says of a recovery in which opens were lost.
 LOST: Final = re.compile(r", [1-9]\d* lost")
+# After so many faults mounts are asked what was lost, of which they remember 200, where nothing else hangs on it.
+ASKED_EVERY: Final = 8
 # How long the further connections of a mount may take.
 CHANNEL_SECONDS: Final = 30.0
 
@@ -152,13 +154,14 @@ class Run:
             if stop and (self._told_violations() or self.report.violations):
                 return
 
-    def _charge(self, mounts: Sequence[Mount]) -> None:
-        """Charge the latest fault with what the server has done by itself since it began."""
+    def _charge(self, mounts: Sequence[Mount], *, last: bool = False) -> None:
+        """Charge the latest fault with what the server has done by itself since it began; `last` after all of them."""
         happened = self.report.happened
         if not happened:
             return
         happened[-1].panics = self._server.panics() - sum(one.panics for one in happened[:-1])
-        statuses = [self._status(mount) for mount in mounts if self._share != NEITHER]
+        asked = self._share == PERSISTENT or (self._share != NEITHER and (last or len(happened) % ASKED_EVERY == 0))
+        statuses = [self._status(mount) for mount in mounts if asked]
         for number, status in enumerate(statuses):
             self.report.note_lost_opens(number, (status.get("recovery") or {}).get("lost_files", ()))
             if self._share != PERSISTENT:
@@ -166,7 +169,7 @@ class Run:
             texts = [event["text"] for event in status.get("events", ()) if LOST.search(event["text"])]
             self.report.note_lost(f"mount {number}: {text}" for text in texts)
         told = [status.get("recovery") for status in statuses]
-        if all(told):  # a mount that is too busy to tell does so after the next one
+        if told and all(told):  # a mount that is too busy to tell does so after the next one
             happened[-1].robbed = sum(one["robbed"] for one in told) - sum(one.robbed for one in happened[:-1])
 
     def _progress(self, fault: Fault, count: int, words: str) -> str:
@@ -182,7 +185,7 @@ class Run:
     def _end(self, behind: Path, mounts: Sequence[Mount]) -> None:
         """Let the workers end and compare, then judge what they did together."""
         settled(self._workers, time.monotonic(), time.monotonic() + SETTLE_SECONDS)
-        self._charge(mounts)
+        self._charge(mounts, last=True)
         for worker in self._workers:
             worker.stop()
         limit = time.monotonic() + PATIENCE + COMPARE_SECONDS
