@@ -218,6 +218,9 @@ class Claims:
             tally.claimed += len(handles) - len(refusals)
             await _side_by_side(session, list(refusals), give_up)
         self._waiting_since, self._long_tried, self._lost_at = None, 0, None
+        if not self._promised:
+            # What is gone with its process is not given back however long that is waited for.
+            self._wait_until = -math.inf
         await self._take_names_away(session)
         end_other_breaks(session, self._opens.leases)
         return tally
@@ -226,10 +229,14 @@ class Claims:
         """Set until when another session is tried if this one is given nothing back."""
         if self._waiting_since is not None:
             return
-        persistent = any(handle.durability == Durability.PERSISTENT for handle in self._opens)
-        patience = STANDING if session.before_stood else LINGERING if persistent else BRIEFLY
+        patience = STANDING if session.before_stood else LINGERING if self._promised else BRIEFLY
         # The process may outlast this session as well, should that be lost soon.
         self._wait_until = max(self._wait_until, trio.current_time() + patience)
+
+    @property
+    def _promised(self) -> bool:
+        """Whether the server has promised to keep anything for good."""
+        return any(handle.durability == Durability.PERSISTENT for handle in self._opens)
 
     @property
     def _patient(self) -> bool:

@@ -341,6 +341,36 @@ async def test_a_server_that_serves_the_lost_connection_still_is_given_time(
         assert told == ([sessions] if stood else [])
 
 
+@pytest.mark.parametrize(("durability", "sessions"), [(Durability.DURABLE_V2, 5), (Durability.PERSISTENT, 19)])
+@trio_test
+async def test_once_it_has_given_something_back_the_next_loss_is_another_one(
+    durability: Durability, sessions: int, expect_log: ExpectLog
+) -> None:
+    """What is lost with its process is not waited for since an earlier loss was one to be patient about.
+
+    What was promised for good is: that comes back.
+    """
+    expect_log(UNGIVEN)
+    async with keeping() as kept:
+        handle = await kept.open("f", durability)
+        handle.doubts = 1
+        connect = kept.stage.world.recovery._connect
+
+        async def connected(previous: int) -> Session:
+            session = await connect(previous)
+            session.before_stood = len(kept.stage.world.peers) == 2
+            return session
+
+        kept.stage.world.recovery._connect = connected
+        await kept.lose(1)
+        assert kept.tally == (1, 0, 0)
+        kept.desk.refuse = lambda _: REFUSED
+        before = len(kept.stage.world.peers)
+        await kept.lose(20)
+        assert kept.tally == (1, 0, 1)
+        assert len(kept.stage.world.peers) - before == sessions
+
+
 @trio_test
 async def test_a_server_that_is_not_ready_is_asked_for_little(expect_log: ExpectLog) -> None:
     """Samba forgets, when an earlier loss is a minute old, what it has refused to give back."""
