@@ -132,7 +132,7 @@ async def clear(state: State, directory: Inode) -> None:
             await to_the_end(_move_up(state, directory, name, inode))
     if state.unlisted:
         with suppress(OSError, Smb3fsError):
-            await state.by_path(directory, state.share.clear_aside)
+            await state.by_path(directory, state.share.clear_aside, patient=False)  # it may be a rename's
 
 
 async def _move_up(state: State, directory: Inode, name: str, inode: Inode) -> None:

@@ -251,3 +251,15 @@ async def test_a_name_that_another_client_has_taken_from_an_open_file_is_in_nobo
     assert await world.read(fh) == b"open"
     await settle(world.vfs.release(fh))
     assert sorted(world.share.walk()) == ["elsewhere", "old"]
+
+
+@in_trio
+async def test_a_rename_onto_a_directory_that_is_gone_does_not_wait_for_itself() -> None:
+    """What is hidden there is to be cleared first, and who finds nothing waits for the renames under way."""
+    world = holding()
+    world.share.put("one", None)
+    world.share.put("two", None)
+    world.state.unlisted.add("hidden")
+    world.share.fail("clear_aside", Status.OBJECT_NAME_NOT_FOUND)
+    await world.rename("one", "two")
+    assert list(world.share.walk()) == ["two"]
