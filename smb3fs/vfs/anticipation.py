@@ -3,8 +3,11 @@
 A program that opens or stats file after file costs a round trip for each name. So after some lookups in one directory
 within the time for which attributes may be shown (`actimeo`), the directory is listed, once, and lookups of names that
 are in the listing are answered from it, until that time is over. The kernel gets no older attributes by this than it
-would by keeping those of an `ls -l`. A name that is not in the listing, and one that this mount has changed since,
-is asked for as ever: an absence is never concluded from such a listing.
+would by keeping those of an `ls -l`. One that this mount has changed since is asked for as ever.
+
+Names that are looked for in vain count as well: whoever unpacks an archive, copies a tree or compiles asks for one
+after the other. What is not in the listing does not exist then, for the same time, if it is no other spelling of what
+is, and the share lists all that can be opened. So what another client makes is seen as late as what it changes.
 
 Questions for the attributes of files whose names the kernel knows count, and are answered, in the same way. They are
 what comes in place of lookups where names are held by a lease and attributes are not (with the POSIX extensions).
@@ -28,8 +31,10 @@ import trio
 
 from smb3fs.errors import Smb3fsError, describe
 from smb3fs.vfs.attributes import Listed
+from smb3fs.vfs.contents import alike, is_plain
 from smb3fs.vfs.directories import OpenDirectory
 from smb3fs.vfs.inodes import Inode
+from smb3fs.vfs.spelling import key
 from smb3fs.vfs.state import State
 from smb3fs.wire.codec import utf16
 
@@ -37,8 +42,7 @@ log = logging.getLogger(__name__)
 
 Noted = TypeVar("Noted")
 
-# Questions about names that exist, none long after the one before, that make a listing of unknown size worth its
-# price, ...
+# Questions about names, none long after the one before, that make a listing of unknown size worth its price, ...
 ENOUGH: Final = 16
 # ... and how many of its entries each question must stand for when it is known, at least three in any case. A listed
 # entry costs a server a few microseconds, a question some hundred.
@@ -61,7 +65,7 @@ SLICE: Final = 1000
 class _Watched:
     """What is known of one directory: how often it was asked, and a listing if there is one."""
 
-    __slots__ = ("count", "entries", "index", "last", "left_alone_until", "listing", "name", "until")
+    __slots__ = ("alike", "count", "entries", "index", "last", "left_alone_until", "listing", "name", "until")
 
     def __init__(self, now: float) -> None:
         self.last = now
@@ -70,6 +74,8 @@ class _Watched:
         self.entries = 0
         self.listing: OpenDirectory | None = None
         self.index: dict[bytes, int] = {}
+        # What the spellings of its names have in common, once somebody looks for what is not among them.
+        self.alike: set[str] | None = None
         self.until = -math.inf
         self.left_alone_until = 0.0
 
@@ -91,22 +97,52 @@ class Anticipation:
 
     def find(self, parent: Inode, name: str, now: float) -> tuple[Listed, float] | None:
         """Return a name's entry and its age in seconds, if there is a listing that may still be used and has it."""
+        watched = self._listed(parent, now)
+        index = watched.index.get(utf16(name)) if watched is not None else None
+        if watched is None or index is None or self._is_uncertain(watched, name):
+            return None
+        watched.count += 1
+        watched.last = now
+        assert watched.listing is not None  # noqa: S101 (it was listed)
+        entry, came = watched.listing.entry(index)
+        return (entry, now - came) if entry is not None else None
+
+    def lacks(self, parent: Inode, name: str, now: float) -> bool:
+        """Whether there is a listing that may still be used and shows that there is no such name."""
+        watched = self._listed(parent, now)
+        if watched is None or not is_plain(name) or self._is_uncertain(watched, name):
+            return False
+        if not self._state.cached.tells_all():
+            return False
+        if watched.alike is None:
+            watched.alike = alike(told.decode("utf-16-le", "replace") for told in watched.index)
+        if key(name) in watched.alike:
+            return False
+        watched.count += 1
+        watched.last = now
+        return True
+
+    def _listed(self, parent: Inode, now: float) -> _Watched | None:
+        """Return what is known of a directory, if there is a listing that may still be used."""
         watched = self._watched.get(parent.number)
         if watched is None or watched.listing is None:
             return None
         if now > watched.until or watched.listing.outdated:
             self._drop(watched)
             return None
-        index = watched.index.get(utf16(name))
-        if index is None or name in watched.listing.changed or self._state.is_hidden(name):
-            return None
-        watched.count += 1
-        watched.last = now
-        entry, came = watched.listing.entry(index)
-        return (entry, now - came) if entry is not None else None
+        return watched
+
+    def _is_uncertain(self, watched: _Watched, name: str) -> bool:
+        """Whether a listing does not tell what is under a name, since we have changed that, or it is one of ours."""
+        return watched.listing is None or name in watched.listing.changed or self._state.is_hidden(name)
+
+    def note_absent(self, parent: Inode, name: str, now: float) -> None:
+        """Count a question that had to go to the server to find nothing."""
+        if self._state.cached.tells_all():
+            self.note(parent, name, now)
 
     def note(self, parent: Inode, name: str, now: float) -> None:
-        """Count a question that found something and had to go to the server; the same one again is no more than one."""
+        """Count a question that had to go to the server; the same one again is no more than one."""
         if not self._lifetime:
             return
         watched = self._watch(parent, now)
@@ -128,8 +164,7 @@ class Anticipation:
 
     def made(self, directory: Inode) -> None:
         """Take note of a directory that was made here."""
-        if self._can_keep(directory):
-            _note(self._new, directory.number, None)
+        _note(self._new, directory.number, None)
 
     def want(self, parent: Inode) -> None:
         """Have a directory listed behind the scenes, if it can be kept then: what was asked for will be again."""
@@ -159,7 +194,10 @@ class Anticipation:
         if not self._new or directory.number not in self._new:
             return False
         del self._new[directory.number]
-        return self._can_keep(directory)
+        if self._can_keep(directory):
+            return True
+        self._watch(directory, trio.current_time()).entries = 1  # there cannot be much in it
+        return False
 
     async def run(self) -> None:
         """List what is to be kept, one directory after the other, as long as the mount lives."""
@@ -182,9 +220,11 @@ class Anticipation:
                         log.exception("listing a directory behind the scenes failed")
 
     def worth_listing(self, parent: Inode, now: float) -> bool:
-        """Whether the next lookup in a directory should list it instead."""
+        """Whether the next lookup in a directory should list it instead; a listing waits for all that is written."""
         watched = self._watched.get(parent.number)
         if watched is None or now < watched.left_alone_until or now <= watched.until:
+            return False
+        if self._state.is_written_in(parent):
             return False
         if now - watched.last > self._lifetime:
             return False
@@ -278,7 +318,7 @@ class Anticipation:
 
     def _drop(self, watched: _Watched) -> None:
         """Give a listing up."""
-        listing, watched.listing, watched.index = watched.listing, None, {}
+        listing, watched.listing, watched.index, watched.alike = watched.listing, None, {}, None
         if listing is not None:
             self._close(listing)
 

@@ -19,8 +19,6 @@ for before a change or break and come after it are given short ones: a `Ticket` 
 
 from __future__ import annotations
 
-import errno
-import os
 import stat
 from collections.abc import Callable
 from typing import Final
@@ -38,7 +36,7 @@ from smb3fs.vfs.joined import JoinedListings
 from smb3fs.vfs.kept import Hold, KeptDirectories
 from smb3fs.vfs.own_attributes import OwnAttributes
 from smb3fs.vfs.spelling import Changes, key
-from smb3fs.vfs.state import State
+from smb3fs.vfs.state import State, absent
 from smb3fs.wire.codec import filetime_to_ns
 from smb3fs.wire.lease import LeaseState
 
@@ -103,6 +101,10 @@ class CachedNames(KeptDirectories):
         if contents is not None and not contents.noted.count:
             return False
         return self._cache is not None and self._cache.wants(inode.number)
+
+    def tells_all(self) -> bool:
+        """Whether a listing has all names that can be opened, so that what is not in it does not exist."""
+        return self._cache is not None and self._tells_all()
 
     def size(self, inode: Inode) -> int:
         """Return how many entries a directory has that is kept, 0 for others."""
@@ -219,13 +221,13 @@ class CachedNames(KeptDirectories):
         if not self._tells_all() or contents.may_have(name):
             return None
         self._hit(parent)
-        raise _absent()
+        raise absent()
 
     def _learned(self, parent: Inode, name: str, told: FileAttributes | None, came: float) -> Entry | None:
         """Return what was learned of a name."""
         if told is None:
             self._hit(parent)
-            raise _absent()
+            raise absent()
         known = self._state.inodes.find(parent, name, told.file_id, told.created, told.kind)
         age = trio.current_time() - came
         if self._state.posix or told.is_directory or not self._is_plain(known):
@@ -443,8 +445,3 @@ class CachedNames(KeptDirectories):
 def _is_watched(handle: Open) -> bool:
     """Whether the server tells when others write to an open file."""
     return handle.lease is not None and bool(handle.lease.state & READ)
-
-
-def _absent() -> OSError:
-    """Return the error of a name that does not exist."""
-    return OSError(errno.ENOENT, os.strerror(errno.ENOENT))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from smb3fs.handles.attributes import FileAttributes
@@ -74,13 +75,23 @@ class Contents:
 
     def may_have(self, name: str) -> bool:
         """Whether a name that is not in the listing may still mean something that is."""
-        if not name.isascii() or is_short(name) or _ODD.search(name) or len(name) > _LONGEST_NAME:
+        if not is_plain(name):
             return True
         if self._alike is None:
             self.position(name)
-            # What folds to an ASCII letter by one table may not by another: a dotless i is an I in capitals.
-            self._alike = {key(one) for told in self._index or () for one in (told, told.upper())}
+            self._alike = alike(self._index or ())
         return key(name) in self._alike
+
+
+def is_plain(name: str) -> bool:
+    """Whether a name means what it looks like, to any server."""
+    return name.isascii() and not is_short(name) and not _ODD.search(name) and len(name) <= _LONGEST_NAME
+
+
+def alike(names: Iterable[str]) -> set[str]:
+    """Return what the spellings of some names have in common, for plain names to be looked for in it."""
+    # What folds to an ASCII letter by one table may not by another: a dotless i is an I in capitals.
+    return {key(one) for name in names for one in (name, name.upper())}
 
 
 class Ticket(NamedTuple):

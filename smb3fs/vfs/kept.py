@@ -27,6 +27,10 @@ class KeptDirectories:
         """Whether a directory is not kept, and would be if it were listed now."""
         return False
 
+    def tells_all(self) -> bool:
+        """Whether a listing has all names that can be opened, so that what is not in it does not exist."""
+        return False
+
     def size(self, inode: Inode) -> int:
         """Return how many entries a directory has that is kept, 0 for others."""
         return 0

@@ -34,7 +34,7 @@ from smb3fs.vfs.opening import OpeningVerbs
 from smb3fs.vfs.reading import ReadingVerbs
 from smb3fs.vfs.serverside_verbs import ServerSideVerbs
 from smb3fs.vfs.setting import SettingVerbs
-from smb3fs.vfs.state import DirectoryChanged
+from smb3fs.vfs.state import DirectoryChanged, absent
 from smb3fs.vfs.wall import Answer, answers, may_wait, waits
 from smb3fs.vfs.writing import WritingVerbs
 from smb3fs.wire.codec import filetime_to_ns
@@ -123,9 +123,12 @@ class Vfs(DirectoryVerbs, LockVerbs, OpeningVerbs, ReadingVerbs, ServerSideVerbs
         return entry if entry is not None else self._look_up(directory, name, process)
 
     def _look_up_ahead(self, directory: Inode, text: str) -> Entry | None:
-        """Find a name in a fresh listing, if there is one."""
-        found = self._ahead.find(directory, text, trio.current_time())
+        """Find a name in a fresh listing, if there is one; raises ENOENT if that shows that there is no such name."""
+        now = trio.current_time()
+        found = self._ahead.find(directory, text, now)
         if found is None:
+            if self._ahead.lacks(directory, text, now):
+                raise absent()
             return None
         told, age = found
         kind = self.state.presentation.listed_kind(told)
@@ -155,6 +158,7 @@ class Vfs(DirectoryVerbs, LockVerbs, OpeningVerbs, ReadingVerbs, ServerSideVerbs
             if errno_of(error) == errno.ENOENT:
                 self.cached.learn_absent(directory, text, asked)
                 self._ahead.want(directory)
+                self._ahead.note_absent(directory, text, trio.current_time())
             raise
         if found.inode in self.state.writes:
             found = found._replace(told=await self.state.attributes(found.inode))

@@ -68,6 +68,11 @@ def stale() -> OSError:
     return OSError(errno.ESTALE, os.strerror(errno.ESTALE))
 
 
+def absent() -> OSError:
+    """Return the error of a name that does not exist."""
+    return OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+
 def too_long(error: StatusError, name: str) -> bool:
     """Whether a name was refused for its length: a server's disk may count bytes where SMB counts characters."""
     return error.status == Status.OBJECT_NAME_INVALID and len(name.encode("utf-8", "surrogatepass")) > NAME_MAX
@@ -425,8 +430,12 @@ class State:
     async def settle_in(self, directory: Inode | None) -> None:
         """Do the same for all files that are, or may be, in a directory; None: for all files."""
         for inode in self.writes:
-            if directory is None or inode.nlink > 1 or any(parent is directory for parent, _ in inode.links):
+            if directory is None or _may_be_in(inode, directory):
                 await self.writes.settle(inode, Cause.NEEDED)
+
+    def is_written_in(self, directory: Inode) -> bool:
+        """Whether anything of a file that is, or may be, in a directory has not arrived at the server yet."""
+        return any(_may_be_in(inode, directory) for inode in self.writes)
 
     async def list_directory(self, directory: OpenDirectory, *, patient: bool = True) -> Pages:
         """Begin the listing of a directory, with a lease if it shall be kept; for `patient` see `by_path`."""
@@ -489,3 +498,8 @@ class State:
         """Take note that the kernel gets pages of a file, or has some, that it believes for an open one."""
         if self.keeps_pages and not file.direct:
             self.pages.touched(file.inode.number, file.handle.lease, trio.current_time())
+
+
+def _may_be_in(inode: Inode, directory: Inode) -> bool:
+    """Whether one of a file's names may be in a directory; of one that has several not all are known."""
+    return inode.nlink > 1 or any(parent is directory for parent, _ in inode.links)

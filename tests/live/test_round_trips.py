@@ -181,6 +181,27 @@ def test_a_new_small_file_costs_three_where_its_name_has_to_be_asked_for(
     mounted.finish()
 
 
+def test_many_new_files_cost_two_each(samba: Samba, mounted: Mounter, place_without: str) -> None:
+    """As when an archive is unpacked: which names are free is seen in a listing, and what others make within its time."""
+    if samba.has_persistent_handles():
+        pytest.skip("this Samba has leases on directories, so that it is known which names are free")
+    mount = mounted("actimeo=3", server=samba)
+    folder = mount.path / place_without / "new"
+    folder.mkdir()
+
+    def unpack() -> None:
+        for number in range(FILES):
+            make(folder / f"a{number}")
+
+    # The first three names, and a listing; once more of each if that takes longer than three seconds.
+    assert trips(mount, unpack) <= 2 * FILES + 8
+    made = samba.directory() / place_without / "new"
+    assert sorted(path.name for path in made.iterdir()) == sorted(f"a{number}" for number in range(FILES))
+    (made / "theirs").write_bytes(b"")
+    until((folder / "theirs").exists)
+    mounted.finish()
+
+
 def test_the_removal_of_a_file_costs_one(server: Samba, mounted: Mounter, place: str) -> None:
     """And what the kernel asks of the directory between two removals is under way when it asks."""
     mount = mounted(BELIEVED, server=server)

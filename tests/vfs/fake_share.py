@@ -112,6 +112,9 @@ class FakeListing:
             self.pages.append(memoryview(encode_page(page)))
         self.complete = not self._rest
 
+    def take(self) -> None:
+        """There is no lease that would let a directory be kept."""
+
     async def next_page(self) -> bool:
         if self.complete:
             return False
@@ -605,7 +608,8 @@ class FakeShare(FakeLocks, FakeAttached, FakeServerSide):
         self.points_renamed += 1
         await self.rename(old, new, replace=replace)
 
-    async def list_directory(self, path: str, expect: int | None) -> FakeListing:
+    async def list_directory(self, path: str, expect: int | None, *, lease: bool = False) -> FakeListing:
+        """Begin a listing; there are no leases on directories here."""
         await self.exchange("list_directory")
         node = self.find(path)
         if not node.is_directory:

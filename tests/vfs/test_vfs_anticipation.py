@@ -10,10 +10,13 @@ import trio
 from fake_share import FakeShare
 from vfs_world import ROOT, World, fails, in_trio
 
+from smb3fs.cache.directories import DirectoryCache
 from smb3fs.errors import Status
+from smb3fs.handles.leases import LeaseTable
 from smb3fs.vfs import anticipation
 from smb3fs.vfs.anticipation import AT_LEAST, ENOUGH, ENTRIES_A_LOOKUP, WATCHED
 from smb3fs.vfs.attributes import Entry, SetAttr
+from smb3fs.vfs.contents import Contents
 from smb3fs.vfs.wall import settle
 
 
@@ -89,12 +92,95 @@ async def test_own_changes_are_seen_at_once() -> None:
     assert (await world.look("renamed")).attr.size == 103
 
 
+async def look_in_vain(world: World, names: range) -> None:
+    """Look for so many names that there are not."""
+    for number in names:
+        with fails(errno.ENOENT):
+            await world.look(f"none{number}")
+
+
+def telling(count: int, *, all_names: bool = True, **more: object) -> World:
+    """Such a mount of a share that tells of all that is in it, though not when that changes."""
+    world = filled(count, **more)
+    cache = DirectoryCache[Contents](LeaseTable(), world.share.close)
+    world.vfs.cache_directories(cache, root_held=False, tells_all=lambda: all_names)
+    return world
+
+
 @in_trio
-async def test_an_absence_is_never_concluded() -> None:
-    world = filled(200)
-    await look_up(world, range(50))
-    world.share.put("new", b"made by another client")
-    assert (await world.look("new")).attr.size == len(b"made by another client")
+async def test_one_listing_instead_of_many_lookups_of_what_is_not_there() -> None:
+    world = telling(200)
+    await look_in_vain(world, range(200))
+    assert world.share.calls.count("lookup") == ENOUGH
+    assert world.share.calls.count("list_directory") == 1
+
+
+@in_trio
+async def test_what_is_made_here_is_there_at_once() -> None:
+    world = telling(200)
+    await look_in_vain(world, range(50))
+    for number in range(50, 100):
+        with fails(errno.ENOENT):
+            await world.look(f"none{number}")
+        await world.create(f"none{number}")
+        assert (await world.look(f"none{number}")).attr.size == 0
+    await settle(world.vfs.rename(ROOT, b"00103", ROOT, b"none100", 0))
+    assert (await world.look("none100")).attr.size == 103
+    # One lookup each, of what is there.
+    assert world.share.calls.count("lookup") == ENOUGH + 51
+
+
+@in_trio
+async def test_what_others_make_is_seen_when_what_they_change_is() -> None:
+    world = telling(200)
+    await look_in_vain(world, range(50))
+    world.share.put("none60", b"made by another client")
+    with fails(errno.ENOENT):
+        await world.look("none60")
+    await trio.sleep(1.1)
+    assert (await world.look("none60")).attr.size == len(b"made by another client")
+
+
+@in_trio
+async def test_what_others_make_is_seen_at_once_after_a_lock_was_granted() -> None:
+    world = telling(200)
+    await look_in_vain(world, range(50))
+    world.share.put("none60", b"made by another client")
+    world.state.directories.outdate(world.state.inodes.root)
+    assert (await world.look("none60")).attr.size == len(b"made by another client")
+
+
+@pytest.mark.parametrize("name", ["FILE", "LONGNA~1", "a:stream", "end.", "end ", "\N{KELVIN SIGN}"])
+@in_trio
+async def test_what_may_be_another_spelling_is_asked_for(name: str) -> None:
+    world = telling(200)
+    world.share.put("file", b"")
+    world.share.put("a long name", b"")
+    await look_in_vain(world, range(50))
+    before = world.share.calls.count("lookup")
+    with fails(errno.ENOENT):
+        await world.look(name)
+    assert world.share.calls.count("lookup") == before + 1
+
+
+@pytest.mark.parametrize("options", [{"all_names": False}, {"cache": "none"}, {"acdirmax": 0.0}])
+@in_trio
+async def test_an_absence_is_asked_for_where_nothing_shows_it(options: dict[str, object]) -> None:
+    world = telling(200, **options)  # type: ignore[arg-type]
+    await look_in_vain(world, range(100))
+    assert world.share.calls.count("lookup") == 100
+    assert "list_directory" not in world.share.calls
+
+
+@in_trio
+async def test_a_directory_made_here_is_listed_sooner() -> None:
+    world = telling(0)
+    made = (await settle(world.vfs.mkdir(ROOT, b"made", 0o755))).attr.ino
+    for number in range(100):
+        with fails(errno.ENOENT):
+            await settle(world.vfs.lookup(made, b"%d" % number))
+    assert world.share.calls.count("lookup") == AT_LEAST
+    assert world.share.calls.count("list_directory") == 1
 
 
 @in_trio
