@@ -182,7 +182,7 @@ def test_a_new_small_file_costs_three_where_its_name_has_to_be_asked_for(
 
 
 def test_many_new_files_cost_two_each(samba: Samba, mounted: Mounter, place_without: str) -> None:
-    """As when an archive is unpacked: which names are free is seen in a listing, and what others make within its time."""
+    """As when an archive is unpacked: a listing shows which names are free. What others make is seen in its time."""
     if samba.has_persistent_handles():
         pytest.skip("this Samba has leases on directories, so that it is known which names are free")
     mount = mounted("actimeo=3", server=samba)
