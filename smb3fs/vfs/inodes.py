@@ -9,7 +9,8 @@ file that is alive), it gets one with the highest bit set, counting upward, so t
 Two sightings under one name are one file if id and type agree. Under different names the creation time must agree too:
 file systems reuse ids, and then it is what tells a new file from the old one that the kernel still knows. Under one
 name it must not be asked for, since Samba makes it up from the oldest of the other times for what was not created
-through it, so that it moves. What has no id is known by name, type and creation time.
+through it, so that it moves; but where two files of one id are known, and what is seen has the creation time of the
+one, it is not the other, though that had the name before. What has no id is known by name, type and creation time.
 
 A file seen under several names has several links, the one seen last first; a directory has one, and the path of what is
 below it follows from there, so renaming a directory changes one link.
@@ -151,7 +152,16 @@ class InodeTable:
             return False
         if file_id in NO_IDS or inode.file_id in NO_IDS:
             return _agree(inode.created, created)
-        return inode.file_id == file_id
+        if inode.file_id != file_id:
+            return False
+        return _agree(inode.created, created) or self._exactly(file_id, created, kind) in (None, inode)
+
+    def _exactly(self, file_id: int, created: int, kind: int) -> Inode | None:
+        """Return the known inode with that id and creation time."""
+        inode = self._by_number.get(file_id) if file_id != ROOT else None
+        if inode is None or (inode.file_id, inode.created) != (file_id, created) or _differ(inode.kind, kind):
+            inode = self._displaced.get((file_id, kind == DIRECTORY, created))
+        return inode if inode is not None and not _differ(inode.kind, kind) else None
 
     def find(self, parent: Inode, name: str, file_id: int, created: int, kind: int) -> Inode | None:
         """Return the known inode of what was just seen under a name; None for a newcomer."""
@@ -168,8 +178,8 @@ class InodeTable:
             and _agree(inode.created, created)
         ):
             return inode
-        displaced = self._displaced.get((file_id, kind == DIRECTORY, created))
-        return displaced if displaced is not None and not _differ(displaced.kind, kind) else named
+        exactly = self._exactly(file_id, created, kind)
+        return exactly if exactly is not None else named
 
     def choose_number(self, file_id: int) -> int:
         """Return the number for a newcomer with that file id: the id itself if it is free."""

@@ -353,6 +353,31 @@ async def test_a_reused_id_under_another_name_is_another_file() -> None:
         await settle(world.vfs.open(number, os.O_RDONLY))
 
 
+@pytest.mark.parametrize("look_first", [True, False])
+@in_trio
+async def test_a_file_of_a_reused_id_is_known_under_the_name_of_the_former_one(look_first: bool) -> None:
+    """Another client has removed the one, and given its name to the other, which is open here: it is set aside."""
+    world = World()
+    world.share.holds = True
+    world.share.put("old", b"old", file_id=500)
+    number = await world.number("old")
+    world.share.remove("old")
+    world.share.put("new", b"new", file_id=500)
+    fh = await world.open("new", os.O_RDWR)
+    world.share.move("new", "old")
+    if look_first:
+        assert await world.number("old") == world.state.files.get(fh).inode.number != number
+    else:  # the kernel believes the old name still, and opens what it stood for
+        with fails(errno.ESTALE):
+            await settle(world.vfs.open(number, os.O_RDONLY))
+        await world.look("old")
+    await settle(world.vfs.unlink(ROOT, b"old"))
+    assert await world.listing() == []
+    assert await world.read(fh) == b"new"
+    await settle(world.vfs.release(fh))
+    assert list(world.share.walk()) == []
+
+
 @in_trio
 async def test_a_server_without_ids_is_asked_for_the_creation_time() -> None:
     world = World()

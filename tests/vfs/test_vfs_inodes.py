@@ -368,7 +368,7 @@ class Model(RuleBasedStateMachine):
         if named is not None and not self.is_alike(self.identity[named], fact):
             named = None
         same = {n for n, other in self.identity.items() if other == fact} if file_id not in NO_IDS else set()
-        if named is not None and (not same or self.identity[named][0] == file_id):
+        if named is not None and (not same or named in same):
             same = {named}
         if is_directory and same & self.above(parent):
             return

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import CoroutineType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import trio
 
@@ -60,6 +60,9 @@ class Options:
 class Memory:
     """The verbs, from memory. The kernel is told to remember nothing, so every call comes here."""
 
+    server_locks = False
+    """Locks are the kernel's."""
+
     def __init__(self) -> None:
         self.requests = 0
         self._content = memoryview(bytes(LARGEST))
@@ -71,6 +74,10 @@ class Memory:
 
     def attach(self, *_: object) -> None:
         """There is nothing to tell the kernel."""
+
+    def keeps_listing(self, fh: int) -> tuple[bool, bool]:
+        """Have the kernel keep nothing of a directory."""
+        return False, False
 
     def lookup(self, parent: int, name: bytes, process: int = 0) -> Entry | CoroutineType[Any, Any, Entry]:
         """Find a name, at once; or find after the time that a far server takes that it is not there."""
@@ -86,7 +93,7 @@ class Memory:
     def forget(self, pairs: object) -> None:
         """Nothing is counted."""
 
-    def getattr(self, number: int, fh: int | None = None) -> Entry | CoroutineType[Any, Any, Entry]:
+    def getattr(self, number: int, fh: int | None = None, thread: int = 0) -> Entry | CoroutineType[Any, Any, Entry]:
         """Tell attributes, at once or after a wait."""
         self.requests += 1
         return self._later(number) if number == SLOW else self._entry(number)
@@ -114,12 +121,12 @@ class Memory:
         self.requests += 1
         return self._content[:size]
 
-    def write(self, fh: int, offset: int, data: Any) -> int:
+    def write(self, fh: int, offset: int, data: Any, thread: int = 0) -> int:
         """Take whatever comes."""
         self.requests += 1
         return len(data)
 
-    def flush(self, fh: int) -> None:
+    def flush(self, fh: int, lock_owner: int | None = None, thread: int = 0) -> None:
         """Say once that there is no need to ask."""
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
@@ -224,7 +231,10 @@ def look(path: Path) -> Callable[[], object]:
     return lambda: os.path.exists(path / f"{os.getpid()}-{next(numbers)}")
 
 
-OPERATIONS: Final[dict[str, Callable[[Path], Callable[[], object]]]] = {
+# Makes, in the process of a caller, what that is to call.
+Preparation: TypeAlias = Callable[[Path], Callable[[], object]]
+
+OPERATIONS: Final[dict[str, Preparation]] = {
     "fstat": stat_quick,
     "fstat, answered after a wait": stat_slow,
     "open, read 4 KiB, close": open_read_close,
@@ -267,11 +277,13 @@ class Server:
         """How many requests it has answered."""
         return os.statvfs(self.path).f_files
 
-    def measure(self, prepare: Callable[[Path], Callable[[], object]], seconds: float) -> Sample:
+    def measure(
+        self, prepare: Callable[[Path], Callable[[], object]], seconds: float, callers: int = CALLERS
+    ) -> Sample:
         """Have the callers call for a while."""
         go, done = time.monotonic() + 0.2, time.monotonic() + 0.2 + seconds
         children = []
-        for _ in range(SEEKERS if prepare is look else CALLERS):
+        for _ in range(SEEKERS if prepare is look else callers):
             child = os.fork()
             if child == 0:
                 status = 1
