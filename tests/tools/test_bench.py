@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import socket
@@ -9,8 +10,14 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
+
+from smb3fs.fuse.device import MAX_DATA
+from smb3fs.fuse.dispatch import table_of
+from smb3fs.vfs.operations import Vfs
+from smb3fs.wire.fuse import Opcode
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
 if str(TOOLS) not in sys.path:
@@ -19,6 +26,7 @@ if str(TOOLS) not in sys.path:
 from benchlib import cli, kernel, machine, report, stats  # noqa: E402
 from benchlib.bulk import Read, Write  # noqa: E402
 from benchlib.delay import Delay  # noqa: E402
+from benchlib.drivers import Memory  # noqa: E402
 from benchlib.inodes import Step as Known  # noqa: E402
 from benchlib.inodes import as_markdown  # noqa: E402
 from benchlib.memory import Step  # noqa: E402
@@ -422,3 +430,12 @@ def test_what_an_inode_costs() -> None:
     ]
     assert [line[4] for line in told] == ["–", "512", "–", "–"]
     assert "512 KiB (Samba) each" in section
+
+
+def test_what_answers_from_memory_has_the_verbs_that_drivers_call() -> None:
+    """By the same parameters as the real ones, which come and go."""
+    for name, verb in inspect.getmembers(Memory, inspect.isfunction):
+        if not name.startswith("_") and name != "attach":
+            wanted = inspect.signature(getattr(Vfs, name)).parameters
+            assert list(inspect.signature(verb).parameters)[: len(wanted)] == list(wanted), name
+    assert table_of(cast(Vfs, Memory()), MAX_DATA)[Opcode.OPEN] is not None

@@ -126,7 +126,7 @@ class Memory:
         self.requests += 1
         return len(data)
 
-    def flush(self, fh: int, lock_owner: int | None = None, thread: int = 0) -> None:
+    def flush(self, fh: int, owner: int | None = None, thread: int = 0) -> None:
         """Say once that there is no need to ask."""
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
