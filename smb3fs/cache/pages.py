@@ -144,4 +144,15 @@ class KeptPages:
         if not old & ~new & READ:
             return None
         number = self._numbers.pop(lease, None)
-        return None if number is None else self._forget(number)
+        return None if number is None else self._forget_in_time(number)
+
+    async def _forget_in_time(self, number: int) -> None:
+        """Have the kernel drop the pages of a file; raises TimeoutError if it has not begun to soon.
+
+        It does not as long as a call of its own is under way that locks the file or a directory, such as an unlink; and
+        that may be waiting for the acknowledgement.
+        """
+        with trio.move_on_after(PATIENCE):
+            await self._forget(number)
+            return
+        raise TimeoutError("the kernel has not dropped the pages of a file")

@@ -80,7 +80,7 @@ class Breaks:
             with trio.move_on_after(limit) as scope:
                 async with trio.open_nursery() as nursery:
                     for awaitable in rest:
-                        nursery.start_soon(_wait, awaitable)
+                        nursery.start_soon(self._wait, awaitable)
             if scope.cancelled_caught:
                 self._trace.overdue_breaks += 1
                 log.warning("what a lease permitted was not brought to an end within %.0f s of its break", limit)
@@ -91,6 +91,14 @@ class Breaks:
             done.set()
             if self._under_way.get(key) is done:
                 del self._under_way[key]
+
+    async def _wait(self, awaitable: Awaitable[None]) -> None:
+        """Wait for something, which may fail: the lease is lost all the same."""
+        try:
+            await awaitable
+        except (Smb3fsError, OSError) as error:
+            self._trace.overdue_breaks += isinstance(error, TimeoutError)
+            log.warning("what a lease permitted could not be brought to an end: %s", error)
 
 
 def cause(lost: int, *, directory: bool) -> str:
@@ -104,11 +112,3 @@ def cause(lost: int, *, directory: bool) -> str:
     if lost & READ:
         return "changed"
     return "in_the_way" if lost & HANDLE else "opened"
-
-
-async def _wait(awaitable: Awaitable[None]) -> None:
-    """Wait for something, which may fail: the lease is lost all the same."""
-    try:
-        await awaitable
-    except (Smb3fsError, OSError) as error:
-        log.warning("what a lease permitted could not be brought to an end: %s", error)

@@ -91,6 +91,23 @@ async def test_it_waits_for_everybody_who_has_something_to_end() -> None:
         assert it.trace.overdue_breaks == 0
 
 
+@trio_test
+async def test_what_gives_up_by_itself_is_not_waited_for_any_longer(expect_log: Callable[[str], None]) -> None:
+    """Though there may be more time for others, who have something to send."""
+    async with world() as it:
+
+        async def give_up() -> None:
+            await trio.sleep(PROMPTLY)
+            raise TimeoutError("it is in the way")
+
+        it.leases.before_acknowledging(lambda *told: give_up())
+        it.take(NONE)
+        await trio.sleep(PROMPTLY + 0.01)
+        assert it.log == [LeaseBreakAcknowledgment(it.lease.key, NONE)]
+        assert it.trace.overdue_breaks == 1
+    expect_log("it is in the way")
+
+
 @pytest.mark.parametrize(("start", "new", "limit"), [(RWH, RH, FLUSHING), (RH, NONE, PROMPTLY)])
 @trio_test
 async def test_it_does_not_wait_for_ever(start: int, new: int, limit: float, expect_log: Callable[[str], None]) -> None:

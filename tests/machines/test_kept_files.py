@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import pytest
 import trio
 import trio.testing
+from peer import trio_test
 
 from smb3fs.cache.handles import DeferredHandles
-from smb3fs.cache.pages import KeptPages
+from smb3fs.cache.pages import PATIENCE, KeptPages
 from smb3fs.handles.attributes import FileAttributes
 from smb3fs.handles.lease import NONE, RH, RWH
 from smb3fs.handles.leases import LeaseTable
@@ -61,6 +62,21 @@ class World:
         before = lease.state
         self.leases.broken(LeaseBreakNotification(lease.epoch + 1, ACK_REQUIRED, lease.key, before, new))
         return self.leases.prepare(lease.key, before)
+
+
+@trio_test
+async def test_pages_that_the_kernel_does_not_drop_are_not_waited_for_any_longer() -> None:
+    """A call of its own, which waits for this acknowledgement, may have locked the file."""
+    world = World()
+    handle = world.open("f", RWH, writable=True)
+    world.pages.may_keep(1, handle.lease, 0)
+    never = trio.Event()
+    world.pages._forget = lambda _: never.wait()
+    (rest,) = world.break_it(handle, NONE)
+    began = trio.current_time()
+    with pytest.raises(TimeoutError):
+        await rest  # type: ignore[misc]
+    assert trio.current_time() - began == pytest.approx(PATIENCE)
 
 
 def test_what_waits_is_used_again_once() -> None:
