@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import random
+import re
 import signal
 import sys
 import time
@@ -669,6 +670,25 @@ def test_a_name_of_the_mounts_own_is_no_violation_where_the_server_keeps_it(
     (said,) = trying.found.violations
     assert ".smb3fs-1" in said
     assert ".smb3fs-0" not in said
+
+
+def test_a_wrong_read_is_told_with_what_the_server_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And with what was done to the file before, so that it shows who was wrong."""
+    mount, behind = tmp_path / "mount", tmp_path / "behind"
+    for place in (mount, behind):
+        (place / "w0").mkdir(parents=True)
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    trying = Trying(0, lambda *_: None, Behind(mount, behind, tmp_path / "log"))
+    own = OwnFiles(mount / "w0", trying, random.Random(1))
+    own.create()
+    (behind / "w0" / "f1").write_bytes((mount / "w0" / "f1").read_bytes())
+    os.truncate(mount / "w0" / "f1", 0)
+    while not trying.found.violations:
+        own.read()
+    (said,) = trying.found.violations
+    assert "mount 0 bytes 0 bytes from 0 on" in said
+    assert re.search(r"server \d+ bytes as they should be", said)
+    assert re.search(r"before that:; [\d.]+ write of \d+ at \d+", said)
 
 
 def test_an_error_of_a_lock_is_about_the_file_of_its_descriptor(tmp_path: Path) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import random
+import time
+from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +18,9 @@ from faultlib.trying import LOST, Trying
 FILES: Final = 12
 HELD: Final = 5
 LARGEST: Final = 300_000
+# What was done to a file last, as far as it is told with a wrong read; and seconds until it is looked at once more.
+REMEMBERED: Final = 12
+LATER: Final = 2.5
 
 
 @dataclass
@@ -25,6 +30,11 @@ class Tracked:
     name: str
     content: Content
     descriptor: int = -1
+    done: deque[str] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+
+    def note(self, words: str) -> None:
+        """Take down what was done to it."""
+        self.done.append(f"{time.monotonic():.3f} {words}")
 
 
 class OwnFiles:
@@ -72,6 +82,7 @@ class OwnFiles:
                 self._close(self._chance.choice(held))
             made = self._trying.until_done("open", os.open, self.place / file.name, os.O_RDWR)
             file.descriptor = -1 if made is None else made
+            file.note("open")
         return file.descriptor
 
     def _close(self, file: Tracked) -> None:
@@ -83,6 +94,7 @@ class OwnFiles:
     def _settle(self, file: Tracked, what: str, action: Callable[[int], None], descriptor: int) -> bool:
         """Do what says whether all that was written has arrived; return whether it has."""
         arrived = not isinstance(self._trying.once(what, action, descriptor), OSError)
+        file.note(what if arrived else f"{what} in vain")
         file.content.settle(arrived=arrived)
         return arrived
 
@@ -114,6 +126,7 @@ class OwnFiles:
         again = self._chance.random() < 0.7
         while (descriptor := self._held(file)) >= 0:
             done = self._trying.once("write", os.pwrite, descriptor, data, start)
+            file.note(f"write of {len(data)} at {start}: {done}")
             if not isinstance(done, OSError):
                 file.content.written(start, data[:done])
             if done == len(data):
@@ -138,9 +151,25 @@ class OwnFiles:
             data = self._trying.once("read", self._read_all, descriptor, length, start)
             if not isinstance(data, OSError):
                 if fault := file.content.fault(data, start, length):
-                    self._trying.violation(f"read of {file.name} through the mount: {fault}")
+                    evidence = self._evidence(file, descriptor)
+                    self._trying.violation(f"read of {file.name} through the mount: {fault}; {evidence}")
+                file.note(f"read of {length} at {start}: {len(data)}")
                 return
             self._lost(file)
+
+    def _evidence(self, file: Tracked, descriptor: int) -> str:
+        """Whose fault a wrong read is: what the mount and the server have now, and later, and what was done before."""
+        told = [f"at {time.monotonic():.3f}"]
+        for _ in range(2):
+            for where, path in (("mount", self.place), ("server", self._trying.behind(self.place))):
+                try:
+                    data = (path / file.name).read_bytes() if path is not None else b""
+                    told.append(f"{where} {len(data)} bytes {file.content.fault(data) or 'as they should be'}")
+                except OSError as error:
+                    told.append(f"{where} {error}")
+            told.append(f"fstat {os.fstat(descriptor).st_size} bytes")
+            time.sleep(LATER)
+        return "; ".join([*told, "before that:", *file.done])
 
     @staticmethod
     def _read_all(descriptor: int, length: int, start: int) -> bytes:
@@ -167,6 +196,7 @@ class OwnFiles:
                 self._trying.patience("open to rewrite", descriptor)
                 continue
             file.content.truncated(0)
+            file.note(f"open to rewrite with {len(data)}")
             done = self._trying.once("write", os.write, descriptor, data)
             count = 0 if isinstance(done, OSError) else done
             file.content.written(0, data[:count])
@@ -188,6 +218,7 @@ class OwnFiles:
         old = self.place / file.name
         self._trying.until_done("rename", os.rename, old, self.place / name, explained=(errno.ENOENT,))
         del self._files[file.name]
+        file.note(f"rename from {file.name}, in place of {'nothing' if target is None else 'another'}")
         file.name = name
         self._files[name] = file
 
@@ -213,6 +244,7 @@ class OwnFiles:
             if not by_name and descriptor < 0:
                 return
             done = self._trying.once("truncate", os.truncate, place, size)
+            file.note(f"truncate to {size} {'by name' if by_name else 'by descriptor'}: {done}")
             if not isinstance(done, OSError):
                 file.content.truncated(size)
                 return

@@ -57,6 +57,10 @@ class Behind:
     def __init__(self, mount: Path, behind: Path, log: Path) -> None:
         self._mount, self._behind, self._log = mount, behind, log
 
+    def path(self, place: Path) -> Path:
+        """Where a directory of the mount is on the server's disk."""
+        return self._behind / place.relative_to(self._mount)
+
     def inode(self, place: object) -> int:
         """The number of the file of a path or a descriptor, 0 if it is not known."""
         try:
@@ -112,6 +116,10 @@ class Trying:
         self._failed = False
         self._violated: set[str] = set()
         self._stuck: set[int] = set()
+
+    def behind(self, place: Path) -> Path | None:
+        """Where a directory of the mount is on the server's disk, if that is known."""
+        return self._behind.path(place) if self._behind is not None else None
 
     def once(self, what: str, action: Callable[..., T], *arguments: Any, fine: tuple[int, ...] = ()) -> T | OSError:
         """Do something once: its result, or the error of a lost server or one that is `fine`; others are violations."""
