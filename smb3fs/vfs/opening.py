@@ -141,6 +141,7 @@ class OpeningVerbs(Verbs):
         """Create a file and open it, or open what another client has created a moment ago."""
         directory = self._inodes.get(parent)
         text = self.state.names.to_server(name)
+        changes = self._files.changes
         handle = await self._create(directory, text, mode, flags)
         try:
             inode = self.state.seen(directory, text, handle.attributes_at_open)
@@ -151,8 +152,8 @@ class OpeningVerbs(Verbs):
         if flags & os.O_TRUNC and not handle.created:
             await self.state.settle(inode)
             told = await self._empty(inode, handle)
-        elif inode in self.state.writes:
-            told = await self.state.attributes(inode)
+        elif inode in self.state.writes or (inode.changes and self._files.changes != changes):
+            told = await self.state.attributes(inode)  # what was written before may have arrived since then alone
         return self._opened(inode, handle, flags), self.state.counted(inode, told)
 
     @waits

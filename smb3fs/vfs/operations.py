@@ -152,6 +152,7 @@ class Vfs(DirectoryVerbs, LockVerbs, OpeningVerbs, ReadingVerbs, ServerSideVerbs
         granted, text = self.state.locks.granted, self.state.names.to_server(name)
         again = directory.child(text)
         asked = self.cached.asked(directory, again)
+        before = again, again.changes if again is not None else 0, self._files.changes
         try:
             found = await namespace.look_up(self.state, directory, name, process)
         except StatusError as error:
@@ -160,7 +161,7 @@ class Vfs(DirectoryVerbs, LockVerbs, OpeningVerbs, ReadingVerbs, ServerSideVerbs
                 self._ahead.want(directory)
                 self._ahead.note_absent(directory, text, trio.current_time())
             raise
-        if found.inode in self.state.writes:
+        if self._may_have_grown(found.inode, before):
             found = found._replace(told=await self.state.attributes(found.inode))
         self._ahead.note(directory, text, trio.current_time())
         if again is not None:
@@ -172,6 +173,20 @@ class Vfs(DirectoryVerbs, LockVerbs, OpeningVerbs, ReadingVerbs, ServerSideVerbs
         else:
             self.cached.learn((directory, text), found.inode, found.told, entry, asked)
         return entry
+
+    def _may_have_grown(self, inode: Inode, before: tuple[Inode | None, int, int]) -> bool:
+        """Whether what the server was asked of a file may be less than was written to it before that.
+
+        Not all of that had arrived then, perhaps. The kernel, which takes an answer for older than what is written
+        since it has asked, would believe it, and end the file there. `before` is what was known under the name, how
+        often that had been changed, and how often any file had, when the server was asked.
+        """
+        if inode in self.state.writes:
+            return True
+        known, changes, all_changes = before
+        if inode is known:
+            return inode.changes != changes and not inode.is_directory
+        return inode.changes > 0 and self._files.changes != all_changes
 
     async def list_ahead(self) -> None:
         """List directories that are to be kept, or come next, behind the scenes, as long as the mount lives."""

@@ -12,7 +12,8 @@ import random
 import signal
 import subprocess
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,6 +25,12 @@ from .conftest import Counted, Mounter, until
 from .test_recovery import PATIENT, healthy, kill_session, recovery_of, suffer
 
 PIECE = 4096
+
+
+def send(number: signal.Signals, processes: Iterable[int]) -> None:
+    """Send a signal to processes."""
+    for process in processes:
+        os.kill(process, number)
 
 
 def pieces(count: int) -> list[bytes]:
@@ -67,6 +74,36 @@ def test_a_new_small_file_takes_three_round_trips_or_two(place: Callable[..., Mo
     assert mount.status()["round_trips"] - before == (2 if server.has_persistent_handles() else 3)
     (folder / "new").unlink()
     folder.rmdir()
+
+
+def test_a_lookup_that_is_answered_together_with_a_write_does_not_end_the_file(
+    place: Callable[..., Mount], server: Samba
+) -> None:
+    """The name is asked for first, then the data are sent, and both answers are read at once, in whichever order."""
+    mount = place("noperm,actimeo=0.2")
+    server_side, daemon = server.session_processes(), mount.daemons()
+    path, sizes = mount.path / "grows", []
+    with path.open("w+b", buffering=0) as file:
+        for size in range(1, 11):
+            time.sleep(0.25)  # longer than the kernel believes the name
+            file.write(b"x")
+            look = threading.Thread(target=lambda: sizes.append(path.stat().st_size))
+            sync = threading.Thread(target=os.fsync, args=(file.fileno(),))
+            try:
+                send(signal.SIGSTOP, server_side)
+                for thread in (look, sync):
+                    thread.start()
+                    time.sleep(0.01)
+                send(signal.SIGSTOP, daemon)
+                send(signal.SIGCONT, server_side)
+                time.sleep(0.02)
+            finally:
+                send(signal.SIGCONT, [*server_side, *daemon])
+            for thread in (look, sync):
+                thread.join()
+            assert len(os.pread(file.fileno(), PIECE, 0)) == size
+    assert sizes == list(range(1, 11))
+    path.unlink()
 
 
 def test_what_is_asked_meanwhile_is_told_as_the_program_expects(place: Callable[..., Mount]) -> None:

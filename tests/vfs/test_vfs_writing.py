@@ -14,6 +14,7 @@ from vfs_world import ROOT, World, fails, in_trio
 
 from smb3fs.cache.writes import AGE, Cause
 from smb3fs.errors import Status
+from smb3fs.handles.attributes import FileAttributes
 from smb3fs.handles.lease import RWH, Lease
 from smb3fs.vfs.attributes import SetAttr
 from smb3fs.vfs.files import Owner
@@ -59,6 +60,32 @@ async def test_a_write_is_answered_before_it_is_sent_and_sent_when_it_is_old() -
         await trio.sleep(2 * AGE)
         assert content(world) == b"0!1!2!3!"
         assert world.state.writes.runs == {Cause.AGE: 1}
+        await settle(world.vfs.release(fh))
+
+
+@pytest.mark.parametrize("name", ["f", "other"])
+@in_trio
+async def test_a_lookup_that_is_answered_before_what_was_written_arrives_tells_of_it(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel has asked after the write, so it would believe that the file ends where it did before."""
+    async with gathering() as world:
+        fh = await writer(world)
+        inode = world.state.files.get(fh).inode
+        world.share.root.children["other"] = world.share.root.children["f"]
+        answer = world.share.lookup
+
+        async def lookup(path: str) -> FileAttributes:
+            told = await answer(path)
+            await world.state.writes.settle(inode, Cause.AGE)
+            return told
+
+        monkeypatch.setattr(world.share, "lookup", lookup)
+        assert world.vfs.write(fh, 0, b"content") == len(b"content")
+        assert (await world.look(name)).attr.size == len(b"content")
+        calls = len(world.share.calls)
+        assert (await world.look(name)).attr.size == len(b"content")
+        assert world.share.calls[calls:] == ["lookup"]
         await settle(world.vfs.release(fh))
 
 
