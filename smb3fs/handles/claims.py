@@ -337,10 +337,10 @@ class Claims:
                 refusals[handle] = refusal
 
     async def _take_names_away(self, session: Session) -> None:
-        """Take away the second names that are left, for so long as it may take; the others wait for the next loss."""
+        """Take away the names that are left, for so long as it may take; the others are tried behind the scenes."""
         if len(self._names):
             with trio.move_on_after(NAMING):
-                await _or_fail(session, self._names.take_away(session))
+                await _or_fail(session, self._names.take_away(session, hurry=True))
 
     async def _claim(self, session: Session, handle: Open, name: str = "") -> Refusal | None:
         """Claim an open with its locks, by another name if one is given; return the server's refusal, or nothing."""

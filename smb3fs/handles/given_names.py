@@ -100,6 +100,8 @@ class GivenNames:
         self._opens = opens
         self._unlisted = Unlisted(unlisted)
         self._given: dict[str, Given] = {}
+        # What could not be taken away in the time that there was for it.
+        self._slow: set[str] = set()
         # What is being taken away at the moment, and what is being renamed, with all that is below it.
         self._going: dict[str, trio.Event] = {}
         self._moving: list[str] = []
@@ -130,14 +132,23 @@ class GivenNames:
             if self._journal is not None:
                 self._journal.drop_left(number)
 
-    async def take_away(self, session: Session, *, held: bool = False) -> None:
+    async def take_away(self, session: Session, *, held: bool = False, hurry: bool = False) -> None:
         """Take away all names that are left, with `held` those too; raises ConnectionLost if the session dies.
 
-        What the server refuses is kept in mind.
+        What the server refuses is kept in mind. In a `hurry` a name over which another one was cancelled is left for
+        later: if nobody can open its file any more, the server does not answer this time either.
         """
         for name, given in list(self._given.items()):
-            if held or not given.held:
+            if given.held and not held:
+                continue
+            if hurry and name in self._slow:
+                continue
+            try:
                 await self._take_away(session, name)
+            except trio.Cancelled:
+                self._slow.add(name)
+                raise
+            self._slow.discard(name)
 
     async def take_away_in(self, session: Session, folder: str) -> None:
         """Do the same with those that are in a folder."""
@@ -431,6 +442,7 @@ class GivenNames:
     def _drop(self, name: str) -> None:
         """Keep a name in mind no more."""
         given = self._given.pop(name, None)
+        self._slow.discard(name)
         if given is not None:
             self._not_held(name, given)
         if self._journal is not None:

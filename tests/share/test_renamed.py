@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -486,6 +487,32 @@ async def test_names_that_are_left_have_their_turns() -> None:
         for _ in range(3):
             await names.take_one_away(session)
         assert tried == ["f", "protected", "f"]
+
+
+@trio_test
+async def test_a_name_that_outlasts_a_recovery_keeps_no_other_one_waiting() -> None:
+    """While traffic waits for it; somebody tries it again when none does."""
+    async with renamed() as made:
+        made.stage.share.second_names = names = SecondNames(None, made.stage.opens.leases)
+        session = made.stage.world.pool.session
+        assert isinstance(session, Session)
+        for name in ("f", "protected"):
+            await made.stage.share.remove_later(name, expect=made.stage.tree.nodes[name].number)
+        tried: list[str] = []
+
+        async def take_away(_: Session, name: str) -> None:
+            tried.append(name)
+            await trio.sleep(1 if name == "protected" else math.inf if len(tried) < 4 else 0)
+
+        names._take_away = take_away  # type: ignore[method-assign]
+        over = []
+        for _ in range(3):
+            with trio.move_on_after(2) as scope:
+                await names.take_away(session, hurry=True)
+            over.append(scope.cancelled_caught)
+        assert (tried, over) == (["f", "protected", "protected"], [True, False, False])
+        await names.take_one_away(session)
+        assert tried[3:] == ["f"]
 
 
 @trio_test
