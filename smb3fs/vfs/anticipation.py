@@ -65,11 +65,27 @@ SLICE: Final = 1000
 class _Watched:
     """What is known of one directory: how often it was asked, and a listing if there is one."""
 
-    __slots__ = ("alike", "count", "entries", "index", "last", "left_alone_until", "listing", "name", "until")
+    __slots__ = (
+        "alike",
+        "count",
+        "entries",
+        "index",
+        "last",
+        "left_alone_until",
+        "listing",
+        "missed",
+        "name",
+        "under_way",
+        "until",
+    )
 
     def __init__(self, now: float) -> None:
         self.last = now
         self.count = 0
+        # How many of these questions went to the server since it was listed, as we have changed what they are about;
+        # and whether it is being listed.
+        self.missed = 0
+        self.under_way = False
         self.name = ""
         self.entries = 0
         self.listing: OpenDirectory | None = None
@@ -147,9 +163,10 @@ class Anticipation:
             return
         watched = self._watch(parent, now)
         if now - watched.last > self._lifetime:
-            watched.count, watched.name = 0, ""
+            watched.count, watched.missed, watched.name = 0, 0, ""
         watched.last = now
         watched.count += name != watched.name
+        watched.missed += name != watched.name
         watched.name = name
 
     def _watch(self, parent: Inode, now: float) -> _Watched:
@@ -222,13 +239,15 @@ class Anticipation:
     def worth_listing(self, parent: Inode, now: float) -> bool:
         """Whether the next lookup in a directory should list it instead; a listing waits for all that is written."""
         watched = self._watched.get(parent.number)
-        if watched is None or now < watched.left_alone_until or now <= watched.until:
+        if watched is None or now < watched.left_alone_until or watched.under_way:
             return False
         if self._state.is_written_in(parent):
             return False
         if now - watched.last > self._lifetime:
             return False
         entries = watched.entries or self._state.cached.size(parent)
+        if now <= watched.until:  # there is one, of a directory in which we have changed much since
+            return watched.listing is not None and watched.missed >= max(ENOUGH, entries // ENTRIES_A_LOOKUP)
         return watched.count >= (max(AT_LEAST, entries // ENTRIES_A_LOOKUP) if entries else ENOUGH)
 
     def leave_alone(self, parent: Inode) -> None:
@@ -254,7 +273,7 @@ class Anticipation:
         began = trio.current_time()
         watched = self._watch(parent, began)
         self._drop(watched)
-        watched.until = began + self._lifetime  # from here on, so that nobody else lists it too
+        watched.until, watched.missed, watched.under_way = began + self._lifetime, 0, True
         listing = self._state.directories.add(parent)
         kept = False
         try:
@@ -272,6 +291,7 @@ class Anticipation:
             log.debug("a directory cannot be listed ahead: %s", describe(error))
             watched.left_alone_until = began + LEFT_ALONE_FOR
         finally:
+            watched.under_way = False
             if not kept:
                 self._close(listing)
 

@@ -65,7 +65,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if expectation is not None:
             item.stash[EXPECTATIONS] = [expectation]
             item.add_marker(pytest.mark.xfail(strict=True, reason=expectation.reason))
-    if not any("::" in argument for argument in config.args):
+    # Where what has failed is run once more, the other tests of its files are not collected.
+    if not any("::" in argument for argument in config.args) and not config.getoption("lf", default=False):
         wrong = unmatched(expectations, ours.values())
         if wrong:
             raise pytest.UsageError(f"{LIST.name} has entries for no test: {', '.join(wrong)}")
