@@ -279,27 +279,28 @@ async def run_mount(
 
     async with trio.open_nursery() as nursery:
         mount = Mount(options, target, nursery)
-        try:
-            await mount.start()
-            nursery.start_soon(mount.line.run)
-            nursery.start_soon(mount.vfs.state.deferred.run)
-            nursery.start_soon(mount.vfs.state.pages.run)
-            nursery.start_soon(mount.vfs.state.writes.run)
-            nursery.start_soon(mount.vfs.list_ahead)
-            nursery.start_soon(serve_status, socket_path(target), mount.snapshot, {"snapshots": mount.snapshots})
-            nursery.start_soon(_heed_signals, mount, driver)
-            # What exists by now lives as long as the mount; the collector need not look at it ever again.
-            gc.collect()
-            gc.freeze()
-            gc.set_threshold(20_000, 20, 20)
-            await driver.serve(mount.vfs, target, options, is_live)
-            ending()
-        except (Smb3fsError, OSError) as error:
-            failure = error  # raised outside the nursery, which would wrap it into a group
-        finally:
-            with trio.CancelScope(shield=True):
-                await mount.end()
-            nursery.cancel_scope.cancel()
+        with mount.trace.heeding_the_log():
+            try:
+                await mount.start()
+                nursery.start_soon(mount.line.run)
+                nursery.start_soon(mount.vfs.state.deferred.run)
+                nursery.start_soon(mount.vfs.state.pages.run)
+                nursery.start_soon(mount.vfs.state.writes.run)
+                nursery.start_soon(mount.vfs.list_ahead)
+                nursery.start_soon(serve_status, socket_path(target), mount.snapshot, {"snapshots": mount.snapshots})
+                nursery.start_soon(_heed_signals, mount, driver)
+                # What exists by now lives as long as the mount; the collector need not look at it ever again.
+                gc.collect()
+                gc.freeze()
+                gc.set_threshold(20_000, 20, 20)
+                await driver.serve(mount.vfs, target, options, is_live)
+                ending()
+            except (Smb3fsError, OSError) as error:
+                failure = error  # raised outside the nursery, which would wrap it into a group
+            finally:
+                with trio.CancelScope(shield=True):
+                    await mount.end()
+                nursery.cancel_scope.cancel()
     if failure is not None:
         raise failure
 

@@ -113,6 +113,7 @@ class Snapshots:
             "recovery": self._recovery(lines),
             "dropped_names": trace.dropped_names,
             "errors": trace.failures,
+            "mistakes": trace.mistakes,
             "events": [{"time": event.time, "text": event.text} for event in trace.events],
             "last_errors": [{"time": event.time, "text": event.text} for event in trace.errors],
         }

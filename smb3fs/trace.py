@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Final
 
 log = logging.getLogger(__name__)
+# What the loggers of all our modules are below.
+OURS: Final = "smb3fs"
 
 # Enough to see what happened in the last incident without letting a flapping link grow the daemon.
 REMEMBERED_EVENTS: Final = 50
@@ -73,6 +77,8 @@ class Trace:
     dropped_names: int = 0
     failures: int = 0
     """How many errors there were to tell of; `errors` has the last ones."""
+    mistakes: int = 0
+    """How often something failed for a reason that nobody foresaw: each is a defect of ours."""
     events: deque[Event] = field(default_factory=lambda: deque(maxlen=REMEMBERED_EVENTS))
     errors: deque[Event] = field(default_factory=lambda: deque(maxlen=REMEMBERED_EVENTS))
 
@@ -94,3 +100,35 @@ class Trace:
         self.failures += 1
         self.errors.append(Event(now, text))
         log.error("%s", text)
+
+    @contextmanager
+    def heeding_the_log(self) -> Iterator[None]:
+        """Count the mistakes that are logged meanwhile, whichever part of the mount has made them."""
+        handler, ours = Mistakes(self), logging.getLogger(OURS)
+        ours.addHandler(handler)
+        try:
+            yield
+        finally:
+            ours.removeHandler(handler)
+
+
+class Mistakes(logging.Handler):
+    """Counts and remembers what is logged with an exception, which is done with those that nobody foresaw alone."""
+
+    def __init__(self, trace: Trace) -> None:
+        super().__init__(logging.ERROR)
+        self._trace = trace
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take in one record, if it is of that kind; the exception's own text may be long, and is left to the log."""
+        error = record.exc_info[1] if record.exc_info else None
+        if error is None:
+            return
+        place, step = "nowhere", error.__traceback__
+        while step is not None:
+            place = f"{os.path.basename(step.tb_frame.f_code.co_filename)}:{step.tb_lineno}"
+            step = step.tb_next
+        self._trace.mistakes += 1
+        self._trace.failures += 1
+        text = f"{record.getMessage()}: {type(error).__name__} at {place}"
+        self._trace.errors.append(Event(record.created, text))

@@ -248,6 +248,7 @@ FAMILIES: Final[Sequence[Family]] = (
         ("handles_reopened_total", "Open files opened anew after a loss.", _one("recovery", "reopened")),
         ("handles_lost_total", "Open files that did not outlive a loss.", _one("recovery", "lost")),
         ("errors_total", "Errors that the log has.", _one("errors")),
+        ("mistakes_total", "How many of these are defects of smb3fs.", _one("mistakes")),
         ("channel_receive_bytes_total", "Bytes received on a connection.", _of_channels("received")),
         ("channel_transmit_bytes_total", "Bytes sent on it that have arrived.", _of_channels("sent")),
         ("channel_retransmits_total", "TCP segments sent again on it.", _of_channels("repeated")),

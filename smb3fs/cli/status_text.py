@@ -71,6 +71,7 @@ def _lines(snapshot: Mapping[str, Any]) -> Iterator[str]:
         ("others have", _causes(snapshot.get("break_causes"))),
         ("slowest answer", delay(snapshot.get("slowest_acknowledgement"))),
         ("answered late", snapshot.get("overdue_breaks") or None),
+        ("mistakes", snapshot.get("mistakes") or None),
         ("cache hits", hits_told(snapshot.get("caches") or {})),
         ("directories", _counts(snapshot.get("directories"))),
         ("memory", memory_told(snapshot)),

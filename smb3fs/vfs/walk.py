@@ -69,6 +69,9 @@ class Walk:
             self.heading = None
         if len(self.recent) < self.enough:
             return None
+        if not all(self.knows(one) for one in self.recent):
+            # Taken after a rest, and newer than the orders.
+            return None
         for names, places in self.orders or ():
             steps = {places[after] - places[before] for before, after in pairwise(self.recent)}
             if steps == {1} or steps == {-1}:

@@ -23,6 +23,7 @@ def channel(number: int = 0, **values: Any) -> dict[str, Any]:
         "repeated": 0,
         "link_round_trip": 0.00025,
         "errors": 0,
+        "mistakes": 0,
         "reconnects": 0,
         **values,
     }
@@ -67,6 +68,7 @@ def snapshot(**values: Any) -> dict[str, Any]:
         "reconnects": 1,
         "recovery": {"claimed": 3, "reopened": 1, "lost": 0, "failures": 2, "latest": 0.5, "longest": 1.5},
         "errors": 2,
+        "mistakes": 1,
         "events": [{"time": 0, "text": "reconnected"}],
         "last_errors": [{"time": 60, "text": "the link went away"}],
         **values,

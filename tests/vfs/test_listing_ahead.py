@@ -271,3 +271,16 @@ async def test_who_rests_begins_anew() -> None:
         await trio.sleep(5)
         await walk(world, world.names[ENOUGH - 1 : ENOUGH])
         assert world.asked == ENOUGH
+
+
+@in_trio
+async def test_what_is_new_since_a_walk_does_not_stand_in_the_way_of_the_next() -> None:
+    async with tree(40) as world:
+        await walk(world, world.names[:ENOUGH])
+        world.share.put("new", None)
+        world.share.put("new\\file", b"x")
+        await trio.sleep(5)
+        await walk(world, ["new", *world.names[: ENOUGH - 1]])
+        assert world.asked == ENOUGH + FIRST + ENOUGH
+        await walk(world, world.names[ENOUGH - 1 : ENOUGH])
+        assert world.asked == ENOUGH + FIRST + ENOUGH + 1 + FIRST

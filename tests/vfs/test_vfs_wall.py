@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gc
 import os
+import re
 import weakref
 from collections.abc import Callable
 
@@ -250,3 +251,20 @@ async def test_a_failure_keeps_nothing_that_its_frames_held(verb: str, grouped: 
         gc.enable()
     assert number == errno.ENODATA
     assert walled.held() is None
+
+
+@in_trio
+async def test_a_mistake_is_counted_and_told_with_its_place(expect_log: Callable[[str], None]) -> None:
+    expect_log("statfs failed for a reason that nobody foresaw")
+    world = World()
+    with world.trace.heeding_the_log():
+        world.share.fail("space", StatusError(Status.ACCESS_DENIED, "CREATE"))
+        with fails(errno.EACCES):
+            await settle(world.vfs.statfs())
+        assert world.trace.mistakes == 0
+        world.share.fail("space", KeyError("a name that is nobody's business"))
+        with fails(errno.EIO):
+            await settle(world.vfs.statfs())
+    assert (world.trace.mistakes, world.trace.failures) == (1, 1)
+    (event,) = world.trace.errors
+    assert re.fullmatch(r"statfs failed for a reason that nobody foresaw: KeyError at \w+\.py:\d+", event.text)

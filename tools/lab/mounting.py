@@ -16,9 +16,12 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from lab.commands import run
+from smb3fs.status import StatusUnavailableError, query_status
 
 # An unmount tells the daemon to close its handles and log off; both are bounded by the mount's timeout.
 DAEMON_SECONDS: Final = 15.0
+# How long it may take to say how it did; one that is stopped or gone says nothing.
+LAST_WORDS_SECONDS: Final = 2.0
 
 
 class MountFailedError(Exception):
@@ -31,7 +34,7 @@ class MountFailedError(Exception):
 
 
 class LeftBehindError(Exception):
-    """An unmount that did not leave the machine as it was before the mount."""
+    """An unmount that did not leave the machine as it was before, or a daemon that left mistakes of its own."""
 
 
 def program(name: str) -> str:
@@ -119,9 +122,19 @@ class Mount:
         found: dict[str, Any] = json.loads(done.stdout)
         return found
 
+    def mistakes(self) -> list[str]:
+        """The last errors of a daemon that has met what nobody foresaw; none where it cannot be asked any more."""
+        if not self.mounted:
+            return []
+        try:
+            told = query_status(str(self.path), LAST_WORDS_SECONDS)
+        except StatusUnavailableError:
+            return []
+        return [entry["text"] for entry in told["last_errors"]] if told.get("mistakes") else []
+
     def unmount(self) -> None:
-        """Unmount; raise LeftBehindError when that took force, or left a mount or a process."""
-        problems = []
+        """Unmount; raise LeftBehindError when that took force, left a mount or a process, or there were mistakes."""
+        problems = [f"a mistake of the daemon's: {text}" for text in self.mistakes()]
         if self.mounted:
             try:
                 done = run("umount", str(self.path), check=False, timeout=60)
