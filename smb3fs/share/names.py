@@ -156,6 +156,23 @@ class Names(Opening):
         self.second_names.remove_later(self._full(path), expect, self._leases.find(path))
         return True
 
+    async def make_lasting(self, path: str, *, expect: int | None = None) -> None:
+        """Have all that is open of a file outlive its connection, as far as the server lets us.
+
+        What is open for reading alone was not asked to be kept, since it can be opened anew by its name. That is to be
+        called before the file loses it. One round trip for each open that is not kept.
+        """
+        if self.second_names is None or expect is None or not (self._leases.asks and self._opens.keeps):
+            return
+        if self._posix and POSIX_ALONE.search(self._full(path)):
+            return
+        for handle in self._opens:
+            if handle.path != path or handle.durability or handle.lost or handle.closed:
+                continue
+            # Without a lease nothing is kept, and what carries locks might lose them.
+            if handle.lease is not None and handle.ledger is None:
+                await self._follow(handle)
+
     async def hold_aside(self, path: str, aside: str, *, expect: int | None = None) -> bool:
         """Have a file that is open here removed with its last close, by a name `aside` that it has or is about to get.
 

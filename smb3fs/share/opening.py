@@ -197,7 +197,7 @@ class Opening(Recognising):
                 await self._follow(handle)
 
     async def _follow(self, handle: Open) -> None:
-        """Open anew what has been renamed, unless that is being done; one round trip, or two.
+        """Open anew what has been renamed, or is to be kept, unless that is being done; one round trip, or two.
 
         It may have begun before a loss: what the server has opened for it goes by the old lease, and is given back to
         the CREATE that is repeated. Another one under another lease would break that at the same time, of which smbd
@@ -218,7 +218,7 @@ class Opening(Recognising):
                 await self._exchange(handle)
         except (ConnectionLost, StatusError) as error:
             # A loss would end it; until then it is as good as before.
-            log.info("%s cannot be opened under its new name: %s", handle.path, error)
+            log.info("%s cannot be opened anew: %s", handle.path, error)
         finally:
             self._following.discard(handle)
 

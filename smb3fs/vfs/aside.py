@@ -28,6 +28,12 @@ def known_by(inode: Inode | None) -> dict[str, int | None]:
     return {} if inode is None else {"expect": inode.expect, "born": inode.created or None}
 
 
+async def make_lasting(state: State, inode: Inode, parent: Inode, name: str) -> None:
+    """Have what is open of a file outlive its connection, which is about to lose the name to be opened anew by."""
+    if any(not file.handle.durability for file in state.files.of(inode)):
+        await state.below(parent, name, lambda path: state.share.make_lasting(path, expect=inode.expect))
+
+
 async def set_aside_until_closed(state: State, inode: Inode, parent: Inode, name: str, hidden: str) -> bool:
     """Rename a file that is removed to a hidden name; True if it goes from there with its last close."""
     path = state.inodes.path_below(parent, hidden)

@@ -216,6 +216,9 @@ class ShareVerbs(Protocol):
         It waits for nothing.
         """
 
+    async def make_lasting(self, path: str, /, *, expect: int | None = None) -> None:
+        """Have all that is open of a file, which is about to lose its name, outlive its connection, if that can be."""
+
     async def hold_aside(self, path: str, aside: str, /, *, expect: int | None = None) -> bool:
         """Have an open file removed with its last close, by a name `aside` that it has or is about to get.
 

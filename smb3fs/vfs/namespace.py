@@ -27,6 +27,7 @@ from smb3fs.vfs.aside import (
     goes_when_closed,
     known_by,
     leave_aside,
+    make_lasting,
     put_back,
     remove_later,
     set_aside,
@@ -129,6 +130,8 @@ async def remove_file(state: State, parent: Inode, name: bytes) -> None:
         await state.settle(inode)
         state.deferred.drop(inode.number)
     try:
+        if inode is not None:
+            await make_lasting(state, inode, parent, text)
         if (
             inode is None
             or not _is_in_the_way(state, inode)
@@ -338,6 +341,7 @@ class Move:
         the handle lease by then, without which nothing is kept. If another client has taken the name from it, that is
         not in the way any more, and whatever has the name by now is replaced.
         """
+        await make_lasting(self.state, target, self.new_parent, self.new)
         kept = any(file.handle.durability for file in self.state.files.of(target))
         if kept:
             try:

@@ -117,6 +117,43 @@ def test_so_it_does_on_the_server_of_before(samba: Samba, mounted: Mounter) -> N
         goes_on(here, posix=False)
 
 
+def still_read(here: Reached) -> None:
+    """Remove and replace what is open for reading alone, and read it over two losses."""
+    names = ("removed", "replaced", "fresh")
+    for name in names:
+        (here.work.behind / name).write_bytes(name.encode() * 10)
+    with (
+        (here.work.path / "removed").open("rb", buffering=0) as one,
+        (here.work.path / "replaced").open("rb", buffering=0) as other,
+    ):
+        (here.work.path / "removed").unlink()
+        os.replace(here.work.path / "fresh", here.work.path / "replaced")
+        for _ in range(2):
+            here.reset()
+            for file, name in ((one, "removed"), (other, "replaced")):
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+                assert os.pread(file.fileno(), 1000, 0) == name.encode() * 10
+            assert os.listdir(here.work.path) == ["replaced"]
+        assert here.lost() == 0
+    assert here.gone()
+    assert os.listdir(here.work.behind) == ["replaced"]
+    assert (here.work.path / "replaced").read_bytes() == b"fresh" * 10
+
+
+@kinds
+def test_what_is_only_read_goes_on_too(
+    later_samba: Samba, mounted: Mounter, share: str, options: tuple[str, ...]
+) -> None:
+    """It is not asked to be kept when it is opened: it could be opened anew by its name, which it has no more."""
+    with reached(later_samba, mounted, share, options) as here:
+        still_read(here)
+
+
+def test_so_it_does_on_the_server_of_before_when_it_is_only_read(samba: Samba, mounted: Mounter) -> None:
+    with reached(samba, mounted, "durable", ()) as here:
+        still_read(here)
+
+
 @kinds
 def test_its_directory_can_be_removed(
     later_samba: Samba, mounted: Mounter, share: str, options: tuple[str, ...]

@@ -147,6 +147,7 @@ class FakeShare(FakeLocks, FakeAttached, FakeServerSide):
         self.removes_later = False
         # Whether what is set aside goes by our own doing, after its last close; what does, by its name.
         self.holds = False
+        self.keeps_readers = True  # and what is open for reading alone from the beginning, not only when asked for
         self.held: dict[str, int | None] = {}
         self._pinned: set[str] = set()
         self.doomed: dict[int, list[tuple[Node, str]]] = {}  # deleted with handles open, by id: (directory, name)
@@ -289,7 +290,7 @@ class FakeShare(FakeLocks, FakeAttached, FakeServerSide):
         request = CreateRequest(path, 1, 1)
         handle = Open(path, HeldFileId(next(self._handles), 0), self.generation, node.told(), request, write, created)
         handle.posix = self.posix
-        handle.durability = Durability.DURABLE_V2 if self.holds else Durability.NONE
+        handle.durability = Durability.DURABLE_V2 if self.holds and (write or self.keeps_readers) else Durability.NONE
         self.opens[handle] = node
         return handle
 
@@ -524,8 +525,17 @@ class FakeShare(FakeLocks, FakeAttached, FakeServerSide):
         self.to_be_removed.append((path, expect))
         return self.removes_later
 
+    async def make_lasting(self, path: str, *, expect: int | None = None) -> None:
+        if not self.holds:
+            return
+        await self.exchange("make_lasting")
+        for handle, node in self.opens.items():
+            if node is self.find(path) and node.file_id == expect:
+                handle.durability = Durability.DURABLE_V2
+
     async def hold_aside(self, path: str, aside: str, *, expect: int | None = None) -> bool:
-        if self.holds and self.is_open(self.find(path)):
+        node = self.find(path)
+        if any(other is node and handle.durability for handle, other in self.opens.items()):
             self.held[aside] = expect
             self._pinned.add(aside)
             return True

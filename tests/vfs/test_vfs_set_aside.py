@@ -82,6 +82,40 @@ async def test_two_opens_of_one_file() -> None:
     assert list(world.share.walk()) == []
 
 
+@pytest.mark.parametrize("posix", [False, True])
+@pytest.mark.parametrize("replaced", [False, True])
+@in_trio
+async def test_what_is_only_read_is_kept_before_it_loses_its_name(posix: bool, replaced: bool) -> None:
+    """It can be opened anew by its name as long as it has that; after it, only what the server keeps goes on."""
+    world = holding()
+    world.share.posix, world.share.keeps_readers = posix, False
+    world.share.put("file", b"content")
+    world.share.put("new", b"new")
+    fh = await world.open("file", os.O_RDONLY)
+    number, new = await world.number("file"), await world.number("new")
+    calls = len(world.share.calls)
+    await (world.rename("new", "file") if replaced else world.unlink("file"))
+    asked = [call for call in world.share.calls[calls:] if call != "lookup"]
+    assert asked == ["make_lasting", "rename", *(["rename"] if replaced else [])]
+    (name,) = hidden(world)
+    assert world.share.held == {name: number}
+    assert await world.read(fh) == b"content"
+    await settle(world.vfs.release(fh))
+    assert (hidden(world), world.share.held) == ([], {})
+    assert await world.number("file" if replaced else "new") == new
+
+
+@in_trio
+async def test_what_nobody_has_open_is_asked_nothing_before_it_is_removed() -> None:
+    world = holding()
+    world.share.keeps_readers = False
+    world.share.put("file", b"content")
+    await settle(world.vfs.release(await world.open("file", os.O_RDONLY)))
+    calls = len(world.share.calls)
+    await settle(world.vfs.unlink(ROOT, b"file"))
+    assert world.share.calls[calls:] == ["remove_file"]
+
+
 @in_trio
 async def test_a_replaced_file_is_not_to_be_removed_before_it_is_replaced() -> None:
     """Whoever dies in between must not leave an order to remove what may be the only one."""
