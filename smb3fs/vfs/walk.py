@@ -60,17 +60,21 @@ class Walk:
         return self.orders is not None and name in self.orders[0][1]
 
     def follow(self, name: str) -> int | None:
-        """Take in that a name, the last of `recent`, is taken; its place along the heading, None if there is none."""
+        """Take in that a name, the last of `recent`, is taken; its place along the heading, None if there is none.
+
+        The name is known; those before it need not be, which may have been made since the orders were.
+        """
         heading = self.heading
         if heading is not None:
             place = heading.places[name]
-            if len(self.recent) > 1 and place - heading.places[self.recent[-2]] == heading.step:
+            before = heading.places.get(self.recent[-2]) if len(self.recent) > 1 else None
+            if before is not None and place - before == heading.step:
                 return place
             self.heading = None
         if len(self.recent) < self.enough:
             return None
         if not all(self.knows(one) for one in self.recent):
-            # Taken after a rest, and newer than the orders.
+            # One of them is newer than the orders.
             return None
         for names, places in self.orders or ():
             steps = {places[after] - places[before] for before, after in pairwise(self.recent)}
