@@ -23,7 +23,7 @@ open with the lease's own key. The price is that the key is of no use any more f
 from __future__ import annotations
 
 import logging
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
@@ -60,6 +60,8 @@ WRITABLE: Final = FileBasicInformation(LEAVE_TIME, LEAVE_TIME, LEAVE_TIME, LEAVE
 GONE: Final = frozenset({Status.OBJECT_NAME_NOT_FOUND, Status.OBJECT_PATH_NOT_FOUND, Status.NO_SUCH_FILE})
 # The number of what is made under a name that nobody else knows: whatever has that name is ours.
 ANY: Final = 0
+# Seconds for what the server may never answer, where all traffic waits for it.
+MOMENT: Final = 0.3
 
 
 @dataclass(slots=True, frozen=True)
@@ -136,13 +138,22 @@ class GivenNames:
         """Take away all names that are left, with `held` those too; raises ConnectionLost if the session dies.
 
         What the server refuses is kept in mind. In a `hurry` a name over which another one was cancelled is left for
-        later: if nobody can open its file any more, the server does not answer this time either.
+        later: if nobody can open its file any more, the server does not answer this time either. Where that may be so,
+        it comes last, and gets a moment.
         """
-        for name, given in list(self._given.items()):
-            if given.held and not held:
-                continue
-            if hurry and name in self._slow:
-                continue
+        names = [name for name, given in self._given.items() if held or not given.held]
+        if not hurry:
+            await self._take_each_away(session, names)
+            return
+        names = [name for name in names if name not in self._slow]
+        doubtful = [name for name in names if self._given[name].file_id in self._leases.cut_numbers]
+        await self._take_each_away(session, [name for name in names if name not in doubtful])
+        with trio.move_on_after(MOMENT):
+            await self._take_each_away(session, doubtful)
+
+    async def _take_each_away(self, session: Session, names: Iterable[str]) -> None:
+        """Take names away, one after the other; that over which it is cancelled is noted."""
+        for name in names:
             try:
                 await self._take_away(session, name)
             except trio.Cancelled:
@@ -208,6 +219,7 @@ class GivenNames:
             return
         aside = hidden_name(folder.replace("/", "\\"))
         self.remove_later(aside, file_id, None)
+        self._slow.add(aside)  # whoever can open it, the number need not be kept any more
         if await set_and_close(session, found.file_id, FileLinkInformation(False, aside)) != Status.SUCCESS:
             self._strike(aside)
 

@@ -203,7 +203,7 @@ class Opening(Recognising):
         the CREATE that is repeated. Another one under another lease would break that at the same time, of which smbd
         4.25.1 dies (decision 0041).
         """
-        if handle in self._following:
+        if handle in self._following or not self._is_let_in(handle):
             return
         self._following.add(handle)
         before, named = handle.lease, self._is_named(handle)
@@ -211,7 +211,7 @@ class Opening(Recognising):
             try:
                 await self._exchange(handle)
             except StatusError:
-                if handle.lost or handle.closed or self._is_named(handle) == named:
+                if handle.lost or handle.closed or self._is_named(handle) == named or not self._is_let_in(handle):
                     raise
                 await self._exchange(handle)  # it was claimed by its old name meanwhile, which has cost the lease's
             if handle.writable and handle.lease not in (None, before) and not handle.lease.state & WRITE:
@@ -225,6 +225,17 @@ class Opening(Recognising):
     def _is_named(self, handle: Open) -> bool:
         """Whether the lease of an open, if it has one, has the same name here as its file."""
         return handle.lease is None or self._leases.find(handle.path) is handle.lease
+
+    def _is_let_in(self, handle: Open) -> bool:
+        """Whether the server lets in who opens the file of an open anew.
+
+        Where a CREATE may be half done for ever it lets in the key of that one under its name alone, and everybody else
+        waits, up to the time for which opens are kept (decision 0060).
+        """
+        lease, numbers = handle.lease, self._leases.cut_numbers
+        if lease is not None and lease.cut:
+            return self._is_named(handle)
+        return handle.seen.file_id not in numbers and handle.attributes_at_open.file_id not in numbers
 
     def _lease_for(self, handle: Open) -> Lease | None:
         """Return the lease by which an open may be made anew: its own, unless that has another name at the server.

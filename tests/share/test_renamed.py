@@ -516,6 +516,36 @@ async def test_a_name_that_outlasts_a_recovery_keeps_no_other_one_waiting() -> N
 
 
 @trio_test
+async def test_what_the_server_may_never_let_us_remove_keeps_no_traffic_waiting() -> None:
+    """Where a CREATE was cut it comes last, and gets a moment; what is there for its number alone is not tried."""
+    async with renamed() as made:
+        leases = made.stage.opens.leases
+        made.stage.share.second_names = names = SecondNames(None, leases)
+        session = made.stage.world.pool.session
+        assert isinstance(session, Session)
+        number = made.stage.tree.nodes["f"].number
+        lease = leases.make("f", "", number)
+        leases.hold_on([leases.context(lease, RWH)], cut=True)
+        for name in ("f", "protected"):
+            await made.stage.share.remove_later(name, expect=made.stage.tree.nodes[name].number)
+        await names.keep_number(session, "f", "", number)
+        tried: list[str] = []
+
+        async def take_away(_: Session, name: str) -> None:
+            tried.append(name)
+            if name != "protected":
+                await trio.sleep_forever()
+
+        names._take_away = take_away  # type: ignore[method-assign]
+        for _ in range(2):
+            with trio.move_on_after(2) as scope:
+                await names.take_away(session, hurry=True)
+            assert not scope.cancelled_caught
+        assert tried == ["protected", "f", "protected"]
+        assert len(names) == 3, "they are tried when nobody waits"
+
+
+@trio_test
 async def test_what_the_server_does_not_let_us_remove_is_kept_in_mind(expect_log: ExpectLog) -> None:
     expect_log("cannot be removed")
     async with renamed(gathers=True) as made:
@@ -544,14 +574,15 @@ async def test_what_the_server_does_not_let_us_remove_is_kept_in_mind(expect_log
         assert made.names == {"g", "protected"}
 
 
-@pytest.mark.parametrize("refused", [False, True])
+@pytest.mark.parametrize(("refused", "cut"), [(False, False), (True, False), (True, True)])
 @trio_test
 async def test_what_is_being_opened_anew_at_the_loss_is_not_opened_anew_a_second_time_beside_that(
-    refused: bool,
+    refused: bool, cut: bool
 ) -> None:
     """Both at a time, one under the old lease and one under another, made smbd 4.25.1 die.
 
-    If the first is refused, since the lease has lost its name by the claim, it is done again under another.
+    If the first is refused, since the lease has lost its name by the claim, it is done again under another: but where
+    the server lets in the first lease's key alone, another one would wait for as long as the open is kept.
     """
     async with renamed() as made:
         handle = await made.file()
@@ -563,6 +594,8 @@ async def test_what_is_being_opened_anew_at_the_loss_is_not_opened_anew_a_second
             if not go_on.is_set():
                 under_way.set()
                 await go_on.wait()
+                if cut and of.lease is not None:
+                    leases.hold_on([leases.context(of.lease, RWH)], cut=True)
                 if refused:
                     raise StatusError(Status.INVALID_PARAMETER, "CREATE")
 
@@ -575,6 +608,6 @@ async def test_what_is_being_opened_anew_at_the_loss_is_not_opened_anew_a_second
             await share.open_given_back()
             assert done == [True]
             go_on.set()
-        assert done == ([True, False] if refused else [True])
+        assert done == ([True, False] if refused and not cut else [True])
         await share.open_given_back()
-        assert done[-1:] == [False], "it may be done later"
+        assert done[-1:] == [cut], "it may be done later"
