@@ -169,14 +169,14 @@ class Pool:
         return await self._persist(requests, handle, repeat, send, check=check)
 
     async def see_through(
-        self, requests: Sequence[Request], handle: Handle, repeat: Repeat = Repeat.REPLAY
+        self, requests: Sequence[Request], handle: Handle, repeat: Repeat = Repeat.REPLAY, *, changes: bool = True
     ) -> list[Answer]:
         """Send a chain to a handle, and stay for its answers even when cancelled.
 
         So the caller knows what was done. ConnectionLost says that nobody does, or that the handle is gone, and all it
-        stood for.
+        stood for. What `changes` nothing of the file leaves no doubt about that if it is lost.
         """
-        return (await self._persist(requests, handle, repeat, Session.see_through, self._patience))[1]
+        return (await self._persist(requests, handle, repeat, Session.see_through, self._patience, changes=changes))[1]
 
     async def _persist(
         self,
@@ -186,6 +186,8 @@ class Pool:
         send: Callable[..., Awaitable[list[Answer]]],
         patience: float = math.inf,
         check: Callable[[], None] | None = None,
+        *,
+        changes: bool = True,
     ) -> tuple[Session, list[Answer]]:
         """Send a chain until it is answered, or may not be sent again."""
         lost, repeated, replay, pause = 0, False, False, FIRST_PAUSE
@@ -205,7 +207,7 @@ class Pool:
                 if session is None:
                     raise
                 if error.sent and handle is not None and repeat is not Repeat.SAFE and not replay:
-                    handle.doubts += 1
+                    handle.doubts += changes
                 forbidden = repeat is Repeat.NEVER or (repeat is Repeat.REPLAY and handle is None)
                 if lost >= self._repeats or (error.sent and forbidden):
                     if error.sent:
@@ -232,12 +234,12 @@ class Pool:
             if handle is not None and repeat is Repeat.REPLAY:
                 if any(answer.status == Status.FILE_NOT_AVAILABLE for answer in answers):
                     # The server still works on what was sent before a loss ([MS-SMB2] 3.2.5.11, 3.2.5.12, 3.2.5.14).
-                    handle.doubts += not replay
+                    handle.doubts += changes and not replay
                     replay = True
                     await trio.sleep(pause)
                     pause = min(2 * pause, LONGEST_PAUSE)
                     continue
-                handle.doubts -= replay
+                handle.doubts -= changes and replay
             return session, answers
 
     def _refuses(self, session: Session, status: int) -> bool:

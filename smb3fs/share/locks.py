@@ -104,14 +104,15 @@ class Locks(Chains):
         """Send a chain of LOCKs and stay for the answers; a repetition is recognised where the server promised to.
 
         Servers look at the sequence only in requests on handles that last ([MS-SMB2] 3.3.5.14). On others a LOCK whose
-        answer was lost is not sent again: a second one may be in the way of the first.
+        answer was lost is not sent again: a second one may be in the way of the first. No LOCK changes the file: where
+        the open is lost and made anew, what it had locked went with it.
         """
         if handle.durability < Durability.DURABLE_V2:
-            return await self._pool.see_through(chain, handle, Repeat.NEVER)
+            return await self._pool.see_through(chain, handle, Repeat.NEVER, changes=False)
         for request in chain:
             request.sequence = handle.lock_sequence.take()
         repeat = Repeat.REPLAY if all(request.sequence for request in chain) else Repeat.NEVER
-        answers = await self._pool.see_through(chain, handle, repeat)
+        answers = await self._pool.see_through(chain, handle, repeat, changes=False)
         for request in chain:
             handle.lock_sequence.give_back(request.sequence)
         return answers

@@ -217,14 +217,15 @@ async def _enter(state: State, locks: InodeLocks, file: OpenFile, wish: Wish) ->
 def _is_loss(state: State, locks: InodeLocks, loss: ConnectionLost) -> bool:
     """Whether anybody has lost anything by the loss of a request for a lock, which cannot simply be asked for anew.
 
-    Nobody has by that of a handle of our own by which nothing is locked and which has ended, as it does with its
-    connection or if the server does not give it back: what it was granted at last is nobody's lock then.
+    Nobody has by that of a handle by which nothing is locked and which has ended, as it does with its connection or if
+    the server does not give it back: what it was granted at last is nobody's lock then. The handle of a descriptor has
+    to be there again in the next session, which whoever asks by it next learns.
     """
     carrier = locks.carrier
-    if carrier is None or not locks.ours or locks.ledger.pieces or any(True for _ in locks):
+    if carrier is None or locks.ledger.pieces or any(True for _ in locks):
         return True
     if not state.share.usable(carrier):
-        return False
+        return not locks.ours
     return bool(carrier.durability) or not loss.sent
 
 

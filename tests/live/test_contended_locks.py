@@ -64,13 +64,20 @@ def test_who_was_refused_a_lock_keeps_the_file(samba: Samba, mounted: Mounter) -
     assert (samba.directory("durable") / "wanted").read_text() == "012held789"
 
 
-def test_who_waits_for_a_lock_goes_on_waiting(samba: Samba, mounted: Mounter) -> None:
-    """He had none that he could lose."""
+@pytest.mark.parametrize("late", [False, True], ids=["opened before", "opened after"])
+def test_who_waits_for_a_lock_goes_on_waiting(samba: Samba, mounted: Mounter, late: bool) -> None:
+    """He had none that he could lose.
+
+    Who opens a file in which somebody has locked something gets no lease, and an open that ends with its connection.
+    """
     mounts = [mounted(*PATIENT, share="durable") for _ in range(2)]
     (mounts[0].path / "waited-for").write_text("0123456789")
     panics = samba.panics()
     with lockers(*(mount.path / "waited-for" for mount in mounts)) as (ours, theirs):
+        assert ours.ask("there?") == 0
         assert theirs.ask("lock", NOW, *RANGE) == 0
+        if late:
+            assert ours.ask("reopen") == 0
         ours.begin("lock", fcntl.LOCK_EX, *RANGE)
         assert wait_until(lambda: bool(mounts[0].status()["locks"]["waiting_at_server"]), 10)
         suffer(mounts[0], lambda noticed: cut_link(samba, noticed))

@@ -617,16 +617,56 @@ async def test_who_gives_up_while_there_is_no_session_has_locked_nothing(
     w.nothing_left()
 
 
-@pytest.mark.parametrize("why", ["held", "not ours", "no connection", "kept"])
+@pytest.mark.parametrize("back", [False, True])
+@in_trio
+async def test_a_lock_whose_request_is_lost_with_a_descriptors_handle_is_asked_for_when_that_is_there_again(
+    back: bool, expect_log: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has been opened anew as the same file, and nobody had locked anything by it; or else it is lost."""
+    if not back:
+        expect_log("ConnectionLost")
+    w = Locking()
+    other = Foreign(w).world
+    fh, theirs = await w.open("f", os.O_RDWR), await other.open("f", os.O_RDWR)
+    await other.lock(theirs, B, 0, 10)
+    wait_for_lock, lost = w.share.wait_for_lock, trio.Event()
+
+    async def lose(handle: Open, piece: Piece) -> bool:
+        monkeypatch.setattr(w.share, "wait_for_lock", wait_for_lock)
+        await lost.wait()
+        if not back:
+            handle.generation = 0  # the server does not give it back, and it was changed meanwhile
+        raise ConnectionLost("gone")
+
+    monkeypatch.setattr(w.share, "wait_for_lock", lose)
+    opened = w.share.calls.count("open")
+    async with trio.open_nursery() as nursery:
+        if not back:
+            lost.set()
+            with fails(errno.EIO):
+                await w.lock(fh, A, 0, 10, wait=True)
+            return
+        done = await runs(nursery, w.lock, fh, A, 0, 10, wait=True)
+        lost.set()
+        await trio.testing.wait_all_tasks_blocked()
+        assert not done
+        await other.unlock(theirs, B)
+    assert done == ["done"]
+    assert w.share.calls.count("open") == opened
+    assert w.pieces() == [Piece(0, 10, True)]
+    await w.release(fh)
+
+
+@pytest.mark.parametrize("why", ["held", "no connection", "kept", "kept, and a descriptor's"])
 @in_trio
 async def test_it_is_an_error_where_something_may_be_lost_by_it(why: str, expect_log: Callable[[str], None]) -> None:
     expect_log("ConnectionLost")
     w = Locking()
-    w.share.keeping = why == "not ours"
+    w.share.keeping = why.endswith("descriptor's")
     fh = await w.open("f", os.O_RDWR)
     if why == "held":
         await w.lock(fh, B, 10, 20)
-    if why == "kept":
+    if why.startswith("kept"):
         await w.lock(fh, B, 10, 20)
         await w.unlock(fh, B)
         (locks,) = w.state.locks.by_inode.values()
