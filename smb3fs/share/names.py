@@ -146,6 +146,14 @@ class Names(Opening):
             request = self._create(path, DELETE_ACCESS | AccessMask.WRITE_ATTRIBUTES, options=options)
             await self._once([request, writable, delete, CLOSE_RELATED], removed)
 
+    async def keeps_others_out(self, path: str, *, expect: int | None = None) -> bool:
+        """Whether a CREATE of a file may be half done, so that the server has others wait for a process that is gone.
+
+        Not so for the key of the lease, under the name that it has. This waits for nothing.
+        """
+        lease = self._leases.find(path, expect)
+        return lease is not None and lease.cut
+
     async def remove_later(self, path: str, *, expect: int | None = None) -> bool:
         """Have a file removed when the server lets us, by a name that nobody else knows; False if nobody sees to it.
 

@@ -210,6 +210,9 @@ class ShareVerbs(Protocol):
         By its file id and time of birth it is known again where the connection is lost meanwhile.
         """
 
+    async def keeps_others_out(self, path: str, /, *, expect: int | None = None) -> bool:
+        """Whether the server would wait long before it replaces a file, and not to rename it. Waits for nothing."""
+
     async def remove_later(self, path: str, /, *, expect: int | None = None) -> bool:
         """Have the file with an id removed some time, by a name that nobody else knows; False if nobody sees to it.
 

@@ -339,10 +339,12 @@ class Move:
 
         What a server would keep open over a loss it must not be asked to replace: Samba refuses that, and has broken
         the handle lease by then, without which nothing is kept. If another client has taken the name from it, that is
-        not in the way any more, and whatever has the name by now is replaced.
+        not in the way any more, and whatever has the name by now is replaced. Nor must it be asked to replace a file of
+        which a process that is gone has something open: it would wait 35 s for that one.
         """
         await make_lasting(self.state, target, self.new_parent, self.new)
         kept = any(file.handle.durability for file in self.state.files.of(target))
+        kept = kept or await self.state.share.keeps_others_out(self.new_path, expect=target.expect)
         if kept:
             try:
                 return await to_the_end(self._onto_open(target))

@@ -28,7 +28,7 @@ from smb3fs.handles.renamed import SecondNames
 from smb3fs.wire.create import AccessMask, CreateContext, CreateRequest, FileId
 from smb3fs.wire.durable import DURABLE_HANDLE_RECONNECT_V2
 from smb3fs.wire.infoclass import FileDispositionInformation, FileLinkInformation, FileRenameInformation
-from smb3fs.wire.lease import LEASE_CONTEXT
+from smb3fs.wire.lease import LEASE_CONTEXT, parse_lease
 from smb3fs.wire.query import SetInfoRequest
 
 ExpectLog = Callable[[str], None]
@@ -468,6 +468,31 @@ async def test_a_number_that_stands_in_everybodys_way_is_kept_from_other_files(r
         await names.take_one_away(session)
         assert aside not in made.names
         assert not names
+
+
+@trio_test
+async def test_what_keeps_others_out_is_renamed_by_the_key_that_is_let_in() -> None:
+    async with renamed() as made:
+        tree, share, leases = made.stage.tree, made.stage.share, made.stage.opens.leases
+        assert isinstance(made.stage.server, RecordingServer)
+        number = tree.nodes["f"].number
+        lease = leases.make("f", "", number)
+        leases.hold_on([leases.context(lease, RWH)])
+        assert not await share.keeps_others_out("f", expect=number)
+        leases.hold_on([leases.context(lease, RWH)], cut=True)
+        assert await share.keeps_others_out("f", expect=number)
+        assert not await share.keeps_others_out("protected", expect=tree.nodes["protected"].number)
+        keys: list[bytes] = []
+
+        def note(message: Message, index: int) -> None:
+            request = message.elements[index].request
+            if isinstance(request, CreateRequest) and request.desired_access & AccessMask.DELETE:
+                keys.append(parse_lease(dict(request.contexts)[LEASE_CONTEXT]).key)
+
+        made.stage.server.refuse = note
+        await share.rename("f", "aside", replace=False)
+        await share.remove_file("aside", expect=number)
+        assert keys == [lease.key, lease.key]
 
 
 @trio_test

@@ -145,6 +145,7 @@ class FakeShare(FakeLocks, FakeAttached, FakeServerSide):
         # What is asked to be removed later, and whether that is promised.
         self.to_be_removed: list[tuple[str, int | None]] = []
         self.removes_later = False
+        self.in_the_way: set[int | None] = set()
         # Whether what is set aside goes by our own doing, after its last close; what does, by its name.
         self.holds = False
         self.keeps_readers = True  # and what is open for reading alone from the beginning, not only when asked for
@@ -520,6 +521,9 @@ class FakeShare(FakeLocks, FakeAttached, FakeServerSide):
             self.doomed.setdefault(child.file_id, []).append((node, found))
         else:
             del node.children[found]
+
+    async def keeps_others_out(self, path: str, *, expect: int | None = None) -> bool:
+        return expect in self.in_the_way
 
     async def remove_later(self, path: str, *, expect: int | None = None) -> bool:
         self.to_be_removed.append((path, expect))

@@ -136,6 +136,26 @@ async def test_a_replaced_file_is_not_to_be_removed_before_it_is_replaced() -> N
     assert bytes(world.share.find("old").data) == b"new"
 
 
+@in_trio
+async def test_a_file_that_keeps_others_out_is_renamed_before_another_gets_its_name() -> None:
+    """To be asked to replace it the server would wait for a process that is gone."""
+    world = holding()
+    world.share.put("new", b"new")
+    world.share.in_the_way.add(world.share.put("old", b"old").file_id)
+    replacing: list[bool] = []
+    rename = world.share.rename
+
+    async def noting(*arguments: str, replace: bool, **known: int | None) -> None:
+        replacing.append(replace)
+        await rename(*arguments, replace=replace, **known)
+
+    world.share.rename = noting  # type: ignore[method-assign]
+    await world.rename("new", "old")
+    assert replacing == [False, False]
+    assert list(world.share.walk()) == ["old"]
+    assert bytes(world.share.find("old").data) == b"new"
+
+
 @pytest.mark.parametrize("failure", [Status.ACCESS_DENIED, ConnectionLost("the connection was lost")])
 @in_trio
 async def test_what_is_not_replaced_after_all_is_not_removed(
