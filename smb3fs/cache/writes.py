@@ -328,13 +328,19 @@ class GatheredWrites(Generic[T]):
             with trio.CancelScope(deadline=deadline) as scope:
                 for done in earlier:
                     await done.wait()
-                async with self._slots:
+                try:  # to wait for what is there costs a turn of the loop
+                    self._slots.acquire_nowait()
+                except trio.WouldBlock:
+                    await self._slots.acquire()
+                try:
                     # Where there is no session the next one says whether it may be sent, not what the last one was.
                     if run.barred:
                         run.check()
                     run.started = True
                     with self._pace.moving(len(run.data)):
                         await write(run.handle, run.offset, run.data, check=run.check)
+                finally:
+                    self._slots.release()
                 arrived = True
             if scope.cancelled_caught:
                 error = OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))

@@ -82,6 +82,34 @@ async def test_tasks_are_used_again_and_not_kept_in_masses() -> None:
 
 
 @in_trio
+async def test_what_a_program_does_one_after_the_other_is_done_by_one_task() -> None:
+    async with kernel() as k:
+        todo = [b"a", b"wait", b"b", b"c", b"wait", b"d", b"wait"]
+        real, counted = k.workers._device, 0
+
+        class Program(device.Device):
+            """A device whose reader asks for the next thing as soon as it has been answered."""
+
+            def answer(self, reply: Any) -> None:
+                real.answer(reply)
+                if todo:
+                    k.look(todo.pop(0))
+
+        k.workers._device = Program(real.descriptor)
+        k.look(b"wait")
+        await k.settle()
+        leader, (served_by,) = k.workers._leader, k.workers.running.values()
+        while k.workers.running:
+            assert list(k.workers.running.values()) == [served_by]
+            k.verbs.gate.set()
+            k.verbs.gate = trio.Event()
+            counted += len(await k.settle())
+            assert k.workers._leader is leader
+        assert counted == 8
+        assert not todo
+
+
+@in_trio
 async def test_failures(expect_log: Callable[[str], None]) -> None:
     expect_log("cannot be answered")
     async with kernel() as k:
