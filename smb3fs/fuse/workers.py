@@ -48,7 +48,7 @@ MAX_RESTING: Final = 64
 # Requests that are answered before other tasks get their turn.
 SLICE: Final = 64
 # How often it is looked whether another request has come since the last answer, before that is left to the event loop.
-# Each look lets whoever was answered have the processor, and takes some three microseconds; to be woken takes fifty.
+# Each look lets whoever was answered have the processor, and takes microseconds; being woken takes many times that.
 LOOKS: Final = 8
 # The one request whose message outlives its reading; a plain number, since this is asked for each of them.
 _WRITE: Final = int(Opcode.WRITE)

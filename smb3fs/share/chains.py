@@ -158,6 +158,8 @@ class Chains:
             self._timewarp = (CreateContext(TIMEWARP_TOKEN, TimewarpToken(snapshot).encode()),)
         # Whether both queries that tell a file's number tell the same one; there are servers that make one up.
         self.agreeing_ids = True
+        # Whether a CREATE is answered with the number of what it opens.
+        self._numbers_at_open = True
         self._mfsymlinks = mfsymlinks
         self._persistent = persistent
         self._handle_timeout = handle_timeout

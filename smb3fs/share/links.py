@@ -32,7 +32,15 @@ from smb3fs.share.chains import (
 )
 from smb3fs.share.opening import Opening, unknown
 from smb3fs.wire import mfsymlink
-from smb3fs.wire.create import RELATED_FILE_ID, AccessMask, CreateOptions, Disposition
+from smb3fs.wire.create import (
+    RELATED_FILE_ID,
+    AccessMask,
+    CreateContext,
+    CreateOptions,
+    CreateResponse,
+    Disposition,
+)
+from smb3fs.wire.create_contexts import QUERY_ON_DISK_ID, DiskId
 from smb3fs.wire.ea import FileFullEaInformation
 from smb3fs.wire.header import Request
 from smb3fs.wire.infoclass import FileDispositionInformation, FileLinkInformation, FileRenameInformation
@@ -151,7 +159,12 @@ class Links(Opening):
         if session is None:
             return False
         query = self._query(handle)
-        chain = self._look(path) if handle is None else [query]
+        opens = handle is None and not self._posix and self._numbers_at_open
+        chain: list[Request] = [query]
+        if opens:
+            chain = [self._create(path, STAT_ACCESS, contexts=(CreateContext(QUERY_ON_DISK_ID),)), CLOSE_RELATED]
+        elif handle is None:
+            chain = self._look(path)
 
         def came(answers: Sequence[Answer | None] | None) -> None:
             attributes, full = None, [answer for answer in answers or () if answer is not None]
@@ -159,10 +172,23 @@ class Links(Opening):
             with suppress(StatusError, WireError):
                 if len(full) == len(chain):
                     raise_first(chain, full)
-                    attributes = self._told(full[1 if handle is None else 0], query)
+                    if opens:
+                        attributes = self._told_at_open(full[0])
+                    else:
+                        attributes = self._told(full[1 if handle is None else 0], query)
             told(attributes)
 
         return self._pool.ask_ahead(chain, session if handle is None else handle, came)
+
+    def _told_at_open(self, answer: Answer) -> FileAttributes | None:
+        """Read the attributes of a directory from the answer to its CREATE, which has all but its links.
+
+        None if it has no number: then the next one is asked for it.
+        """
+        told = CreateResponse.parse(answer.pdu)
+        number = next((DiskId.parse(one.data).file_id for one in told.contexts if one.name == QUERY_ON_DISK_ID), 0)
+        self._numbers_at_open = bool(number)
+        return FileAttributes.from_create(told, number, links=1) if number else None
 
     async def recognised(self, path: str, told: FileAttributes, *, resolved: bool = False) -> FileAttributes:
         """Return the attributes that a handle has told, with those of a link or special file where it is one.

@@ -568,6 +568,23 @@ class TestAttributesAhead:
             if handle is None:
                 await stage.nothing_open()
 
+    @pytest.mark.parametrize("numbered", [True, False])
+    @trio_test
+    async def test_a_directory_by_its_name_takes_two_requests(self, numbered: bool) -> None:
+        async with staged() as stage:
+            stage.server.disk_ids = numbered
+            expected = await stage.share.lookup("d")
+            came: list[FileAttributes | None] = []
+            for _ in range(2):
+                before = stage.world.trace.requests.copy()
+                assert stage.share.attributes_ahead("d", came.append)
+                await settle()
+                asked = stage.world.trace.requests - before
+            # Where a CREATE does not tell the number, the second question is one for all.
+            assert came == [expected, expected] if numbered else [None, expected]
+            assert asked == {"CREATE": 1, "CLOSE": 1} | ({} if numbered else {"QUERY_INFO": 1})
+            await stage.nothing_open()
+
     @trio_test
     async def test_what_cannot_be_had_is_said_once(self) -> None:
         async with staged() as stage:
