@@ -91,7 +91,7 @@ def is_plain(name: str) -> bool:
 def alike(names: Iterable[str]) -> set[str]:
     """Return what the spellings of some names have in common, for plain names to be looked for in it."""
     # What folds to an ASCII letter by one table may not by another: a dotless i is an I in capitals.
-    return {key(one) for name in names for one in (name, name.upper())}
+    return {key(one) for name in names for one in ((name,) if name.isascii() else (name, name.upper()))}
 
 
 class Ticket(NamedTuple):
