@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -17,18 +19,19 @@ if str(TOOLS) not in sys.path:
     sys.path.insert(0, str(TOOLS))
 
 from coherencelib.actor import Actor  # noqa: E402
-from coherencelib.evidence import in_words, of_mounts, on_disk, open_there  # noqa: E402
+from coherencelib.evidence import in_words, known, of_mounts, on_disk, open_there  # noqa: E402
 from coherencelib.minimise import minimised  # noqa: E402
 from coherencelib.model import Model  # noqa: E402
-from coherencelib.operations import FAULT, LEFT, RIGHT, Operation, content, difference  # noqa: E402
+from coherencelib.operations import FAULT, LEFT, RIGHT, SMBCLIENT, Operation, content, difference  # noqa: E402
 from coherencelib.outages import Felt, Outages, with_faults  # noqa: E402
 from coherencelib.report import as_json, as_text  # noqa: E402
 from coherencelib.run import Report, Violation  # noqa: E402
 from coherencelib.schedule import VERBS, Schedule  # noqa: E402
 from coherencelib.sequential import Course, Renamed, carry_out, names, related  # noqa: E402
-from coherencelib.settling import Settling  # noqa: E402
+from coherencelib.settling import Settling, is_lost  # noqa: E402
 from coherencelib.sides import Answer, Side  # noqa: E402
 from faultlib.plan import KINDS  # noqa: E402
+from lab.commands import CommandError  # noqa: E402
 
 
 class Directly(Side):
@@ -436,3 +439,45 @@ def test_what_is_lost_with_the_name_of_its_file_is_counted_apart() -> None:
     assert outages.excused(read, model, "EIO")
     assert outages.felt.nameless == {"reset: left read EIO": 1}
     assert not outages.felt.errors
+
+
+def test_what_the_server_keeps_for_who_has_lost_it_is_counted_apart() -> None:
+    mount = SimpleNamespace(status=lambda: {"recovery": {"robbed": 0}})
+    server = SimpleNamespace(panics=lambda: 0)
+    model = Model()
+    model.do(Operation(1, LEFT, "put", ("f0", 10)))
+    model.do(Operation(2, LEFT, "open", ("f0", 0, "r")))
+    model.do(Operation(3, LEFT, "put", ("f5", 10)))
+    by_name, other = Operation(5, RIGHT, "get", ("f2",)), Operation(5, RIGHT, "get", ("f5",))
+    for share, counted in (("persistent", True), ("durable", False)):
+        now = copy.deepcopy(model)
+        outages = Outages(server, share, SimpleNamespace(), [mount])  # type: ignore[arg-type, list-item]
+        outages._breaker = SimpleNamespace(do=lambda fault: "crash")  # type: ignore[assignment]
+        now.do(Operation(4, RIGHT, "rename", ("f0", "f2")))
+        assert not is_lost(by_name, Answer(0, 0, error="EBUSY"), outages, now), "nothing was broken"
+        outages.begin(Operation(9, FAULT, "fault", ("crash", 0.0, 0, 1)))
+        outages.wait()
+        outages.over()
+        assert is_lost(by_name, Answer(0, 0, error="EBUSY"), outages, now) is counted
+        assert outages.excused(by_name, now, "EBUSY") is counted
+        assert not is_lost(other, Answer(0, 0, error="EBUSY"), outages, now)
+        assert not outages.excused(by_name, now, "EACCES")
+        # Also when the one who had it open has found out.
+        now.lose((LEFT, 0))
+        client = Operation(6, SMBCLIENT, "put", ("f2", 1))
+        assert is_lost(client, Answer(0, 0, error="NT_STATUS_FILE_NOT_AVAILABLE"), outages, now) is counted
+        assert outages.excused(client, now, "NT_STATUS_FILE_NOT_AVAILABLE") is counted
+        told = {"crash: right get EBUSY": 1, "crash: smbclient put NT_STATUS_FILE_NOT_AVAILABLE": 1}
+        assert outages.felt.kept_back == (told if counted else {})
+
+
+def test_evidence_that_is_not_to_be_had_is_told_in_one_line() -> None:
+    def panics() -> list[str]:
+        raise CommandError("`smbstatus --json` ended with status -6: sessions\n PANIC: assert failed\n frame 1\n")
+
+    def hangs() -> list[str]:
+        raise subprocess.TimeoutExpired("smbstatus", 30)
+
+    assert known(lambda: ["all of it"]) == ["all of it"]
+    assert known(panics) == ["not known: `smbstatus --json` ended with status -6: sessions ... PANIC: assert failed"]
+    assert known(hangs) == ["not known: Command 'smbstatus' timed out after 30 seconds"]

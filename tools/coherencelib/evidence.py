@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from lab.commands import CommandError
+
 # Events and errors of each mount.
 LAST: Final = 6
+
+
+def known(find: Callable[[], list[str]]) -> list[str]:
+    """What is found, or in one line why it is not: smbstatus may panic, at length, and the rest is to be told."""
+    try:
+        return find()
+    except (OSError, ValueError, LookupError, TypeError, CommandError, subprocess.SubprocessError) as error:
+        words = [line.strip() for line in str(error).splitlines() if line.strip()]
+        panic = next((line for line in words if "PANIC" in line), "")
+        return [f"not known: {words[0] if words else type(error).__name__}{f' ... {panic}' if panic else ''}"]
 
 
 def on_disk(top: Path) -> list[str]:

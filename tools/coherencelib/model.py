@@ -40,6 +40,8 @@ class File:
     """Who has it open and was not alone with it all the time."""
     moved: set[tuple[str, int]] = field(default_factory=set)
     """Who has it open by a name that it has not any more."""
+    lost: bool = False
+    """Whether one of these has lost it, while others had to do with it: the server may keep it for him."""
 
     def write(self, offset: int, data: bytes) -> None:
         """Put bytes at a place; zeros come before them if it is behind the end."""
@@ -174,6 +176,20 @@ class Model:
             return False
         file = self.slots[slot][0]
         return slot in file.moved & file.shared
+
+    def may_be_kept_back(self, operation: Operation) -> bool:
+        """Whether an operation is about a file that the server may keep for somebody who cannot claim it any more.
+
+        He has it open by a name that it has lost through others, or had when that became known.
+        """
+        return any(file.lost or file.moved & file.shared for file in self.about(operation))
+
+    def lose(self, slot: tuple[str, int]) -> None:
+        """A file is lost to who has it open there."""
+        file, _ = self.slots.get(slot, (None, ""))
+        if file is not None and slot in file.moved & file.shared:
+            file.lost = True
+        self.drop(slot)
 
     def drop(self, slot: tuple[str, int]) -> None:
         """A file is not open there any more, whatever has become of what was written."""

@@ -29,6 +29,8 @@ from coherencelib.operations import FAULT, SMBCLIENT, Operation
 BESIDE: Final = (0, 1, 1, 2, 3, 5, 8)
 # A fault begins so many seconds into the operation beside it, at most.
 INTO: Final = 0.05
+# What others are told of a file that the server keeps for somebody, by a mount and by smbclient.
+KEPT_BACK: Final = frozenset({"EBUSY", "NT_STATUS_FILE_NOT_AVAILABLE"})
 # In the words of tools/faults: what an append needs is its lock.
 WORDS: Final = {"append": "lock"}
 
@@ -55,6 +57,8 @@ class Felt:
     """Errors that the share's promise has, by kind, verb and name."""
     nameless: Counter[str] = field(default_factory=Counter)
     """The same of files that have lost their name while they were open, where the share promises more."""
+    kept_back: Counter[str] = field(default_factory=Counter)
+    """What others are told of such files, which the server keeps for who cannot claim them any more."""
     settled: Counter[str] = field(default_factory=Counter)
     """What was found to have become of operations that failed, by verb: done, not done, in part."""
     longest: float = 0.0
@@ -162,6 +166,9 @@ class Outages:
 
     def excused(self, operation: Operation, model: Model, error: str) -> bool:
         """Whether the share's promise has an error of an operation, as things stood before it; counted if it has."""
+        if self.is_kept_back(operation, model, error):
+            self.felt.kept_back[f"{self._past[-1].kind}: {operation.side} {operation.verb} {error}"] += 1
+            return True
         slot = model.slot(operation)
         since = self._opened.get(slot, len(self._past)) if slot else len(self._past) - self.active
         past = self._past[since:]
@@ -177,6 +184,19 @@ class Outages:
             self.felt.nameless[what] += 1
             return True
         return False
+
+    def is_kept_back(self, operation: Operation, model: Model, error: str) -> bool:
+        """Whether an error says that the server keeps a file for somebody who cannot claim it by its name any more.
+
+        What is to be kept for good it keeps until its time is over, and lets nobody else open the file.
+        """
+        return (
+            error in KEPT_BACK
+            and self._share == PERSISTENT
+            and bool(self._past)
+            and model.slot(operation) is None
+            and model.may_be_kept_back(operation)
+        )
 
     def _allowed(self, operation: Operation, model: Model, past: Sequence[_Past]) -> bool:
         """Whether after one of these faults the share allows it."""

@@ -42,6 +42,7 @@ def felt(found: Felt) -> list[str]:
         f"  faults: {counts(found.kinds)}; the longest until all had got over one {found.longest:.2f} s",
         f"  errors as promised: {counts(found.errors)}",
         f"  of files that have lost their name while they were open: {counts(found.nameless)}",
+        f"  of such files that the server kept for who had lost them: {counts(found.kept_back)}",
         f"  what had failed was: {counts(found.settled)}",
     ]
 

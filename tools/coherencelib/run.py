@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -17,7 +18,7 @@ from lab.mounting import Mount
 from lab.server import UNIX_ACCOUNT, Samba
 
 from coherencelib.concurrent import race
-from coherencelib.evidence import in_words, of_mounts, on_disk, open_there
+from coherencelib.evidence import in_words, known, of_mounts, on_disk, open_there
 from coherencelib.linear import Event
 from coherencelib.minimise import minimised
 from coherencelib.operations import DISK, LEFT, RIGHT, SMBCLIENT, Operation
@@ -170,16 +171,13 @@ class Run:
 
     def _evidence(self) -> str:
         """What the server has, and the mounts tell, right after a history has failed."""
-        disk = on_disk(self._server.directory(self._share) / self._folder)
-        try:
-            opens = open_there(self._server.status()["open_files"], self._folder)
-        except (OSError, ValueError, KeyError, CommandError) as error:
-            opens = [f"not known: {error}"]
+        disk = known(lambda: on_disk(self._server.directory(self._share) / self._folder))
+        opens = known(lambda: open_there(self._server.status()["open_files"], self._folder))
         statuses = {}
         for name, mount in zip((LEFT, RIGHT), self._mounts, strict=True):
-            with suppress(OSError, ValueError, CommandError):
+            with suppress(OSError, ValueError, CommandError, subprocess.SubprocessError):
                 statuses[name] = mount.status()
-        return in_words(disk, opens, of_mounts(statuses))
+        return in_words(disk, opens, known(lambda: of_mounts(statuses)))
 
     def _fails(self, history: Sequence[Operation], seed: int, course: Course) -> bool:
         """Whether a shorter history ends in the same."""

@@ -44,6 +44,8 @@ def is_lost(operation: Operation, answer: Answer, outages: Outages, before: Mode
     smbclient has many words for that, while it is lost; and of a file that is not where it was opened any more a lost
     handle leaves nothing to go by, which is ESTALE.
     """
+    if outages.is_kept_back(operation, before, answer.error):
+        return True
     if operation.side == SMBCLIENT:
         return outages.active and answer.error not in ("", *ERRORS.values())
     return answer.error in LOST_NAMES or (answer.error == "ESTALE" and before.is_moved(operation))
@@ -91,7 +93,7 @@ class Settling:
             mine.append((failed.side, failed.arguments[1]))
         for model in candidates:
             for one in mine:
-                model.drop(one)
+                model.lose(one)
         return ""
 
     def _close(self, slot: tuple[str, int]) -> None:
