@@ -31,7 +31,8 @@ from smb3fs.channels.channel import Channel
 from smb3fs.channels.pool import Pool
 from smb3fs.channels.session import Session
 from smb3fs.errors import AuthenticationError, LinkError, Smb3fsError, Status, StatusError
-from smb3fs.handles.claims import NotReadyError, Tally
+from smb3fs.handles.claim_results import Tally
+from smb3fs.handles.claims import NotReadyError
 from smb3fs.trace import Trace
 
 # Attempts follow each other quickly at first, since most outages are short, and then ever more slowly: so that what is

@@ -16,7 +16,7 @@ import trio
 from smb3fs.channels.channel import Channel
 from smb3fs.channels.mechanisms import KERBEROS
 from smb3fs.channels.session import Session
-from smb3fs.handles.claims import Tally
+from smb3fs.handles.claim_results import Tally
 from smb3fs.handles.lease import lease_name
 from smb3fs.handles.opens import Durability
 from smb3fs.line import Line

@@ -28,21 +28,22 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Final, NamedTuple, TypeVar
+from dataclasses import replace
+from typing import Final, TypeVar
 
 import trio
 
 from smb3fs.channels.session import Session
 from smb3fs.connection import Answer
 from smb3fs.errors import ConnectionLost, Smb3fsError, Status, StatusError, WireError, status_name
-from smb3fs.handles.attributes import FileAttributes
 from smb3fs.handles.claim_order import end_break, end_other_breaks, in_order
+from smb3fs.handles.claim_results import LATE, NAMED, NOT_DURABLE, OTHER_RULES, ROBBED, Refusal, Tally
 from smb3fs.handles.ledger import Ledger
 from smb3fs.handles.lock_requests import has_locked, sure_of_locks
 from smb3fs.handles.opens import Durability, Open, OpenTable
+from smb3fs.handles.provable import scouts, state_of, sure_to_be_kept, unprovable, updated
 from smb3fs.handles.renamed import SecondNames, names_of
-from smb3fs.wire.create import CreateContext, CreateOptions, CreateRequest, CreateResponse, Disposition, FileId
+from smb3fs.wire.create import CreateContext, CreateRequest, CreateResponse, Disposition, FileId
 from smb3fs.wire.durable import (
     DURABLE_HANDLE_RECONNECT,
     DURABLE_HANDLE_RECONNECT_V2,
@@ -51,15 +52,12 @@ from smb3fs.wire.durable import (
     DurableHandleReconnectV2,
 )
 from smb3fs.wire.io import CloseRequest
-from smb3fs.wire.lease import LeaseState
 from smb3fs.wire.posix import POSIX_GUID
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# As an int: arithmetic with enum's flags costs microseconds.
-WRITE: Final = int(LeaseState.WRITE)
 # The session that the claims are made in has died, or will be of no use.
 DIED: Final = frozenset(
     {
@@ -101,50 +99,6 @@ LONGEST_PAUSE: Final = 0.5
 
 class NotReadyError(ConnectionLost):
     """A session was of no use since the server is not done with the one before, which has been waited for already."""
-
-
-class Refusal(NamedTuple):
-    """Why an open was not given back, and the status by which the server said so, if it did."""
-
-    why: str
-    status: int = Status.SUCCESS
-
-
-LATE: Final = Refusal("the server did not answer in time")
-NOT_DURABLE: Final = Refusal("it was not durable")
-OTHER_RULES: Final = Refusal("the server has given it back under other rules for locks")
-ROBBED: Final = Refusal("the server has given it back without its locks")
-# So that it is claimed by its old name, which the file has been given again for an attempt that came to nothing.
-NAMED: Final = Refusal("its file has its old name", Status.OBJECT_NAME_NOT_FOUND)
-
-
-@dataclass(slots=True)
-class Tally:
-    """How many opens fell into which state."""
-
-    claimed: int = 0
-    reopened: int = 0
-    lost: int = 0
-    robbed: int = 0
-    """How many of these the server had given back without their locks."""
-    example: str = ""
-    """One that was lost, and why."""
-
-    def __bool__(self) -> bool:
-        """Whether there was anything."""
-        return bool(self.claimed or self.reopened or self.lost)
-
-    def __str__(self) -> str:
-        """Write it for the log."""
-        told = f"{self.claimed} handles claimed, {self.reopened} reopened, {self.lost} lost"
-        return f"{told}, for one {self.example}" if self.example else told
-
-    def add(self, other: Tally) -> None:
-        """Count another one in."""
-        self.claimed += other.claimed
-        self.reopened += other.reopened
-        self.lost += other.lost
-        self.robbed += other.robbed
 
 
 class Claims:
@@ -256,17 +210,17 @@ class Claims:
         the open when a timer of an earlier loss runs. So it is those that have no such timer in the time that this may
         take, and that can be opened anew by their names.
         """
-        scouts, others = _scouts(handles, trio.current_time())
+        first, others = scouts(handles, trio.current_time(), most=SCOUTS, within=STANDING)
         if not self._patient:
             return ()
         if others and self._waiting_since is not None and trio.current_time() > self._waiting_since + IN_VAIN:
-            scouts = [*scouts, others[self._long_tried % len(others)]]
+            first = [*first, others[self._long_tried % len(others)]]
             self._long_tried += 1
-        for number, scout in enumerate(scouts, 1):
+        for number, scout in enumerate(first, 1):
             await _side_by_side(session, [scout], claim)
             if refusals.get(scout, LATE).status not in NOT_FOUND:
-                return scouts[:number]
-        if scouts:
+                return first[:number]
+        if first:
             await self._wait_for_the_end(session)
         return ()
 
@@ -303,7 +257,7 @@ class Claims:
             return
         wrong = refusal.why
         if refusal is not LATE:
-            more = _unprovable(handle)
+            more = unprovable(handle)
             if not more:
                 more = LATE.why
                 with trio.CancelScope(deadline=limit):
@@ -355,7 +309,7 @@ class Claims:
         now = trio.current_time()
         handle.timers.note(now if self._lost_at is None else self._lost_at, now)
         handle.posix = any(context.name == POSIX_GUID for context in told.contexts)
-        handle.seen = _updated(handle.seen, told)
+        handle.seen = updated(handle.seen, told)
         acknowledgement = self._opens.leases.regranted(handle, told.contexts)
         if acknowledgement is not None:
             session.post([acknowledgement])
@@ -397,7 +351,7 @@ class Claims:
             return f"opening it again is refused ({status_name(error.status)})"
         self._opens.leases.handed_over(fresh, handle)
         self._opens.forget(fresh)
-        if _state(fresh.seen) != _state(handle.seen):
+        if state_of(fresh.seen) != state_of(handle.seen):
             session.post([CloseRequest(fresh.file_id)])
             return "the file was changed or replaced meanwhile"
         handle.file_id.persistent, handle.file_id.volatile = fresh.file_id
@@ -408,33 +362,6 @@ class Claims:
         if handle.closed:
             session.post([CloseRequest(handle.file_id)], lambda: self._opens.forget(handle))
         return ""
-
-
-def _scouts(handles: Sequence[Open], now: float) -> tuple[Sequence[Open], Sequence[Open]]:
-    """Return those that are claimed ahead of the others, if there are enough others, and these others.
-
-    What it harms least to lose comes first.
-    """
-    kept = [one for one in handles if one.durability == Durability.PERSISTENT and not (one.closed or one.moving_to)]
-    kept = [one for one in kept if names_of(one) is None]
-    if len(kept) <= SCOUTS:
-        return (), ()
-    # What others may have changed, as they may whatever we have no lease to write of, may not be opened anew either.
-    kept.sort(
-        key=lambda one: (
-            -min(STANDING, one.timers.next(now)),
-            bool(_unprovable(one)),
-            not _was_ours_alone(one),
-            one.writable,
-            one.path,
-        )
-    )
-    return kept[:SCOUTS], kept[SCOUTS:]
-
-
-def _was_ours_alone(handle: Open) -> bool:
-    """Whether nobody else can have had an open's file open when the connection was lost."""
-    return handle.lease is not None and bool((handle.lease.kept | handle.lease.state) & LeaseState.WRITE)
 
 
 def _given_up(session: Session, handle: Open, why: Refusal) -> Refusal:
@@ -457,21 +384,13 @@ async def _claim_again(
     """
     for pause in AGAIN:
         unknown = [one for one, why in refusals.items() if why.status in NOT_FOUND and names_of(one) is None]
-        promised = any(_sure_to_be_kept(one) for one in unknown)
+        promised = any(sure_to_be_kept(one) for one in unknown)
         if not promised or all(one in refusals for one in handles if one.durability and not one.closed):
             return
         await trio.sleep(pause)
         for handle in unknown:
             del refusals[handle]
         await _side_by_side(session, unknown, claim)
-
-
-def _sure_to_be_kept(handle: Open) -> bool:
-    """Whether the server has promised to keep an open for good, or nobody else could have had the file open."""
-    if handle.closed:
-        return False
-    alone = handle.lease is not None and bool(handle.lease.kept & WRITE)
-    return handle.durability == Durability.PERSISTENT or (bool(handle.durability) and alone)
 
 
 async def _or_fail(session: Session, doing: Awaitable[T]) -> T:
@@ -519,32 +438,3 @@ def _check_alive(answer: Answer | StatusError) -> None:
     """Raise ConnectionLost if an answer says that the session is of no use."""
     if answer.status in DIED:
         raise ConnectionLost(f"the server no longer knows the new session ({Status(answer.status).name})")
-
-
-def _unprovable(handle: Open) -> str:
-    """Return why it could not be proved that the file behind an open is the same, or nothing."""
-    if handle.in_doubt:
-        return "nobody knows what became of a change"
-    if handle.ledger is not None and handle.ledger.pieces:
-        return "others may have had what it had locked"
-    if handle.request.create_options & CreateOptions.DELETE_ON_CLOSE:
-        return "its file was to be deleted"
-    if handle.request.create_options & CreateOptions.DIRECTORY_FILE:
-        return "the server has forgotten how far its listing had come"
-    if not all(_state(handle.seen)):
-        return "the server has not told what it was like after the last change"
-    return ""
-
-
-def _state(seen: FileAttributes) -> tuple[int, int, int, int]:
-    """Return what shows whether two answers are about the same contents; times are 0 where they are not known."""
-    # The size of an empty file is as good as any other.
-    return seen.file_id, seen.size + 1, seen.modified, seen.changed
-
-
-def _updated(seen: FileAttributes, told: CreateResponse) -> FileAttributes:
-    """Return what is known of a file after an answer to CREATE."""
-    now = FileAttributes.from_create(told, seen.file_id, seen.links)
-    return seen._replace(
-        size=now.size, allocation=now.allocation, accessed=now.accessed, modified=now.modified, changed=now.changed
-    )

@@ -16,7 +16,8 @@ from smb3fs.channels.negotiation import Negotiated
 from smb3fs.channels.pool import Pool
 from smb3fs.channels.session import Session, Tree
 from smb3fs.errors import ConnectionLost
-from smb3fs.handles.claims import Claims, Tally
+from smb3fs.handles.claim_results import Tally
+from smb3fs.handles.claims import Claims
 from smb3fs.identity import ClientIdentity
 from smb3fs.recovery import Recovery
 from smb3fs.trace import Trace
