@@ -4,37 +4,29 @@ from __future__ import annotations
 
 import math
 
+import pytest
+
 from smb3fs.handles.opens import kept_for
 from smb3fs.handles.timers import Timers
 from smb3fs.wire.durable import DURABLE_HANDLE, DURABLE_HANDLE_V2, DurableHandleResponseV2
 
 
-def test_one_that_was_never_lost_has_none() -> None:
-    assert Timers().next(1000.0) == math.inf
-
-
-def test_one_that_was_is_in_danger_from_a_minute_after_its_loss_to_a_minute_after_it_was_given_back() -> None:
+@pytest.mark.parametrize(
+    ("absences", "told"),
+    [
+        ([], {1000.0: math.inf}),
+        # In danger from a minute after its loss to a minute after it was given back.
+        ([(100.0, 103.0)], {103.0: 56.0, 158.0: 1.0, 160.0: 0.0, 163.9: 0.0, 164.1: math.inf}),
+        ([(100.0, 100.5), (110.0, 110.1)], {150.0: 9.0, 162.0: 7.0, 172.0: math.inf}),
+        ([(100.0, 100.5), (100.0, 105.0)], {163.0: 0.0, 166.5: math.inf}),
+    ],
+    ids=["never lost", "one loss", "each loss leaves another", "attempts that come to nothing belong to one loss"],
+)
+def test_when_it_is_in_danger(absences: list[tuple[float, float]], told: dict[float, float]) -> None:
     timers = Timers()
-    timers.note(100.0, 103.0)
-    assert [timers.next(now) for now in (103.0, 158.0, 160.0, 163.9)] == [56.0, 1.0, 0.0, 0.0]
-    assert timers.next(164.1) == math.inf
-
-
-def test_each_loss_leaves_another() -> None:
-    timers = Timers()
-    timers.note(100.0, 100.5)
-    timers.note(110.0, 110.1)
-    assert timers.next(150.0) == 9.0
-    assert timers.next(162.0) == 7.0
-    assert timers.next(172.0) == math.inf
-
-
-def test_attempts_that_come_to_nothing_belong_to_one_loss() -> None:
-    timers = Timers()
-    timers.note(100.0, 100.5)
-    timers.note(100.0, 105.0)
-    assert timers.next(163.0) == 0.0
-    assert timers.next(166.5) == math.inf
+    for lost, given_back in absences:
+        timers.note(lost, given_back)
+    assert {now: timers.next(now) for now in told} == told
 
 
 def test_the_server_says_how_long_it_keeps_an_open() -> None:
