@@ -184,7 +184,7 @@ class Channel:
         if not self.connection.awaited:
             self._waiting_since = trio.current_time()
         self._trace.exchange(exchange.commands, waited=exchange.waited)
-        if self._put_off and not _only_reads(exchange):
+        if self._put_off and not _only_reads(exchange) and any(one.ahead is None for one in self._put_off):
             self._let_go()
         (self._urgent if exchange.urgent else self._queue).append(exchange)
         self._pump()
@@ -194,7 +194,8 @@ class Channel:
 
         Without `hurry` it goes in a moment: together with the next request, and behind it if that one only opens a file
         to read it. The server then sees first to what somebody waits for, and each side is interrupted once less. That
-        is for the CLOSE of what was open for reading; whatever might find out that it is still open goes behind it.
+        is for the CLOSE of what was open for reading; whatever might find out that it is still open goes behind it. And
+        for what is asked ahead of the need, which goes behind anything.
         """
         exchange.waited = False
         if self.error is not None:
@@ -340,6 +341,8 @@ class Channel:
                 self._backlog = []
                 self._pump()
             if self._put_off:
+                # What has begun to run since may have something to send, and takes this along.
+                await trio.lowlevel.checkpoint()
                 self._let_go()
 
     async def _read(self) -> None:

@@ -325,18 +325,20 @@ class Pool:
         handle: Held,
         told: Callable[[Sequence[Answer | None] | None], None],
         channel: Channel | None = None,
+        *,
+        hurry: bool = True,
     ) -> bool:
         """Send a chain whose answers somebody may come to need; False, and nothing is sent, if this is not the time.
 
         `told` is called once, with the answers, or with None if there will be none. It takes the `channel` that the
-        session has allotted for it, if it has.
+        session has allotted for it, if it has. For `hurry` see `Channel.post`.
         """
         session = self.session
         if session is None or self.expired or self.generation != handle.generation:
             return False
         if not session.lives or session.short_of_credits or not session.affords(requests):
             return False
-        session.begin(requests, told, channel)
+        session.begin(requests, told, channel, hurry=hurry)
         return True
 
     def read_ahead(

@@ -285,16 +285,19 @@ class Session:
         requests: Sequence[Request],
         ahead: Callable[[Sequence[Answer | None] | None], None] | None = None,
         channel: Channel | None = None,
+        *,
+        hurry: bool = True,
     ) -> Exchange:
         """Send a chain of requests ahead of the need for its answers, on a channel that was allotted for it or on any.
 
-        They are what `collect` returns, or what `ahead` is told when they are in; None if that will never be.
+        They are what `collect` returns, or what `ahead` is told when they are in; None if that will never be. For
+        `hurry` see `Channel.post`.
         """
         channel = channel or self._way(requests)
         exchange = self._exchange(channel, requests, urgent=False)
         lane = self.lanes.get(channel)
         exchange.ahead = ahead if ahead is None or lane is None else self._noted(lane, requests, ahead)
-        channel.post(exchange)
+        channel.post(exchange, hurry=hurry)
         return exchange
 
     async def collect(self, exchange: Exchange) -> list[Answer]:

@@ -142,7 +142,7 @@ class Branches:
         """Open nothing ahead: a path may go through a link that nobody has followed yet."""
         return False
 
-    def attributes_ahead(self, *_: object) -> bool:
+    def attributes_ahead(self, *_: object, hurry: bool = True) -> bool:
         """Ask nothing ahead: which share a path is in may have to be found out first."""
         return False
 

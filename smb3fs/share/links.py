@@ -148,7 +148,12 @@ class Links(Opening):
         return [self._create(path, STAT_ACCESS, options=options), self._query(), CLOSE_RELATED]
 
     def attributes_ahead(
-        self, path: str, told: Callable[[FileAttributes | None], None], handle: Open | None = None
+        self,
+        path: str,
+        told: Callable[[FileAttributes | None], None],
+        handle: Open | None = None,
+        *,
+        hurry: bool = True,
     ) -> bool:
         """Ask for the attributes of a directory that nobody waits for yet, by its handle if there is one.
 
@@ -178,7 +183,7 @@ class Links(Opening):
                         attributes = self._told(full[1 if handle is None else 0], query)
             told(attributes)
 
-        return self._pool.ask_ahead(chain, session if handle is None else handle, came)
+        return self._pool.ask_ahead(chain, session if handle is None else handle, came, hurry=hurry)
 
     def _told_at_open(self, answer: Answer) -> FileAttributes | None:
         """Read the attributes of a directory from the answer to its CREATE, which has all but its links.

@@ -46,9 +46,17 @@ class ShareVerbs(Protocol):
         """Return the attributes of what is at `path`."""
 
     def attributes_ahead(
-        self, path: str, told: Callable[[FileAttributes | None], None], handle: Open | None = None, /
+        self,
+        path: str,
+        told: Callable[[FileAttributes | None], None],
+        handle: Open | None = None,
+        /,
+        *,
+        hurry: bool = True,
     ) -> bool:
         """Ask for the attributes of a directory that nobody waits for yet; False if that cannot be now.
+
+        Without `hurry` it goes with the next request, behind that, or in a moment.
 
         It is asked by its handle, if there is one. `told` is called once, with None if there are none to be had.
         """

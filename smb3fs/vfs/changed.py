@@ -61,8 +61,11 @@ class ChangedDirectories:
         self._cached = cached
         self._noted: OrderedDict[int, _Noted] = OrderedDict()
 
-    def changed(self, directory: Inode) -> None:
-        """Take note that we have changed what names there are in a directory, as the server has just said."""
+    def changed(self, directory: Inode, hurry: bool) -> None:
+        """Take note that we have changed what names there are in a directory, as the server has just said.
+
+        Without `hurry` the question goes along with what the program does next.
+        """
         presentation = self._state.presentation
         if self._state.uncached or not presentation.directory_timeout:
             return
@@ -74,9 +77,9 @@ class ChangedDirectories:
             self._noted.popitem(last=False)
         wanted, noted.wanted, noted.fetched, noted.over = noted.wanted, False, None, None
         if wanted:
-            self._fetch(directory, noted)
+            self._fetch(directory, noted, hurry)
 
-    def _fetch(self, directory: Inode, noted: _Noted) -> None:
+    def _fetch(self, directory: Inode, noted: _Noted, hurry: bool) -> None:
         """Ask for a directory's attributes, unless nobody knows where it is."""
         state = self._state
         path = next(state.inodes.paths(directory), None)
@@ -94,7 +97,7 @@ class ChangedDirectories:
                 noted.fetched = attributes, question
 
         noted.over = over
-        if not state.share.attributes_ahead(path, told, self._cached.handle_of(directory)):
+        if not state.share.attributes_ahead(path, told, self._cached.handle_of(directory), hurry=hurry):
             noted.over = None
 
     def asked(self, directory: Inode) -> trio.Event | None:

@@ -146,7 +146,7 @@ class OpeningVerbs(Verbs):
         try:
             inode = self.state.seen(directory, text, handle.attributes_at_open)
         finally:
-            self.state.changed(directory, text)
+            self.state.changed(directory, text, hurry=False)  # it writes first, as a rule
         self.state.deferred.drop(inode.number)
         told = handle.attributes_at_open
         if flags & os.O_TRUNC and not handle.created:

@@ -111,7 +111,7 @@ class State:
         self.is_respelling: Callable[[int, bytes], bool] = lambda process, name: False
         # The verbs': take note that somebody else has changed something in a directory; and that we have.
         self.on_stale: Callable[[Inode], None] = lambda parent: None
-        self.on_changed: Callable[[Inode], None] = lambda directory: None
+        self.on_changed: Callable[[Inode, bool], None] = lambda directory, hurry: None
         # The driver's again: have the kernel drop the pages of a file and what it knows of it, and ask for names in
         # directories before it uses them again; wait until it has and will.
         self.forget_pages: Callable[[int, Iterable[tuple[int, bytes]]], Awaitable[None]] = _nothing_to_forget
@@ -256,11 +256,14 @@ class State:
         self.inodes.adopt(inode, told.file_id, told.created)
         return True
 
-    def changed(self, parent: Inode, name: str) -> None:
-        """Note that we have changed what is under a name, and with that the directory."""
+    def changed(self, parent: Inode, name: str, *, hurry: bool = True) -> None:
+        """Note that we have changed what is under a name, and with that the directory.
+
+        Without `hurry` the program has something else to do before it looks at the directory again.
+        """
         self.directories.note_change(parent, name)
         parent.changes += 1
-        self.on_changed(parent)
+        self.on_changed(parent, hurry)
 
     def gone(self, parent: Inode, name: str) -> Inode | None:
         """Note that we have removed a name, and with it its other spellings; return what it stood for."""

@@ -151,6 +151,38 @@ async def test_what_is_put_off_goes_with_the_next_request(request_: Request, ove
         assert link.peer.transport.sends - sends == (1 if overtakes else 2)
 
 
+@pytest.mark.parametrize("close", [False, True])
+@trio_test
+async def test_what_is_asked_ahead_goes_behind_anything(close: bool) -> None:
+    async with linked(Peer(make_keys())) as link:
+        sends = link.peer.transport.sends
+        asked = link.exchange(opening(options=0))
+        asked.ahead = lambda _answers: None
+        link.channel.post(asked, hurry=False)
+        if close:  # which nothing but an open for reading overtakes
+            link.channel.post(link.exchange(CloseRequest(FILE)), hurry=False)
+        assert link.peer.messages == []
+        link.channel.submit(link.exchange(read(0)))
+        commands = [message.commands[0] for message in link.peer.messages]
+        assert commands == (["CREATE", "CLOSE", "READ"] if close else ["READ", "CREATE"])
+        assert link.peer.transport.sends - sends == (3 if close else 1)
+
+
+@trio_test
+async def test_what_is_put_off_waits_for_what_begins_to_run() -> None:
+    async with linked(Peer(make_keys())) as link:
+        for _ in range(20):  # tasks of one turn run in any order
+            link.peer.messages.clear()
+            sends = link.peer.transport.sends
+            asked = link.exchange(opening(options=0))
+            asked.ahead = lambda _answers: None
+            link.channel.post(asked, hurry=False)
+            link.call(read(0))
+            await settle()
+            assert [message.commands[0] for message in link.peer.messages] == ["READ", "CREATE"]
+            assert link.peer.transport.sends - sends == 1
+
+
 @trio_test
 async def test_what_is_put_off_has_no_company() -> None:
     peer = Peer(make_keys())

@@ -296,7 +296,12 @@ class FakeShare(FakeLocks, FakeAttached, FakeServerSide):
         return handle
 
     def attributes_ahead(
-        self, path: str, told: Callable[[FileAttributes | None], None], handle: Open | None = None
+        self,
+        path: str,
+        told: Callable[[FileAttributes | None], None],
+        handle: Open | None = None,
+        *,
+        hurry: bool = True,
     ) -> bool:
         """Take a question that nobody waits for, if the test will answer it (`tell`)."""
         if self.attributes_asked is None:
