@@ -143,10 +143,7 @@ class OpeningVerbs(Verbs):
         text = self.state.names.to_server(name)
         changes = self._files.changes
         handle = await self._create(directory, text, mode, flags)
-        try:
-            inode = self.state.seen(directory, text, handle.attributes_at_open)
-        finally:
-            self.state.changed(directory, text, hurry=False)  # it writes first, as a rule
+        inode = self.state.seen(directory, text, handle.attributes_at_open)
         self.state.deferred.drop(inode.number)
         told = handle.attributes_at_open
         if flags & os.O_TRUNC and not handle.created:
@@ -165,7 +162,6 @@ class OpeningVerbs(Verbs):
         text = self.state.names.to_server(name)
         handle = await self._create(directory, text, mode, os.O_EXCL | os.O_WRONLY)
         self._share.close(handle)
-        self.state.changed(directory, text)
         return self.state.counted(
             self.state.seen(directory, text, handle.attributes_at_open), handle.attributes_at_open
         )
@@ -174,18 +170,22 @@ class OpeningVerbs(Verbs):
         """Have the server create a file; one without write bits becomes read-only for everybody who opens it later."""
         access = Access.of(flags)
         readonly = self.state.presentation.readonly_at_creation(mode)
-        return await self.state.make(
-            directory,
-            name,
-            lambda path: self._share.create(
-                path,
-                read=access.read,
-                write=access.write,
-                exclusive=bool(flags & os.O_EXCL),
-                readonly_attribute=readonly,
-                mode=mode & 0o7777,
-            ),
-        )
+        try:
+            return await self.state.make(
+                directory,
+                name,
+                lambda path: self._share.create(
+                    path,
+                    read=access.read,
+                    write=access.write,
+                    exclusive=bool(flags & os.O_EXCL),
+                    readonly_attribute=readonly,
+                    mode=mode & 0o7777,
+                ),
+            )
+        finally:
+            # Also if that failed: it may be there, from us or from another client. The program writes first, as a rule.
+            self.state.changed(directory, name, hurry=False)
 
     async def _empty(self, inode: Inode, handle: Open) -> FileAttributes:
         """Do what O_TRUNC asks for, to a handle that is known to be the right file's; close it if that fails."""

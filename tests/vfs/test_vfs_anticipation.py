@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 
 import pytest
 import trio
@@ -130,6 +131,21 @@ async def test_what_is_made_here_is_there_at_once() -> None:
     listings = world.share.calls.count("list_directory")
     assert listings <= 1 + 51 // ENOUGH
     assert world.share.calls.count("lookup") == ENOUGH + 52 - listings
+
+
+@pytest.mark.parametrize("make", ["create", "mknod"])
+@in_trio
+async def test_what_could_not_be_made_is_asked_for(make: str) -> None:
+    """Somebody else has made it, or we have, and the answer was lost."""
+    world = telling(200)
+    await look_in_vain(world, range(50))
+    world.share.put("none60", b"made before us")
+    with fails(errno.EEXIST):
+        if make == "create":
+            await settle(world.vfs.create(ROOT, b"none60", 0o644, os.O_EXCL | os.O_RDWR))
+        else:
+            await settle(world.vfs.mknod(ROOT, b"none60", stat.S_IFREG | 0o644))
+    assert (await world.look("none60")).attr.size == len(b"made before us")
 
 
 @in_trio
